@@ -1,0 +1,90 @@
+"""Everything a developer runs: ``nox --list`` shows the sessions, ``nox`` runs those CI runs."""
+
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.sessions = ["lint", "typing", "tests", "build", "demo"]
+nox.options.error_on_missing_interpreters = False
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+PYTHONS = ["3.11", "3.12", "3.13"]
+
+
+def install(session: nox.Session, *groups: str, extras: str = "") -> None:
+    """Install the package and dependency groups of pyproject.toml."""
+    session.install("-e", f".{extras}", *nox.project.dependency_groups(PYPROJECT, *groups))
+
+
+def run_tests(session: nox.Session) -> None:
+    """Run the suite with coverage; arguments after ``--`` go to pytest."""
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "combine", "--quiet")
+    if not session.posargs:
+        session.run("coverage", "report")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style with ruff."""
+    session.install(*nox.project.dependency_groups(PYPROJECT, "lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def typing(session: nox.Session) -> None:
+    """Check types with mypy: the package, the tests, the examples and what users write."""
+    install(session, "typing", extras="[sandbox]")
+    session.run("mypy")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the test suite on this Python."""
+    install(session, "tests", extras="[sandbox]")
+    run_tests(session)
+
+
+@nox.session(python=PYTHONS)
+def tests_each(session: nox.Session) -> None:
+    """Run the test suite on every supported Python there is."""
+    install(session, "tests", extras="[sandbox]")
+    run_tests(session)
+
+
+@nox.session
+def tests_lowest(session: nox.Session) -> None:
+    """Run the test suite with the lowest supported versions of all dependencies."""
+    project = PYPROJECT["project"]
+    stated = [*project["dependencies"], *project["optional-dependencies"]["sandbox"]]
+    constraints = Path(session.create_tmp()) / "lowest.txt"
+    constraints.write_text("\n".join(each.replace(">=", "==") for each in stated), encoding="utf-8")
+    groups = nox.project.dependency_groups(PYPROJECT, "tests")
+    session.install("--constraint", str(constraints), "-e", ".[sandbox]", *groups)
+    run_tests(session)
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build the wheel and the sdist, and use the wheel with nothing but its own dependencies."""
+    session.install("build", "twine", "check-wheel-contents")
+    out = Path(session.create_tmp()).resolve() / "dist"
+    session.run("python", "-m", "build", "--outdir", str(out))
+    wheel, sdist = max(out.glob("*.whl")), max(out.glob("*.tar.gz"))
+    session.run("twine", "check", "--strict", str(wheel), str(sdist))
+    session.run("check-wheel-contents", str(wheel))
+    session.run("python", "-m", "venv", "--clear", str(out / "bare"))
+    python = next(each for each in (out / "bare").glob("*/python*") if each.stem == "python")
+    session.run(str(python), "-m", "pip", "install", "--quiet", str(wheel), external=True)
+    session.chdir(out)  # so that the wheel is imported and not the checkout
+    session.run(str(python), "-c", "import wegetfinancing, wegetfinancing.testing", external=True)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Show the whole flow on a local sandbox: create, approve, postback, order, ship."""
+    session.install(".[sandbox]")
+    session.run("python", "examples/demo.py", *session.posargs)
