@@ -1,0 +1,238 @@
+"""Settings, checked before any I/O. No message repeats a value: it may be a secret."""
+
+import enum
+import ipaddress
+import os
+import re
+from collections.abc import Mapping
+from typing import Any, Final, NoReturn, Self
+from urllib.parse import urlsplit
+
+import attrs
+
+from .errors import ConfigurationError
+
+_MERCHANT_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_PRINTABLE_ASCII: Final = re.compile(r"[\x21-\x7e]+")
+
+
+class Environment(enum.Enum):
+    """Which of the vendor's two environments to call; each has its own credentials.
+
+    The hosts are documented on https://docs.wegetfinancing.com.
+    """
+
+    SANDBOX = "sandbox"
+    LIVE = "live"
+
+    @property
+    def base_url(self) -> str:
+        """The vendor's address of this environment."""
+        return _BASE_URLS[self]
+
+
+_BASE_URLS: Final = {
+    Environment.SANDBOX: "https://api.sandbox.wegetfinancing.com",
+    Environment.LIVE: "https://api.wegetfinancing.com",
+}
+
+
+def _variable(environ: Mapping[str, str], name: str) -> str:
+    value = environ.get(name, "")
+    if not value.strip():
+        msg = f"the environment variable {name} is not set; the vendor's back-office shows its value"
+        raise ConfigurationError(msg)
+    return value
+
+
+def _no_control_characters(value: str, name: str) -> None:
+    if _CONTROL.search(value):
+        msg = f"{name} holds a control character, perhaps a line end that was copied with it"
+        raise ConfigurationError(msg)
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        msg = f"{name} cannot be encoded as UTF-8; copy it again from the vendor's back-office"
+        raise ConfigurationError(msg) from None
+
+
+def _require_text(value: object, name: str) -> str:
+    if not isinstance(value, str):
+        msg = f"{name} must be a str, not {type(value).__name__}"
+        raise ConfigurationError(msg)
+    if not value.strip():
+        msg = f"{name} is blank; the vendor's back-office shows it"
+        raise ConfigurationError(msg)
+    return value
+
+
+def _check_merchant_id(_: object, __: object, value: str) -> None:
+    if not _MERCHANT_ID.fullmatch(_require_text(value, "merchant_id")):
+        msg = (
+            "merchant_id must be 1 to 64 letters, digits, '_' or '-': it becomes part of the URL's"
+            " path; copy it from the vendor's back-office"
+        )
+        raise ConfigurationError(msg)
+
+
+def _check_username(_: object, __: object, value: str) -> None:
+    _no_control_characters(_require_text(value, "username"), "username")
+    if ":" in value:
+        msg = "username holds a colon, which HTTP Basic authentication cannot carry (RFC 7617)"
+        raise ConfigurationError(msg)
+
+
+def _check_password(_: object, __: object, value: str) -> None:
+    _no_control_characters(_require_text(value, "password"), "password")
+
+
+@attrs.frozen(kw_only=True)
+class Credentials:
+    """The API credentials of one merchant in one environment, from the vendor's back-office.
+
+    The same username and password sign the vendor's postbacks, so rotating the password rotates
+    that secret too: the postback functions take several credentials at once.
+
+    Attributes:
+        merchant_id: 1 to 64 of ``A-Z a-z 0-9 _ -``; part of every URL.
+        username: the API username.
+        password: the API password. In no ``repr`` and never pickled.
+
+    Raises:
+        ConfigurationError: a value that cannot be right; its text names the field, not the value.
+
+    """
+
+    merchant_id: str = attrs.field(validator=_check_merchant_id)
+    username: str = attrs.field(validator=_check_username, repr=False)
+    password: str = attrs.field(validator=_check_password, repr=False)
+
+    @classmethod
+    def from_env(cls) -> Self:
+        """Read ``WEGETFINANCING_MERCHANT_ID``, ``_USERNAME`` and ``_PASSWORD``.
+
+        Raises:
+            ConfigurationError: a variable is missing, blank or cannot be right.
+
+        """
+        return cls(
+            merchant_id=_variable(os.environ, "WEGETFINANCING_MERCHANT_ID"),
+            username=_variable(os.environ, "WEGETFINANCING_USERNAME"),
+            password=_variable(os.environ, "WEGETFINANCING_PASSWORD"),
+        )
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled: a pickle is a plain-text copy of the password."""
+        msg = "Credentials are not pickled; call Credentials.from_env() in the other process"
+        raise TypeError(msg)
+
+    def __copy__(self) -> Self:
+        """Return itself: it is immutable."""
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return itself: it is immutable."""
+        return self
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def check_base_url(base_url: str) -> str:
+    """Return ``base_url`` as ``scheme://host[:port]``, or say why it cannot be one.
+
+    Raises:
+        ConfigurationError: a plain ``http`` address other than loopback, an address with user,
+            path, query or fragment, or none at all.
+
+    """
+    if not isinstance(base_url, str) or not _PRINTABLE_ASCII.fullmatch(base_url) or "\\" in base_url:
+        msg = "base_url must be a str of printable ASCII such as https://api.sandbox.wegetfinancing.com"
+        raise ConfigurationError(msg)
+    try:
+        parts = urlsplit(base_url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        msg = "base_url is not a URL: its host or port cannot be read"
+        raise ConfigurationError(msg) from None
+    if parts.scheme not in {"http", "https"} or not host:
+        msg = "base_url must begin with https:// and a host"
+        raise ConfigurationError(msg)
+    if "@" in parts.netloc:
+        msg = "base_url must not hold a username or password; give them as Credentials"
+        raise ConfigurationError(msg)
+    if "?" in base_url or "#" in base_url or parts.path not in {"", "/"}:
+        msg = "base_url must end after the host and port: no path, query or fragment"
+        raise ConfigurationError(msg)
+    if parts.scheme == "http" and not _is_loopback(host):
+        msg = "base_url must use https://; plain http is for loopback addresses only"
+        raise ConfigurationError(msg)
+    literal = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{literal}" + (f":{port}" if port is not None else "")
+
+
+@attrs.frozen(kw_only=True)
+class Endpoint:
+    """Where the calls of one client go."""
+
+    base_url: str
+    is_live: bool
+
+    @classmethod
+    def of(cls, environment: Environment, base_url: str | None) -> Self:
+        """Choose the address; a live address has to be asked for by name.
+
+        Raises:
+            ConfigurationError: an unknown environment, a wrong address, or the live address
+                without ``environment=Environment.LIVE``.
+
+        """
+        if not isinstance(environment, Environment):
+            msg = "environment must be Environment.SANDBOX or Environment.LIVE"
+            raise ConfigurationError(msg)
+        is_live = environment is Environment.LIVE
+        url = environment.base_url if base_url is None else check_base_url(base_url)
+        host = urlsplit(url).hostname or ""
+        if not is_live and host.rstrip(".") == urlsplit(Environment.LIVE.base_url).hostname:
+            msg = "base_url is the live address; to go live, say environment=Environment.LIVE"
+            raise ConfigurationError(msg)
+        return cls(base_url=url, is_live=is_live)
+
+
+def settings_from_env() -> dict[str, Any]:
+    """Read ``WEGETFINANCING_ENVIRONMENT`` (``sandbox`` or ``live``) and ``_BASE_URL``, if set.
+
+    Raises:
+        ConfigurationError: the environment is neither.
+
+    """
+    settings: dict[str, Any] = {}
+    if environment := os.environ.get("WEGETFINANCING_ENVIRONMENT", "").strip():
+        try:
+            settings["environment"] = Environment(environment.lower())
+        except ValueError:
+            msg = "WEGETFINANCING_ENVIRONMENT must be 'sandbox' or 'live'"
+            raise ConfigurationError(msg) from None
+    if base_url := os.environ.get("WEGETFINANCING_BASE_URL", "").strip():
+        settings["base_url"] = base_url
+    return settings
+
+
+def check_timeout(timeout: object) -> float:
+    """Return ``timeout`` in seconds, or say why it cannot be one.
+
+    Raises:
+        ConfigurationError: not a finite number above zero.
+
+    """
+    if isinstance(timeout, int | float) and not isinstance(timeout, bool) and 0 < timeout < float("inf"):
+        return float(timeout)
+    msg = "timeout must be a finite number of seconds above zero; it bounds the whole call"
+    raise ConfigurationError(msg)

@@ -1,0 +1,115 @@
+"""The port between this package and the network: values in, values out.
+
+``Request -> Response`` is the one shape of every layer: a transport's ``send``, a composed
+middleware chain and the in-memory sandbox are all a ``Handler`` and can stand in for one another.
+"""
+
+import math
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from typing import Protocol, TypeAlias
+
+import attrs
+
+
+class Headers(Mapping[str, str]):
+    """HTTP headers: names compare without regard to case; a repeated header is joined by commas.
+
+    The ``repr`` shows names only, since a value may be a secret.
+    """
+
+    __slots__ = ("_values",)
+
+    def __init__(self, headers: Mapping[str, str] | Iterable[tuple[str, str]] = ()) -> None:
+        """Take a mapping or pairs."""
+        pairs = headers.items() if isinstance(headers, Mapping) else headers
+        values: dict[str, str] = {}
+        for name, value in pairs:
+            key = name.lower()
+            values[key] = f"{values[key]}, {value}" if key in values else value
+        self._values = values
+
+    def __getitem__(self, name: str) -> str:
+        """Return the value of the header ``name``, in any spelling."""
+        return self._values[name.lower()]
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names, in lower case."""
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        """Count the names."""
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        """Show the names only."""
+        return f"Headers({', '.join(self._values)})"
+
+    def __hash__(self) -> int:
+        """Hash by content, so that requests and responses stay hashable values."""
+        return hash(frozenset(self._values.items()))
+
+
+@attrs.frozen(kw_only=True)
+class Request:
+    """One HTTP request, ready to send.
+
+    Attributes:
+        operation: the operation's name, such as ``"create_request"``.
+        method: the HTTP method.
+        url: the absolute URL.
+        headers: the HTTP headers; ``Authorization`` is added below every middleware of the caller.
+        body: the bytes to send, the same on every repeat.
+        repeatable: whether the operation may be sent again when its outcome is unknown. This is a
+            property of the operation, not of the HTTP method.
+        deadline: when the call ends, in seconds of ``anyio.current_time()``.
+
+    """
+
+    operation: str
+    method: str
+    url: str
+    headers: Headers = attrs.field(converter=Headers, factory=Headers)
+    body: bytes = attrs.field(default=b"", repr=False)
+    repeatable: bool = False
+    deadline: float = attrs.field(default=math.inf, repr=False, eq=False)
+
+
+@attrs.frozen
+class Response:
+    """One HTTP answer, read to its end.
+
+    Attributes:
+        status: the HTTP status.
+        headers: the HTTP headers.
+        body: the bytes that came; empty where ``body_error`` is set.
+        body_error: why the body could not be read although the status came, such as
+            ``"was cut short"``; ``None`` when it is whole. The status then still decides.
+
+    """
+
+    status: int
+    headers: Headers = attrs.field(converter=Headers, factory=Headers)
+    body: bytes = attrs.field(default=b"", repr=False)
+    body_error: str | None = attrs.field(default=None, kw_only=True)
+
+
+Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
+"""Anything that answers a request: a transport's ``send``, or the rest of a middleware chain."""
+
+
+class Transport(Protocol):
+    """What carries a request to the vendor and brings the answer back."""
+
+    async def send(self, request: Request) -> Response:
+        """Send ``request`` once and return the answer, whatever its status.
+
+        Raises:
+            TransportError: no answer. Its outcome is ``NOT_SENT`` only where it is certain that
+                nothing reached the server. Any other exception counts as ``UNKNOWN``.
+
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Release every connection. Closing twice is harmless."""
+        ...
