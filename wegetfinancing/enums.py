@@ -1,0 +1,53 @@
+"""The words the API accepts in a field, from https://docs.wegetfinancing.com."""
+
+import enum
+
+
+class Currency(enum.Enum):
+    """Loans are in US dollars, for customers in the US and in Canada alike."""
+
+    USD = "USD"
+    CAD = "CAD"
+    """Reserved by the vendor and rejected today, so ``problems()`` refuses it."""
+
+
+class Country(enum.Enum):
+    """The countries of customers. That of the billing address decides the loan's country."""
+
+    US = "US"
+    CA = "CA"
+
+
+class PostbackVersion(enum.Enum):
+    """The dialect of the postbacks that follow a request."""
+
+    V0_2 = "0.2"
+    """Form-encoded. What the vendor's server takes when a request names no version."""
+
+    V1_0 = "1.0"
+    """JSON with the names of 0.2."""
+
+    V1_9 = "1.9"
+    """JSON, recommended by the vendor. What this package asks for unless told otherwise."""
+
+
+class ShippingState(enum.Enum):
+    """How far the goods are."""
+
+    ACCEPTED = "accepted"
+    """Stock confirmed, ready to ship."""
+
+    PARTIAL = "partial"
+    """Some items confirmed and shipped."""
+
+    DISPATCHED = "dispatched"
+    """All items shipped or ready for pickup."""
+
+    DELIVERED = "delivered"
+    """Delivered to the customer."""
+
+    RECALLED = "recalled"
+    """Shipment cancelled or recalled."""
+
+    OTHER = "other"
+    """Other or unexpected."""

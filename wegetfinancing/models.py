@@ -1,0 +1,290 @@
+"""What goes out and what comes back: frozen values, named in the API's own words.
+
+The outgoing models take what they are given and never raise on a value; ``problems()`` then tells
+every fault at once, and ``create_request`` asks it before anything is sent. Facts of the wire are
+from https://docs.wegetfinancing.com unless a docstring says otherwise.
+"""
+
+import datetime as dt
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Any, Final
+
+import attrs
+
+from . import rules
+from .enums import Country, Currency, PostbackVersion, ShippingState
+from .rules import rule
+
+# The two-letter codes of the US Postal Service, territories and military mail included, and of
+# Canada Post.
+_US_STATES: Final = (
+    "AL AK AZ AR CA CO CT DE DC FL GA HI ID IL IN IA KS KY LA ME MD MA MI MN MS MO MT NE NV NH NJ NM NY"
+    " NC ND OH OK OR PA RI SC SD TN TX UT VT VA WA WV WI WY AS GU MP PR VI FM MH PW AA AE AP"
+)
+_PROVINCES: Final = "AB BC MB NB NL NS NT NU ON PE QC SK YT"
+_STATES: Final = MappingProxyType(
+    {Country.US: frozenset(_US_STATES.split()), Country.CA: frozenset(_PROVINCES.split())}
+)
+_ADVICE_ON_STATES: Final = MappingProxyType(
+    {
+        Country.US: "must be the two capital letters of a US state, such as NY",
+        Country.CA: "must be the two capital letters of a Canadian province, such as ON",
+    }
+)
+_ZIPCODES: Final = MappingProxyType(
+    {
+        Country.US: rules.matching(
+            re.compile(r"[0-9]{5}(-[0-9]{4})?"), "must be a ZIP code such as 12345 or 12345-6789"
+        ),
+        # No source shows what the server takes beyond "postal code"; this is Canada Post's form.
+        Country.CA: rules.matching(
+            re.compile(r"[A-Za-z][0-9][A-Za-z] ?[0-9][A-Za-z][0-9]"), "must be a postal code such as A1A 1A1"
+        ),
+    }
+)
+
+
+_TEXT: Final = rule(rules.text())
+_NAME: Final = rule(rules.text(at_least=2))
+_OPTIONAL_TEXT: Final = rule(rules.text(), required=False)
+_LIST_OF_TEXT: Final = rule(rules.several, required=False, each=rules.text())
+_OPTIONAL_URL: Final = rule(rules.url, required=False)
+_OPTIONAL_MONEY: Final = rule(rules.money(), required=False)
+
+
+def _country(value: Country | str) -> Country:
+    return rules.to_member(Country, value)
+
+
+def _currency(value: Currency | str) -> Currency:
+    return rules.to_member(Currency, value)
+
+
+def _version(value: PostbackVersion | str) -> PostbackVersion:
+    return rules.to_member(PostbackVersion, value)
+
+
+def _shipping_state(value: ShippingState | str) -> ShippingState:
+    return rules.to_member(ShippingState, value)
+
+
+def _us_dollars(value: object) -> str | None:
+    if value is Currency.CAD:
+        return "must be USD: CAD is reserved and rejected today; loans are in USD in Canada too"
+    return None if value is Currency.USD else "must be USD"
+
+
+def _texts(value: Sequence[str] | None) -> Sequence[str]:
+    return rules.to_tuple(value)
+
+
+@attrs.frozen(kw_only=True)
+class Address(rules.Checked):
+    """A postal address in the US or in Canada.
+
+    Attributes:
+        street1: street and number. The API knows no second line; the official clients join it to
+            the first with a blank.
+        city: 2 characters or more (seen in the official clients).
+        state: two capital letters: a US state, or a province where ``country`` is ``CA``.
+        zipcode: ``12345`` or ``12345-6789``; in Canada ``A1A 1A1``.
+        country: ``Country.US`` unless told otherwise.
+
+    """
+
+    street1: str = attrs.field(repr=False, metadata=_TEXT)
+    city: str = attrs.field(repr=False, metadata=_NAME)
+    state: str = attrs.field(repr=False, metadata=_TEXT)
+    zipcode: str = attrs.field(repr=False, metadata=_TEXT)
+    country: Country = attrs.field(
+        default=Country.US, converter=_country, metadata=rule(rules.member(Country))
+    )
+
+    def _problems_between_fields(self) -> Iterator[tuple[str, str]]:
+        if not isinstance(self.country, Country):
+            return
+        if not isinstance(self.state, str) or self.state not in _STATES[self.country]:
+            yield "state", _ADVICE_ON_STATES[self.country]
+        if problem := _ZIPCODES[self.country](self.zipcode):
+            yield "zipcode", problem
+
+
+@attrs.frozen(kw_only=True)
+class CartItem(rules.Checked):
+    """One line of the cart.
+
+    Attributes:
+        display_name: 2 characters or more (seen in the official clients).
+        unit_price: USD, more than 0, at most two decimals (seen in the official clients).
+        quantity: a whole number from 1 on.
+        sku: the shop's article number.
+        unit_tax: USD. The one recorded answer does not add it to the total.
+        category: the shop's own.
+
+    """
+
+    display_name: str = attrs.field(metadata=_NAME)
+    unit_price: Decimal = attrs.field(converter=rules.to_decimal, metadata=rule(rules.money(above_zero=True)))
+    quantity: int = attrs.field(metadata=rule(rules.count))
+    sku: str | None = attrs.field(default=None, metadata=_OPTIONAL_TEXT)
+    unit_tax: Decimal | None = attrs.field(
+        default=None,
+        converter=attrs.converters.optional(rules.to_decimal),
+        metadata=_OPTIONAL_MONEY,
+    )
+    category: str | None = attrs.field(default=None, metadata=_OPTIONAL_TEXT)
+
+
+_LIST_OF_ITEMS: Final = rule(rules.several, required=False, each=rules.one(CartItem))
+
+
+def _cart_items(value: Sequence[CartItem] | None) -> Sequence[CartItem]:
+    return rules.to_tuple(value)
+
+
+@attrs.frozen(kw_only=True)
+class FinancingRequest(rules.Checked):
+    """A customer's application for a loan, with the cart it is to pay for.
+
+    Give ``cart_items``, or an ``amount``, or both. Amounts are ``Decimal``, ``int`` or ``str`` in
+    US dollars with at most two decimals. Fields left at ``None`` are not sent.
+
+    Attributes:
+        first_name, last_name: 2 characters or more each (seen in the official clients).
+        email: the customer's.
+        phone: 10 digits, ``2125551234``.
+        billing_address: its country decides the loan's country.
+        shipping_address: the server takes the billing address if omitted.
+        cart_items: what is bought.
+        shipping_amount: 0 or more; the server's default is 0.
+        tax_amount: optional override.
+        amount: the total; the server computes it from ``cart_items`` if omitted.
+        currency: the server's default is ``USD``; ``CAD`` is refused.
+        version: the dialect of the postbacks. Always sent.
+        merchant_transaction_id: your order id, echoed in postbacks. The server does not refuse or
+            merge repeats (seen in the official clients).
+        postback_url: overrides the address set in the back-office. **With neither, postbacks are
+            silently discarded.**
+        success_url, failure_url: where the customer's browser goes afterwards. Proves nothing.
+        sent_to_consumer: send the application to the customer by e-mail or phone.
+        software_name, software_version, software_plugin_version: the shop's own tracking.
+
+    """
+
+    first_name: str = attrs.field(repr=False, metadata=_NAME)
+    last_name: str = attrs.field(repr=False, metadata=_NAME)
+    email: str = attrs.field(repr=False, metadata=rule(rules.email))
+    phone: str | None = attrs.field(default=None, repr=False, metadata=rule(rules.phone, required=False))
+    billing_address: Address = attrs.field(repr=False, metadata=rule(rules.one(Address)))
+    shipping_address: Address | None = attrs.field(
+        default=None, repr=False, metadata=rule(rules.one(Address), required=False)
+    )
+    cart_items: Sequence[CartItem] = attrs.field(default=(), converter=_cart_items, metadata=_LIST_OF_ITEMS)
+    shipping_amount: Decimal | None = attrs.field(
+        default=None, converter=attrs.converters.optional(rules.to_decimal), metadata=_OPTIONAL_MONEY
+    )
+    tax_amount: Decimal | None = attrs.field(
+        default=None, converter=attrs.converters.optional(rules.to_decimal), metadata=_OPTIONAL_MONEY
+    )
+    amount: Decimal | None = attrs.field(
+        default=None, converter=attrs.converters.optional(rules.to_decimal), metadata=_OPTIONAL_MONEY
+    )
+    currency: Currency | None = attrs.field(
+        default=None,
+        converter=attrs.converters.optional(_currency),
+        metadata=rule(_us_dollars, required=False),
+    )
+    version: PostbackVersion = attrs.field(
+        default=PostbackVersion.V1_9,
+        converter=_version,
+        metadata=rule(rules.member(PostbackVersion)),
+    )
+    merchant_transaction_id: str | None = attrs.field(default=None, metadata=_OPTIONAL_TEXT)
+    postback_url: str | None = attrs.field(default=None, metadata=_OPTIONAL_URL)
+    success_url: str | None = attrs.field(default=None, metadata=_OPTIONAL_URL)
+    failure_url: str | None = attrs.field(default=None, metadata=_OPTIONAL_URL)
+    sent_to_consumer: bool | None = attrs.field(default=None, metadata=rule(rules.boolean, required=False))
+    software_name: str | None = attrs.field(default=None, metadata=_OPTIONAL_TEXT)
+    software_version: str | None = attrs.field(default=None, metadata=_OPTIONAL_TEXT)
+    software_plugin_version: str | None = attrs.field(default=None, metadata=_OPTIONAL_TEXT)
+
+    def _problems_between_fields(self) -> Iterator[tuple[str, str]]:
+        if not self.cart_items and self.amount is None:
+            yield "cart_items", "is required unless an amount is given"
+
+    @property
+    def expected_amount(self) -> Decimal:
+        """What the shop expects to be financed, in USD, to compare with the server's answer.
+
+        ``amount`` if given, else the items and ``shipping_amount``, without taxes: so the one
+        recorded answer was computed. The server's ``amount`` is the truth; a difference is a
+        reason to look before the customer sees ``href``.
+        """
+        if self.amount is not None:
+            return self.amount
+        items = sum((item.unit_price * item.quantity for item in self.cart_items), Decimal(0))
+        return items + (self.shipping_amount or 0)
+
+
+@attrs.frozen(kw_only=True)
+class ShippingEvent(rules.Checked):
+    """What happened to the goods of one loan.
+
+    Attributes:
+        date: the day it happened. A date without a time.
+        state: what happened.
+        items: names of the articles it concerns.
+        message: free text.
+        expected_delivery_date: a date without a time.
+        service_type: the carrier's service.
+        shipment_company: the carrier.
+        tracking_number: the carrier's number.
+
+    """
+
+    date: dt.date = attrs.field(metadata=rule(rules.day))
+    state: ShippingState = attrs.field(converter=_shipping_state, metadata=rule(rules.member(ShippingState)))
+    items: Sequence[str] = attrs.field(default=(), converter=_texts, metadata=_LIST_OF_TEXT)
+    message: str | None = attrs.field(default=None, repr=False, metadata=_OPTIONAL_TEXT)
+    expected_delivery_date: dt.date | None = attrs.field(
+        default=None, metadata=rule(rules.day, required=False)
+    )
+    service_type: str | None = attrs.field(default=None, metadata=_OPTIONAL_TEXT)
+    shipment_company: str | None = attrs.field(default=None, metadata=_OPTIONAL_TEXT)
+    tracking_number: str | None = attrs.field(default=None, repr=False, metadata=_OPTIONAL_TEXT)
+
+
+@attrs.frozen(kw_only=True)
+class CreatedRequest:
+    """A request the vendor has accepted. Send the customer's browser to ``href``.
+
+    Attributes:
+        inv_id: the vendor's id of this request; postbacks and shipping updates name it.
+        href: the address of the application page. Opaque.
+        amount: what the server will finance, in USD; ``None`` where the answer names none.
+            Compare it with ``FinancingRequest.expected_amount``.
+        raw: the whole answer, decoded.
+
+    """
+
+    inv_id: str
+    href: str = attrs.field(repr=False)
+    amount: Decimal | None
+    raw: Mapping[str, Any] = attrs.field(repr=False, eq=False)
+
+
+@attrs.frozen(kw_only=True)
+class ShippingReceipt:
+    """A shipping event the vendor has recorded.
+
+    Attributes:
+        loan: the document the event was recorded against.
+        raw: the whole answer, decoded.
+
+    """
+
+    loan: str
+    raw: Mapping[str, Any] = attrs.field(repr=False, eq=False)

@@ -1,0 +1,213 @@
+"""What may stand in a field. A rule gives a text that says what to do, or ``None`` when all is well.
+
+No rule raises, whatever it is given, and no text repeats the value: it may be personal data.
+"""
+
+import datetime as dt
+import enum
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Final, TypeAlias, TypeVar
+from urllib.parse import urlsplit
+
+import attrs
+
+_Item = TypeVar("_Item")
+_Enum = TypeVar("_Enum", bound=enum.Enum)
+
+Rule: TypeAlias = Callable[[Any], str | None]
+
+REQUIRED: Final = "is required"
+
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_EMAIL: Final = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s.]+")
+_PHONE: Final = re.compile(r"[0-9]{10}")
+_PLAIN_AMOUNT: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+# Far above any loan; it only keeps Decimal("1E+999999") from becoming a megabyte of digits.
+_MOST_DIGITS: Final = 12
+
+
+def rule(check: Rule, *, required: bool = True, each: Rule | None = None) -> dict[str, object]:
+    """Make the metadata of an attrs field: how ``Checked.problems`` checks it, and each item in it."""
+    return {"check": check, "required": required, "each": each}
+
+
+class Checked:
+    """A model whose fields carry rules."""
+
+    __slots__ = ()
+
+    def problems(self) -> dict[str, str]:
+        """Find every fault at once; empty when there is none.
+
+        Returns:
+            path to text, in the order of the fields. Paths use the API's own names, dots for what
+            lies inside and an index for list items: ``billing_address.zipcode``,
+            ``cart_items[1].unit_price``. No text repeats a value.
+
+        """
+        fields = attrs.fields(type(self))  # type: ignore[arg-type] # subclasses are attrs classes
+        found: dict[str, str] = {}
+        for field in fields:
+            found.update(_problems_at(field.name, getattr(self, field.name), field.metadata))
+        for path, problem in self._problems_between_fields():
+            found.setdefault(path, problem)
+        return found
+
+    def _problems_between_fields(self) -> Iterator[tuple[str, str]]:
+        return iter(())
+
+
+def _problems_at(path: str, value: object, metadata: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if value is None or (isinstance(value, str) and not value):
+        if metadata["required"]:
+            yield path, REQUIRED
+        elif value is not None:
+            yield path, "must not be empty; leave it out instead"
+    elif problem := metadata["check"](value):
+        yield path, problem
+    elif isinstance(value, Checked):
+        yield from ((f"{path}.{inner}", problem) for inner, problem in value.problems().items())
+    elif metadata["each"]:
+        for index, item in enumerate(value):  # type: ignore[arg-type,var-annotated] # its check has seen a tuple
+            yield from _problems_at(f"{path}[{index}]", item, rule(metadata["each"]))
+
+
+def text(*, at_least: int = 1) -> Rule:
+    """Text of so many characters, blanks around it not counted."""
+
+    def check(value: object) -> str | None:
+        if not isinstance(value, str):
+            return f"must be text, not {type(value).__name__}"
+        if len(value.strip()) < at_least:
+            return "must not be blank" if at_least == 1 else f"must have {at_least} characters or more"
+        if _CONTROL.search(value):
+            return "must not hold control characters such as line ends"
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return "holds half of a surrogate pair, which is no character"
+        return None
+
+    return check
+
+
+def matching(pattern: re.Pattern[str], advice: str) -> Rule:
+    """Text that matches the whole pattern; ``advice`` says what it should look like."""
+    is_text = text()
+
+    def check(value: object) -> str | None:
+        return is_text(value) or (None if pattern.fullmatch(str(value)) else advice)
+
+    return check
+
+
+email: Final = matching(_EMAIL, "must be an e-mail address such as jane@example.com")
+phone: Final = matching(_PHONE, "must be 10 digits without country code or dashes, such as 2125551234")
+
+
+def url(value: object) -> str | None:
+    """Accept an absolute http or https address, as a browser or the vendor can call it."""
+    if problem := text()(value):
+        return problem
+    address = str(value)
+    try:
+        parts = urlsplit(address)
+        fine = parts.scheme in {"http", "https"} and bool(parts.hostname) and not re.search(r"\s", address)
+        _ = parts.port  # raises when it is no number
+    except ValueError:
+        fine = False
+    return None if fine else "must be an absolute URL such as https://shop.example/postbacks"
+
+
+def money(*, above_zero: bool = False) -> Rule:
+    """Amounts in dollars with at most two decimals, never a float."""
+
+    def check(value: object) -> str | None:
+        if isinstance(value, float):
+            return "must not be a float, which cannot hold cents exactly; use Decimal('1.23')"
+        if not isinstance(value, Decimal) or not value.is_finite():
+            return "must be an amount such as Decimal('1640.94'), without thousands separators"
+        exponent = value.as_tuple().exponent
+        if isinstance(exponent, int) and exponent < -2:  # noqa: PLR2004 - cents
+            return "must have at most two decimals; round it to cents first"
+        if value.adjusted() >= _MOST_DIGITS:
+            return f"must have at most {_MOST_DIGITS} digits before the decimal point"
+        if value < 0 or (above_zero and value == 0):
+            return "must be more than 0" if above_zero else "must be 0 or more"
+        return None
+
+    return check
+
+
+def count(value: object) -> str | None:
+    """Accept a whole number from 1 on."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        return f"must be an int, not {type(value).__name__}"
+    return None if value >= 1 else "must be 1 or more"
+
+
+def boolean(value: object) -> str | None:
+    """Accept True or False, and nothing that merely counts as one."""
+    return None if isinstance(value, bool) else f"must be True or False, not {type(value).__name__}"
+
+
+def day(value: object) -> str | None:
+    """Accept a date without a time, since the wire carries none."""
+    if isinstance(value, dt.datetime):
+        return "must be a date, not a datetime; use .date() in your shop's time zone"
+    return None if isinstance(value, dt.date) else f"must be a date, not {type(value).__name__}"
+
+
+def member(kind: type[enum.Enum]) -> Rule:
+    """Accept a member of an enum."""
+
+    def check(value: object) -> str | None:
+        if isinstance(value, kind):
+            return None
+        return "must be one of " + ", ".join(str(each.value) for each in kind)
+
+    return check
+
+
+def one(kind: type) -> Rule:
+    """Accept a model of this class."""
+
+    def check(value: object) -> str | None:
+        return None if isinstance(value, kind) else f"must be {_an(kind)}, not {type(value).__name__}"
+
+    return check
+
+
+def several(value: object) -> str | None:
+    """Accept a list or tuple, which the field's converter has made a tuple."""
+    return None if isinstance(value, tuple) else f"must be a list, not {type(value).__name__}"
+
+
+def _an(kind: type) -> str:
+    return f"an {kind.__name__}" if kind.__name__[0] in "AEIOU" else f"a {kind.__name__}"
+
+
+def to_decimal(value: Decimal | int | str) -> Decimal:
+    """Turn an amount into Decimal where that is exact; anything else stays, for the rule to name."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return Decimal(value)
+    if isinstance(value, str) and _PLAIN_AMOUNT.fullmatch(value):
+        return Decimal(value)
+    return value  # type: ignore[return-value] # the rule on the field refuses what is no Decimal
+
+
+def to_tuple(value: Sequence[_Item] | None) -> Sequence[_Item]:
+    """Freeze a list, None being an empty one; anything else stays, for the rule to name."""
+    if value is None:
+        return ()
+    return tuple(value) if isinstance(value, list) else value
+
+
+def to_member(kind: type[_Enum], value: _Enum | str) -> _Enum:
+    """Turn the wire's text into the enum's member; anything else stays, for the rule to name."""
+    try:
+        return kind(value)
+    except ValueError:
+        return value  # type: ignore[return-value] # the rule on the field refuses what is no member
