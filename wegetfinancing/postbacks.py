@@ -1,0 +1,266 @@
+"""The vendor's postbacks: what was decided about a request, in any of the three dialects.
+
+A postback has no id and no sequence number; any status may follow any other, and one may come before
+``create_request`` has returned. Facts are from https://docs.wegetfinancing.com, or seen in the
+vendor's official clients where a comment says so.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
+from typing import Any, ClassVar, Final, TypeAlias
+from urllib.parse import parse_qsl, quote
+
+import attrs
+
+from .config import Credentials
+from .converter import from_json, read_amount, to_json
+from .enums import PostbackVersion
+from .errors import MalformedPostbackError
+from .signatures import require_bytes, verify_postback
+
+_JSON: Final = "application/json"
+_FORM: Final = "application/x-www-form-urlencoded"
+_MOST_FORM_FIELDS: Final = 100  # real ones have nine
+
+
+@attrs.frozen(kw_only=True)
+class _Postback:
+    inv_id: str
+    merchant_transaction_id: str | None
+    version: str
+    raw: Mapping[str, Any] = attrs.field(repr=False, eq=False)
+
+    status: ClassVar[str]
+
+    @property
+    def key(self) -> str:
+        """A text that is equal for two deliveries of the same decision.
+
+        The API gives deliveries no id, so this is made of what was decided. Two partial refunds of
+        the same amount for one request therefore have the same key.
+        """
+        return f"{quote(self.inv_id, safe='')}:{self._decision()}"
+
+    def _decision(self) -> str:
+        return self.status
+
+
+class Approved(_Postback):
+    """The lender approved. Create the order only now, then ship.
+
+    Attributes:
+        inv_id: the vendor's id of the request, as ``CreatedRequest.inv_id``.
+        merchant_transaction_id: your order id; ``None`` where the vendor left it out.
+        version: the dialect's version, as the postback names it.
+        raw: the whole postback, decoded.
+
+    """
+
+    __slots__ = ()
+    status: ClassVar[str] = "approved"
+
+
+class Preapproved(_Postback):
+    """Not final: hold, do not ship (seen in the official clients). Attributes as on ``Approved``."""
+
+    __slots__ = ()
+    status: ClassVar[str] = "preapproved"
+
+
+class Rejected(_Postback):
+    """Let the customer choose another way to pay. Attributes as on ``Approved``."""
+
+    __slots__ = ()
+    status: ClassVar[str] = "rejected"
+
+
+@attrs.frozen(kw_only=True)
+class Refunded(_Postback):
+    """Give back ``amount``, once; it may be a part (seen in the official clients).
+
+    Attributes:
+        amount: USD; ``None`` where the vendor named none, which a person has to look into.
+
+    The others are as on ``Approved``.
+    """
+
+    amount: Decimal | None
+
+    status: ClassVar[str] = "refund"
+
+    def _decision(self) -> str:
+        # Several refunds may follow one approval; "1200" and "1200.00" are the same one.
+        return f"{self.status}:{'' if self.amount is None else f'{self.amount.normalize():f}'}"
+
+
+@attrs.frozen(kw_only=True)
+class UnknownPostback(_Postback):
+    """Something else. Log it and look; never treat it as an approval.
+
+    Attributes:
+        reported_status: the vendor's word; ``None`` where there is none.
+
+    The others are as on ``Approved``.
+    """
+
+    reported_status: str | None
+
+    status: ClassVar[str] = "unknown"
+
+    def _decision(self) -> str:
+        return f"{self.status}:{hashlib.sha256(to_json(dict(self.raw))).hexdigest()}"
+
+
+Postback: TypeAlias = Approved | Preapproved | Rejected | Refunded | UnknownPostback
+"""What a postback can say. ``match`` on it; type checkers see when a case is missing."""
+
+_WITHOUT_AMOUNT: Final[Mapping[str, type[Approved | Preapproved | Rejected]]] = {
+    kind.status: kind for kind in (Approved, Preapproved, Rejected)
+}
+
+
+def parse_postback(
+    body: bytes,
+    headers: Mapping[str, str],
+    credentials: Credentials | Iterable[Credentials],
+    *,
+    max_age: float | None = None,
+    clock: Callable[[], float] = time.time,
+) -> Postback:
+    """Verify the signature of a postback, then read it.
+
+    Args:
+        body: the raw bytes of the request; text or re-serialised JSON does not verify.
+        headers: the request's headers, in any spelling.
+        credentials: one, or several while a password is being rotated.
+        max_age: seconds that ``x-timestamp`` may lie in the past or the future; ``None`` for any.
+        clock: seconds since the epoch.
+
+    Raises:
+        SignatureError: do not act on it; answer 401.
+        MalformedPostbackError: authentic, but it cannot be read; answer 400.
+        ConfigurationError: no credentials.
+        TypeError: ``body`` is not bytes.
+
+    """
+    verify_postback(body, headers, credentials, max_age=max_age, clock=clock)
+    content_type = next((value for name, value in headers.items() if name.lower() == "content-type"), None)
+    return parse_unverified_postback(body, content_type)
+
+
+def parse_unverified_postback(body: bytes, content_type: str | None) -> Postback:
+    """Read a postback that nobody has verified: for tools and tests, never to act upon.
+
+    Args:
+        body: the raw bytes.
+        content_type: JSON or form-encoded; for any other, and ``None``, the first byte decides.
+
+    Raises:
+        MalformedPostbackError: it cannot be read.
+        TypeError: ``body`` is not bytes.
+
+    """
+    require_bytes(body)
+    media_type = content_type.partition(";")[0].strip().lower() if isinstance(content_type, str) else ""
+    is_json = media_type == _JSON or (media_type != _FORM and body.lstrip()[:1] == b"{")
+    try:
+        return _read_json(body) if is_json else _read_form(body)
+    except ValueError as error:
+        problem = str(error)
+    msg = f"the postback {problem}"
+    raise MalformedPostbackError(msg)
+
+
+def _read_json(body: bytes) -> Postback:
+    raw = from_json(body)
+    if not isinstance(raw, dict):
+        msg = "is not a JSON object"
+        raise ValueError(msg)  # noqa: TRY004 - a fault of the postback, not of the caller
+    return _read_updates(raw) if "updates" in raw else _read_legacy(raw, PostbackVersion.V1_0)
+
+
+def _read_form(body: bytes) -> Postback:
+    try:
+        pairs = parse_qsl(
+            body.decode("utf-8"),
+            keep_blank_values=True,
+            strict_parsing=True,
+            errors="strict",
+            max_num_fields=_MOST_FORM_FIELDS,
+        )
+    except ValueError:
+        pairs = []
+    raw = dict(pairs)
+    if not raw or len(raw) != len(pairs):
+        msg = "is not a form, or names a field twice"
+        raise ValueError(msg)
+    return _read_legacy(raw, PostbackVersion.V0_2)
+
+
+def _read_updates(raw: dict[str, Any]) -> Postback:
+    """Dialect 1.9."""
+    updates = raw["updates"]
+    if not isinstance(updates, dict):
+        msg = "has updates that are no object"
+        raise ValueError(msg)  # noqa: TRY004 - a fault of the postback, not of the caller
+    common: dict[str, Any] = {
+        "inv_id": _required_text(raw.get("request_token") or raw.get("inv_id")),
+        "merchant_transaction_id": _text(raw.get("merchant_transaction_id")),
+        "version": _text(raw.get("version")) or PostbackVersion.V1_9.value,
+        "raw": raw,
+    }
+    status, action = _text(updates.get("status")), _text(updates.get("action"))
+    # An old form says action="refund" in place of a status (seen in the official clients).
+    if Refunded.status in (status, action) and (status is None or action in (None, status)):
+        amount = updates.get("amount")
+        return Refunded(amount=None if amount is None else read_amount(amount, "amount"), **common)
+    kind = _WITHOUT_AMOUNT.get(status or "")
+    if kind and action in (None, status):
+        return kind(**common)
+    return UnknownPostback(reported_status=status or action, **common)
+
+
+def _read_legacy(raw: dict[str, Any], version: PostbackVersion) -> Postback:
+    """Dialects 0.2 (real bodies say 0.3) and 1.0.
+
+    Of 1.0 only ``inv_id`` and ``inv_status`` are documented; that its other names are those of 0.2 is
+    inferred, so there ``function`` and ``method`` may be missing.
+    """
+    common: dict[str, Any] = {
+        "inv_id": _required_text(raw.get("inv_id")),
+        "merchant_transaction_id": _text(raw.get("cust_id_ext")),
+        "version": _text(raw.get("version")) or version.value,
+        "raw": raw,
+    }
+    function, method, status = (_text(raw.get(name)) for name in ("function", "method", "inv_status"))
+    may_be_missing = (None,) if version is PostbackVersion.V1_0 else ()
+    if function in ("transact", *may_be_missing):
+        # Before the status: real bodies say inv_status=Auth&method=void (seen in the official clients).
+        if method == "void":
+            return Rejected(**common)
+        kind = _LEGACY_STATUSES.get(status or "")
+        if kind and method in ("purchase", *may_be_missing):
+            return kind(**common)
+    return UnknownPostback(reported_status=status, **common)
+
+
+_LEGACY_STATUSES: Final[Mapping[str, type[Approved | Preapproved]]] = {
+    "Auth": Approved,
+    "AuthOnly": Preapproved,
+}
+
+
+def _text(value: object) -> str | None:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return value if isinstance(value, str) and value.strip() else None
+
+
+def _required_text(value: object) -> str:
+    text = _text(value)
+    if text is None:
+        msg = "names no request"
+        raise ValueError(msg)
+    return text
