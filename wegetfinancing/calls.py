@@ -1,0 +1,90 @@
+"""One call of an operation, below every middleware: sent at most once, watched and logged."""
+
+import logging
+from typing import Final
+
+import anyio
+
+from .errors import Outcome, TransportError, outcome_of_status, worst_outcome
+from .transport import Handler, Request, Response, Transport
+
+_logger: Final = logging.getLogger("wegetfinancing")
+
+
+class Call:
+    """What one call has put on the wire so far. Its methods are the lowest links of the chain."""
+
+    __slots__ = ("_operation", "_outcomes", "_repeatable", "_transport")
+
+    def __init__(self, operation: str, transport: Transport, *, repeatable: bool) -> None:
+        """Start with nothing sent."""
+        self._operation = operation
+        self._transport = transport
+        self._repeatable = repeatable
+        self._outcomes: list[Outcome] = []
+
+    @property
+    def outcome(self) -> Outcome:
+        """May any attempt so far have been carried out? An attempt in flight may."""
+        return worst_outcome(*self._outcomes)
+
+    async def at_most_once(self, request: Request, call_next: Handler) -> Response:
+        """Let a second attempt through only where the operation may be repeated.
+
+        Asked is the operation, not the request, which a middleware can rewrite.
+        """
+        if self._outcomes and not self._repeatable:
+            msg = f"{self._operation} goes out at most once per call, and a middleware called call_next again"
+            raise TransportError(msg, outcome=self.outcome, operation=self._operation)
+        number = len(self._outcomes)
+        self._outcomes.append(Outcome.UNKNOWN)
+        try:
+            response = await call_next(request)
+        except TransportError as error:
+            self._outcomes[number] = error.outcome
+            raise
+        self._outcomes[number] = outcome_of_status(response.status)
+        return response
+
+    async def log(self, request: Request, call_next: Handler) -> Response:
+        """Log the attempt: operation, number, status, outcome and duration, and nothing else."""
+        began = anyio.current_time()
+        try:
+            response = await call_next(request)
+        except TransportError as error:
+            self._log(type(error).__name__, None, error.outcome.value, began)
+            raise
+        succeeded = 200 <= response.status <= 299  # noqa: PLR2004 - the 2xx class
+        outcome = "done" if succeeded else outcome_of_status(response.status).value
+        self._log(f"HTTP {response.status}", response.status, outcome, began)
+        return response
+
+    def _log(self, result: str, status: int | None, outcome: str, began: float) -> None:
+        # No failure is a warning here: it is raised, or repeated with success, and the caller knows.
+        if not _logger.isEnabledFor(logging.INFO):
+            return
+        fields = {
+            "operation": self._operation,
+            "attempt": len(self._outcomes),
+            "status": status,
+            "outcome": outcome,
+            "duration": anyio.current_time() - began,
+        }
+        text = f"%(operation)s attempt %(attempt)d: {result} in %(duration).3f s, %(outcome)s"
+        _logger.info(text, fields, extra=fields)
+
+    async def send(self, request: Request) -> Response:
+        """Hand the request to the transport; whatever it lets out becomes a ``TransportError``."""
+        try:
+            response = await self._transport.send(request)
+        except TransportError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the border to code that is not ours
+            fault = f"raised {type(error).__name__}"
+        else:
+            if isinstance(response, Response):
+                return response
+            fault = f"returned {type(response).__name__} in place of a Response"
+        # Raised out here, so that what was caught does not stay reachable as the context.
+        msg = f"the transport {fault}"
+        raise TransportError(msg, operation=self._operation)

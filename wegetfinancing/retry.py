@@ -1,0 +1,201 @@
+"""Repeating what may be repeated: when, how often and after which pause.
+
+The decision is a pure function, ``pause_before_repeat``; the clock, the sleep and the random source
+are given to ``Retry``, so that tests need neither wait nor patch.
+"""
+
+import email.utils
+import math
+import random
+import re
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC
+from typing import Any, Final
+
+import anyio
+import attrs
+
+from .errors import ConfigurationError, TransportError
+from .transport import Handler, Request, Response
+
+# 408 to 504 by their definition; 520 to 527 and 530 are the CDN's words for an origin out of reach.
+# https://developers.cloudflare.com/support/troubleshooting/http-status-codes/cloudflare-5xx-errors/
+REPEATED_STATUSES: Final = frozenset({408, 421, 425, 429, 500, 502, 503, 504, *range(520, 528), 530})
+
+# str.isdigit() also accepts what int() does not, such as "²".
+_SECONDS: Final = re.compile(r"[0-9]{1,9}")
+_MOST_DOUBLINGS: Final = 30
+
+
+def _at_least(limit: float) -> Callable[[object, "attrs.Attribute[Any]", Any], None]:
+    def check(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
+        if isinstance(value, int | float) and not isinstance(value, bool) and limit <= value < math.inf:
+            return
+        msg = f"RetryPolicy.{attribute.name} must be a finite number, {limit} or more"
+        raise ConfigurationError(msg)
+
+    return check
+
+
+@attrs.frozen(kw_only=True)
+class RetryPolicy:
+    """How a repeatable call is repeated.
+
+    The pause before a repeat is drawn evenly between 0 and ``base_delay`` doubled with each
+    attempt, up to ``max_delay`` ("full jitter"); a ``Retry-After`` of the server makes it at least
+    that long. No repeat begins after the call's deadline.
+
+    Attributes:
+        attempts: how often a call is sent in all, the first time included; 1 repeats nothing.
+        base_delay: seconds; the most the first pause can last.
+        max_delay: seconds; the most any pause of our own can last.
+        quota: how many repeats a client may spend while nothing succeeds, so that an outage is not
+            answered with a storm.
+        quota_per_success: how much of the quota a success gives back.
+
+    Raises:
+        ConfigurationError: a value that is no number or too small.
+
+    """
+
+    attempts: int = attrs.field(default=3, validator=_at_least(1))
+    base_delay: float = attrs.field(default=0.5, validator=_at_least(0))
+    max_delay: float = attrs.field(default=8.0, validator=_at_least(0))
+    quota: float = attrs.field(default=20, validator=_at_least(0))
+    quota_per_success: float = attrs.field(default=0.1, validator=_at_least(0))
+
+
+def retry_after(response: Response, now: float) -> float | None:
+    """Read the ``Retry-After`` header: seconds from now on, or ``None`` if there is none to read.
+
+    A date is counted from the answer's own ``Date`` where it has one, so that a clock that is off
+    does no harm, else from ``now``, in seconds since the epoch. A date in the past is 0.
+    """
+    value = response.headers.get("retry-after", "").strip()
+    if _SECONDS.fullmatch(value):
+        return float(value)
+    until = _http_date(value)
+    if until is None:
+        return None
+    since = _http_date(response.headers.get("date", ""))
+    return max(0.0, until - (now if since is None else since))
+
+
+def _http_date(value: str) -> float | None:
+    try:
+        date = email.utils.parsedate_to_datetime(value)
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+def pause_before_repeat(
+    policy: RetryPolicy,
+    result: Response | TransportError,
+    *,
+    attempt: int,
+    time_left: float,
+    jitter: float,
+    now: float,
+) -> float | None:
+    """Decide whether a repeatable call is sent again: seconds to wait, or ``None`` for no.
+
+    Args:
+        policy: the limits.
+        result: what the attempt came to.
+        attempt: its number, from 1 on.
+        time_left: seconds until the call's deadline.
+        jitter: a random number from 0 up to 1.
+        now: seconds since the epoch, for a ``Retry-After`` that is a date.
+
+    """
+    asked: float | None = None
+    if isinstance(result, TransportError):
+        if result.permanent:
+            return None
+    elif result.status not in REPEATED_STATUSES:
+        return None
+    else:
+        asked = retry_after(result, now)
+    if attempt >= policy.attempts:
+        return None
+    most = min(policy.max_delay, policy.base_delay * 2 ** min(attempt - 1, _MOST_DOUBLINGS))
+    pause = max(jitter * most, asked or 0.0)
+    return pause if pause < time_left else None
+
+
+class Retry:
+    """Middleware that repeats a repeatable call until it succeeds or the policy says stop.
+
+    It holds the client's retry quota, so make one per client. Put before other middleware, that
+    middleware runs once per attempt; put after it, once per call.
+    """
+
+    __slots__ = ("_clock", "_policy", "_quota", "_random", "_sleep", "_wall_clock")
+
+    def __init__(
+        self,
+        policy: RetryPolicy = RetryPolicy(),
+        *,
+        clock: Callable[[], float] = anyio.current_time,
+        sleep: Callable[[float], Awaitable[object]] = anyio.sleep,
+        random: Callable[[], float] = random.random,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Take the policy and, for tests, other sources of time and chance.
+
+        Args:
+            policy: the limits.
+            clock: seconds on the clock of ``Request.deadline``.
+            sleep: waits so many seconds.
+            random: draws a number from 0 up to 1.
+            wall_clock: seconds since the epoch.
+
+        """
+        self._policy = policy
+        self._clock = clock
+        self._sleep = sleep
+        self._random = random
+        self._wall_clock = wall_clock
+        self._quota = float(policy.quota)
+
+    async def __call__(self, request: Request, call_next: Handler) -> Response:
+        """Pass the request on, again if need be; what may not be repeated is passed on once."""
+        if not request.repeatable:
+            return await call_next(request)
+        attempt = 1
+        while True:
+            result: Response | TransportError
+            try:
+                result = await call_next(request)
+            except TransportError as error:
+                result = error
+            pause = self._pause(result, attempt, request.deadline)
+            if pause is None:
+                break
+            await self._sleep(pause)
+            attempt += 1
+        if isinstance(result, TransportError):
+            try:
+                raise result
+            finally:
+                del result  # its traceback holds this frame: without this, a cycle for the collector
+        return result
+
+    def _pause(self, result: Response | TransportError, attempt: int, deadline: float) -> float | None:
+        if isinstance(result, Response) and result.status not in REPEATED_STATUSES:
+            self._quota = min(self._policy.quota, self._quota + self._policy.quota_per_success)
+            return None
+        pause = pause_before_repeat(
+            self._policy,
+            result,
+            attempt=attempt,
+            time_left=deadline - self._clock(),
+            jitter=self._random(),
+            now=self._wall_clock(),
+        )
+        if pause is None or self._quota < 1:
+            return None
+        self._quota -= 1
+        return pause
