@@ -1,0 +1,798 @@
+"""HttpxTransport against real sockets, on both event loops, with both libraries where it matters."""
+
+import contextlib
+import gc
+import gzip
+import math
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+import httpx2
+import pytest
+import respx
+import trustme
+from anyio.abc import SocketAttribute
+
+from raw_server import Connection, RawServer, http_answer, raw_server
+from wegetfinancing import (
+    ConfigurationError,
+    DeadlineExceededError,
+    HttpxTransport,
+    Outcome,
+    Request,
+    Response,
+    TransportError,
+)
+
+pytestmark = pytest.mark.anyio
+
+PLENTY = 30.0
+
+
+def make_request(
+    url: str, *, repeatable: bool = False, timeout: float = PLENTY, body: bytes = b'{"a":1}', **headers: str
+) -> Request:
+    return Request(
+        operation="update_shipping" if repeatable else "create_request",
+        method="POST",
+        url=f"{url}/merchant/1234/requests",
+        headers={"content-type": "application/json"} | headers,
+        body=body,
+        repeatable=repeatable,
+        deadline=anyio.current_time() + timeout,
+    )
+
+
+@pytest.fixture(params=["own", "httpx", "httpx2"])
+async def transport(request: pytest.FixtureRequest) -> AsyncIterator[HttpxTransport]:
+    """Connections of our own, and a ready client of each library."""
+    if request.param == "own":
+        made = HttpxTransport()
+        yield made
+        await made.aclose()
+    else:
+        library: Any = {"httpx": httpx, "httpx2": httpx2}[request.param]
+        async with library.AsyncClient() as client:
+            yield HttpxTransport(client)
+
+
+async def answer(connection: Connection) -> None:
+    await connection.answer(b'{"ok":1}', headers="X-Extra: 1\r\nX-Extra: 2\r\n")
+
+
+async def answer_for_ever(connection: Connection) -> None:
+    while True:
+        await answer(connection)
+
+
+async def test_a_request_goes_out_as_it_is_and_the_answer_comes_back_whole(transport: HttpxTransport) -> None:
+    async with raw_server(answer) as server:
+        response = await transport.send(make_request(server.url, authorization="Basic abc"))
+    assert response == Response(
+        200,
+        {"content-type": "application/json", "content-length": "8", "x-extra": "1, 2"},
+        b'{"ok":1}',
+    )
+    head, _, body = server.requests[0].partition(b"\r\n\r\n")
+    first, *headers = head.decode().split("\r\n")
+    assert first == "POST /merchant/1234/requests HTTP/1.1"
+    assert sorted(headers, key=str.lower) == [
+        "authorization: Basic abc",
+        "connection: close",
+        "Content-Length: 7",
+        "content-type: application/json",
+        f"Host: 127.0.0.1:{server.port}",
+    ]
+    assert body == b'{"a":1}'
+
+
+async def test_nothing_of_a_ready_client_but_its_transport_is_used(library: Any) -> None:
+    client = library.AsyncClient(
+        base_url="http://127.0.0.1:1/base",
+        headers={"X-Default": "1", "User-Agent": "mine"},
+        cookies={"session": "1"},
+        params={"debug": "1"},
+        auth=("other", "password"),
+        timeout=0.000001,
+        follow_redirects=True,
+    )
+
+    async def redirect(connection: Connection) -> None:
+        await connection.answer(b"", "303 See Other", f"Location: {server.url}/elsewhere\r\n")
+
+    async with client, raw_server(redirect) as server:
+        response = await HttpxTransport(client).send(make_request(server.url))
+    assert response.status == 303
+    assert len(server.requests) == 1
+    head = server.requests[0].partition(b"\r\n\r\n")[0].lower()
+    assert head.startswith(b"post /merchant/1234/requests http/1.1\r\n")
+    for absent in (b"x-default", b"mine", b"cookie", b"authorization"):
+        assert absent not in head
+
+
+async def test_a_request_that_must_not_be_repeated_gets_a_connection_of_its_own(
+    transport: HttpxTransport,
+) -> None:
+    async with raw_server(answer_for_ever) as server:
+        for repeatable in (True, False, True, False):
+            await transport.send(make_request(server.url, repeatable=repeatable))
+        heads = [each.partition(b"\r\n\r\n")[0].lower() for each in server.requests]
+    assert all(b"connection: close" in heads[number] for number in (1, 3))
+    # Of our own, updates share a kept-alive connection; a ready client keeps none alive.
+    assert server.connections in (3, 4)
+
+
+async def test_connections_of_our_own_are_kept_alive_for_repeatable_requests() -> None:
+    transport = HttpxTransport()
+    async with raw_server(answer_for_ever) as server:
+        for _ in range(5):
+            await transport.send(make_request(server.url, repeatable=True))
+        assert server.connections == 1
+        await transport.aclose()
+
+
+async def test_limits_bound_requests_at_once_and_idle_connections() -> None:
+    at_once = most = 0
+
+    async def count(connection: Connection) -> None:
+        nonlocal at_once, most
+        while True:
+            await connection.read_request()
+            at_once += 1
+            most = max(most, at_once)
+            await anyio.wait_all_tasks_blocked()
+            at_once -= 1
+            await connection.send(http_answer(b"{}"))
+
+    limits = httpx.Limits(max_connections=3, max_keepalive_connections=1, keepalive_expiry=PLENTY)
+    transport = HttpxTransport(limits=limits)
+    async with raw_server(count) as server:
+        async with anyio.create_task_group() as tasks:
+            for _ in range(9):
+                tasks.start_soon(transport.send, make_request(server.url, repeatable=True))
+        assert 1 <= most <= 3
+        connections = server.connections
+        await transport.send(make_request(server.url, repeatable=True))
+        assert server.connections == connections
+        await transport.aclose()
+
+
+# What a server does, and what is then known. The head decides as soon as it has been read.
+
+
+async def refuse_to_read(connection: Connection) -> None:
+    await connection.reset()
+
+
+async def close_after_reading(connection: Connection) -> None:
+    await connection.read_request()
+
+
+async def reset_after_reading(connection: Connection) -> None:
+    await connection.read_request()
+    await connection.reset()
+
+
+async def half_a_status_line(connection: Connection) -> None:
+    await connection.read_request()
+    await connection.send(b"HTTP/1.1 20")
+
+
+async def garbage(connection: Connection) -> None:
+    await connection.read_request()
+    await connection.send(b"\x00\x01\x02\r\n\r\n")
+
+
+async def bad_length(connection: Connection) -> None:
+    await connection.read_request()
+    await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n")
+
+
+async def flood(connection: Connection) -> None:
+    await connection.read_request()
+    await connection.send(b"HTTP/1.1 200 OK\r\n\r\n")
+    while True:
+        await connection.send(b"x" * 65536)
+
+
+LOST = [
+    refuse_to_read,
+    close_after_reading,
+    reset_after_reading,
+    half_a_status_line,
+    garbage,
+    bad_length,
+]
+
+
+@pytest.mark.parametrize("behaviour", LOST, ids=lambda each: each.__name__)
+async def test_once_sending_began_a_lost_connection_is_unknown(
+    transport: HttpxTransport, behaviour: Any
+) -> None:
+    async with raw_server(behaviour) as server:
+        with pytest.raises(TransportError) as caught:
+            await transport.send(make_request(server.url))
+    assert caught.value.outcome is Outcome.UNKNOWN
+    assert caught.value.operation == "create_request"
+    assert not isinstance(caught.value, DeadlineExceededError)
+
+
+async def closed_port() -> int:
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
+        return int(listener.extra(SocketAttribute.local_port))
+
+
+async def test_a_refused_connection_sent_nothing_and_says_why(transport: HttpxTransport) -> None:
+    with pytest.raises(
+        TransportError, match=r"no connection was made \(ConnectError: Connection refused\)"
+    ) as caught:
+        await transport.send(make_request(f"http://127.0.0.1:{await closed_port()}"))
+    assert caught.value.outcome is Outcome.NOT_SENT
+    assert not caught.value.permanent
+
+
+async def test_an_unknown_host_sent_nothing(transport: HttpxTransport) -> None:
+    with pytest.raises(TransportError, match="ConnectError") as caught:
+        await transport.send(make_request("http://host.invalid"))
+    assert caught.value.outcome is Outcome.NOT_SENT
+
+
+def read_a_file_that_is_not_there() -> None:
+    Path("/no/such/file").read_bytes()
+
+
+async def test_the_reason_is_not_sought_in_what_the_caller_was_handling(transport: HttpxTransport) -> None:
+    async with raw_server(close_after_reading) as server:
+        try:
+            read_a_file_that_is_not_there()
+        except FileNotFoundError:
+            with pytest.raises(TransportError) as caught:
+                await transport.send(make_request(server.url))
+    assert "No such file" not in str(caught.value)
+
+
+async def test_nothing_of_httpx_stays_reachable_from_an_error(transport: HttpxTransport) -> None:
+    async with raw_server(close_after_reading) as server:
+        with pytest.raises(TransportError) as caught:
+            await transport.send(make_request(server.url, authorization="Basic secret", body=b"secret"))
+    error = caught.value
+    assert error.__cause__ is None
+    assert error.__context__ is None
+    traceback = error.__traceback__
+    while traceback is not None:
+        if Path(traceback.tb_frame.f_code.co_filename).parent.name == "wegetfinancing":
+            assert "secret" not in repr(traceback.tb_frame.f_locals)
+        traceback = traceback.tb_next
+
+
+async def silent(connection: Connection) -> None:
+    await connection.read_request()
+    await anyio.sleep_forever()
+
+
+async def silent_before_reading(connection: Connection) -> None:
+    await anyio.sleep_forever()
+
+
+async def drip_head(connection: Connection) -> None:
+    await connection.read_request()
+    while True:
+        await connection.send(b"HTTP/1.1 102 Processing\r\n\r\n")
+        await anyio.lowlevel.checkpoint()
+
+
+@pytest.mark.parametrize(
+    "behaviour", [silent, silent_before_reading, drip_head], ids=lambda each: each.__name__
+)
+async def test_the_deadline_ends_it_when_no_answer_comes(transport: HttpxTransport, behaviour: Any) -> None:
+    async with raw_server(behaviour) as server:
+        began = anyio.current_time()
+        with pytest.raises(DeadlineExceededError, match="no answer came before the deadline") as caught:
+            await transport.send(make_request(server.url, timeout=0.2))
+        assert anyio.current_time() - began < 0.2 + 0.5
+    assert caught.value.outcome is Outcome.UNKNOWN
+
+
+async def test_a_deadline_while_waiting_for_a_connection_sent_nothing() -> None:
+    transport = HttpxTransport(limits=httpx.Limits(max_connections=1))
+    async with raw_server(silent) as server, anyio.create_task_group() as tasks:
+        tasks.start_soon(transport.send, make_request(server.url))
+        await anyio.wait_all_tasks_blocked()
+        with pytest.raises(DeadlineExceededError) as caught:
+            await transport.send(make_request(server.url, timeout=0.05))
+        assert caught.value.outcome is Outcome.NOT_SENT
+        tasks.cancel_scope.cancel()
+    await transport.aclose()
+
+
+@pytest.mark.parametrize("timeout", [0.0, -1.0])
+async def test_a_deadline_that_has_passed_sends_nothing(transport: HttpxTransport, timeout: float) -> None:
+    async with raw_server(answer) as server:
+        with pytest.raises(DeadlineExceededError) as caught:
+            await transport.send(make_request(server.url, timeout=timeout))
+    assert caught.value.outcome is Outcome.NOT_SENT
+    assert server.requests == []
+
+
+async def test_a_request_without_a_deadline_waits_as_long_as_it_takes(transport: HttpxTransport) -> None:
+    async with raw_server(answer) as server:
+        response = await transport.send(make_request(server.url, timeout=math.inf))
+    assert response.status == 200
+
+
+def answering(head: str, body: bytes = b"") -> Any:
+    async def behaviour(connection: Connection) -> None:
+        await connection.read_request()
+        await connection.send(head.replace("\n", "\r\n").encode("latin-1") + b"\r\n\r\n" + body)
+
+    return behaviour
+
+
+async def half_a_body_then_silence(connection: Connection) -> None:
+    await answering("HTTP/1.1 400 Bad Request\nContent-Length: 100", b'{"type":')(connection)
+    await anyio.sleep_forever()
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "status", "problem"),
+    [
+        (answering("HTTP/1.1 200 OK\nContent-Length: 100", b'{"inv_id":"x"}'), 200, "was cut short"),
+        (answering("HTTP/1.1 503 No\nTransfer-Encoding: chunked", b"5\r\nab"), 503, "was cut short"),
+        (answering("HTTP/1.1 200 OK\nTransfer-Encoding: chunked", b"zz\r\n"), 200, "was cut short"),
+        (answering("HTTP/1.1 200 OK\nContent-Encoding: gzip", gzip.compress(b"{}")), 200, "came compressed"),
+        (answering("HTTP/1.1 200 OK", b"x" * (1024 * 1024 + 1)), 200, "is larger than 1 MiB"),
+        (flood, 200, "is larger than 1 MiB"),
+        (half_a_body_then_silence, 400, "was cut short|did not end before the deadline"),
+        (answering("HTTP/1.1 302 Found\nLocation: http://[", b""), 302, "was cut short|None"),
+        (answering("HTTP/1.1 302 Found\nLocation: \x7f\xff://", b""), 302, "was cut short|None"),
+    ],
+    ids=str,
+)
+async def test_once_the_head_was_read_the_status_decides(
+    transport: HttpxTransport, behaviour: Any, status: int, problem: str
+) -> None:
+    async with raw_server(behaviour) as server:
+        response = await transport.send(make_request(server.url, timeout=0.3))
+    assert response.status == status
+    assert str(response.body_error).startswith(tuple(problem.split("|")))
+    assert response.body == b""
+
+
+async def test_a_body_of_exactly_the_bound_is_read(transport: HttpxTransport) -> None:
+    body = b"x" * (1024 * 1024)
+    async with raw_server(answering(f"HTTP/1.1 200 OK\nContent-Length: {len(body)}", body)) as server:
+        response = await transport.send(make_request(server.url))
+    assert response.body == body
+
+
+async def test_identity_is_no_compression(transport: HttpxTransport) -> None:
+    async with raw_server(answering("HTTP/1.1 200 OK\nContent-Encoding: Identity", b"{}")) as server:
+        response = await transport.send(make_request(server.url))
+    assert response.body == b"{}"
+
+
+async def test_a_second_answer_behind_the_first_does_not_reach_the_next_create() -> None:
+    """httpcore hands such bytes to the next request on the connection: order A gets order B's loan."""
+
+    async def two_answers(connection: Connection) -> None:
+        await connection.read_request()
+        await connection.send(http_answer(b'{"n":1}') + http_answer(b'{"forged":1}'))
+        await answer_for_ever(connection)
+
+    transport = HttpxTransport()
+    async with raw_server(two_answers, answer) as server:
+        assert (await transport.send(make_request(server.url))).body == b'{"n":1}'
+        assert (await transport.send(make_request(server.url))).body == b'{"ok":1}'
+        assert server.connections == 2
+
+
+async def test_a_kept_alive_connection_that_died_is_not_used_for_a_create_and_replaced_for_an_update() -> (
+    None
+):
+    async def answer_and_close(connection: Connection) -> None:
+        await answer(connection)
+
+    transport = HttpxTransport()
+    async with raw_server(answer_and_close) as server:
+        for _ in range(3):
+            await transport.send(make_request(server.url, repeatable=True))
+            await anyio.wait_all_tasks_blocked()
+        assert server.connections == 3
+        await transport.aclose()
+
+
+# Cancellation
+
+
+async def test_cancelling_leaves_no_socket_open_and_the_transport_usable() -> None:
+    transport = HttpxTransport(limits=httpx.Limits(max_connections=2))
+    closed = anyio.Event()
+
+    async def note_the_end(connection: Connection) -> None:
+        await connection.read_request()
+        with contextlib.suppress(anyio.EndOfStream, anyio.BrokenResourceError):
+            await connection.stream.receive()
+        closed.set()
+
+    gc.disable()
+    try:
+        async with raw_server(note_the_end, answer) as server:
+            with anyio.move_on_after(0.1) as scope:
+                await transport.send(make_request(server.url))
+            assert scope.cancelled_caught
+            with anyio.fail_after(PLENTY):
+                await closed.wait()
+            for _ in range(3):
+                assert (await transport.send(make_request(server.url))).status == 200
+    finally:
+        gc.enable()
+    await transport.aclose()
+
+
+async def test_cancelling_during_the_tls_handshake_closes_the_socket() -> None:
+    transport = HttpxTransport()
+    closed = anyio.Event()
+
+    async def stall_the_handshake(connection: Connection) -> None:
+        with contextlib.suppress(anyio.EndOfStream, anyio.BrokenResourceError):
+            while True:
+                await connection.stream.receive()
+        closed.set()
+
+    gc.disable()
+    try:
+        async with raw_server(stall_the_handshake) as server:
+            with anyio.move_on_after(0.2) as scope:
+                await transport.send(make_request(server.url.replace("http:", "https:")))
+            assert scope.cancelled_caught
+            with anyio.fail_after(PLENTY):
+                await closed.wait()
+    finally:
+        gc.enable()
+
+
+async def test_a_deadline_during_the_tls_handshake_sent_nothing(transport: HttpxTransport) -> None:
+    async with raw_server(silent_before_reading) as server:
+        with pytest.raises(DeadlineExceededError) as caught:
+            await transport.send(make_request(server.url.replace("http:", "https:"), timeout=0.3))
+    assert caught.value.outcome is Outcome.NOT_SENT
+
+
+# TLS
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+def server_context(authority: trustme.CA, name: str = "127.0.0.1") -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(name).configure_cert(context)
+    return context
+
+
+@pytest.fixture
+def trusting(authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Certificates of the environment, as httpx's users set them."""
+    file = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(file))
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+
+
+async def test_https_works_with_the_environments_certificates(authority: trustme.CA, trusting: None) -> None:
+    transport = HttpxTransport()
+    async with raw_server(answer_for_ever, tls=server_context(authority)) as server:
+        for repeatable in (False, True, True):
+            response = await transport.send(make_request(server.url, repeatable=repeatable))
+            assert response.body == b'{"ok":1}'
+        assert server.connections == 2
+        await transport.aclose()
+
+
+async def test_https_works_with_a_context_of_the_callers(authority: trustme.CA) -> None:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    transport = HttpxTransport(ssl_context=context)
+    async with raw_server(answer, tls=server_context(authority)) as server:
+        assert (await transport.send(make_request(server.url))).status == 200
+
+
+async def test_a_certificate_nobody_vouches_for_is_a_fault_no_repeat_cures(
+    transport: HttpxTransport, authority: trustme.CA
+) -> None:
+    async with raw_server(answer, tls=server_context(authority)) as server:
+        with pytest.raises(TransportError, match=r"certificate does not verify: .*SSL_CERT_FILE") as caught:
+            await transport.send(make_request(server.url))
+    assert caught.value.outcome is Outcome.NOT_SENT
+    assert caught.value.permanent
+
+
+async def test_a_certificate_of_another_host_is_refused(authority: trustme.CA, trusting: None) -> None:
+    async with raw_server(answer, tls=server_context(authority, "other.example")) as server:
+        with pytest.raises(TransportError, match="certificate does not verify") as caught:
+            await HttpxTransport().send(make_request(server.url))
+    assert caught.value.outcome is Outcome.NOT_SENT
+
+
+async def plain_text(connection: Connection) -> None:
+    await connection.send(b"220 smtp.example ready\r\n")
+
+
+async def test_a_server_that_speaks_no_tls_was_sent_nothing(transport: HttpxTransport) -> None:
+    async with raw_server(plain_text) as server:
+        with pytest.raises(TransportError) as caught:
+            await transport.send(make_request(server.url.replace("http:", "https:")))
+    assert caught.value.outcome is Outcome.NOT_SENT
+
+
+def count_ssl_contexts() -> int:
+    gc.collect()
+    return sum(isinstance(each, ssl.SSLContext) for each in gc.get_objects())
+
+
+async def test_the_tls_context_is_shared_between_clients(authority: trustme.CA, trusting: None) -> None:
+    one, two = HttpxTransport(), HttpxTransport()
+    async with raw_server(answer, tls=server_context(authority)) as server:
+        await one.send(make_request(server.url))
+        contexts = count_ssl_contexts()
+        await two.send(make_request(server.url))
+        assert count_ssl_contexts() == contexts
+
+
+# Proxies
+
+
+async def proxy_that_refuses(connection: Connection) -> None:
+    await connection.answer(b"", "407 Proxy Authentication Required")
+
+
+async def proxy_that_closes(connection: Connection) -> None:
+    await connection.read_request()
+
+
+async def proxy_that_stalls(connection: Connection) -> None:
+    await connection.read_request()
+    await anyio.sleep_forever()
+
+
+@pytest.mark.parametrize("behaviour", [proxy_that_refuses, proxy_that_closes, proxy_that_stalls])
+@pytest.mark.parametrize("configured_by", ["environment", "argument"])
+async def test_a_proxy_that_fails_to_connect_was_sent_nothing_of_the_request(
+    behaviour: Any, configured_by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with raw_server(behaviour) as proxy:
+        if configured_by == "environment":
+            monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+            transport = HttpxTransport()
+        else:
+            transport = HttpxTransport(proxy=proxy.url)
+        with pytest.raises(TransportError) as caught:
+            await transport.send(make_request("https://api.sandbox.wegetfinancing.com", timeout=0.3))
+    assert caught.value.outcome is Outcome.NOT_SENT
+    assert [each.split(b" ")[:2] for each in proxy.requests] == [
+        [b"CONNECT", b"api.sandbox.wegetfinancing.com:443"]
+    ]
+
+
+async def tunnel(connection: Connection, server: RawServer) -> None:
+    """A proxy that connects: bytes go both ways."""
+    await connection.read_request()
+    await connection.send(b"HTTP/1.1 200 Connected\r\n\r\n")
+    async with await anyio.connect_tcp("127.0.0.1", server.port) as target:
+
+        async def copy(source: Any, sink: Any) -> None:
+            async for data in source:
+                await sink.send(data)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(copy, connection.stream, target)
+            await copy(target, connection.stream)
+            tasks.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "outcome"), [(answer, None), (close_after_reading, Outcome.UNKNOWN)], ids=["good", "lost"]
+)
+async def test_through_a_proxy_the_request_itself_counts(
+    authority: trustme.CA,
+    trusting: None,
+    behaviour: Any,
+    outcome: Outcome | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with (
+        raw_server(behaviour, tls=server_context(authority)) as server,
+        raw_server(lambda connection: tunnel(connection, server)) as proxy,
+    ):
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        if outcome is None:
+            assert (await HttpxTransport().send(make_request(server.url))).body == b'{"ok":1}'
+        else:
+            with pytest.raises(TransportError) as caught:
+                await HttpxTransport().send(make_request(server.url))
+            assert caught.value.outcome is outcome
+    assert len(server.requests) == 1
+
+
+async def test_no_proxy_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{await closed_port()}")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    async with raw_server(answer) as server:
+        assert (await HttpxTransport().send(make_request(server.url))).status == 200
+
+
+async def test_a_proxy_setting_that_cannot_be_used_sent_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "gopher://proxy.example")
+    with pytest.raises(TransportError, match="ValueError") as caught:
+        await HttpxTransport().send(make_request("https://api.sandbox.wegetfinancing.com"))
+    assert caught.value.outcome is Outcome.NOT_SENT
+    assert caught.value.permanent
+
+
+# Stand-ins for the network, as users have them in their tests
+
+
+async def test_the_answer_of_a_mock_transport_is_read(library: Any) -> None:
+    def handler(request: Any) -> Any:
+        return library.Response(201, json={"a": request.content.decode()}, headers={"x": "1"})
+
+    async with library.AsyncClient(transport=library.MockTransport(handler)) as client:
+        response = await HttpxTransport(client).send(make_request("https://x.example"))
+    assert response.status == 201
+    assert response.body == b'{"a":"{\\"a\\":1}"}'
+    assert response.headers["x"] == "1"
+
+
+async def in_pieces() -> AsyncIterator[bytes]:
+    for _ in range(3):
+        yield b"x" * (1024 * 1024)
+
+
+@pytest.mark.parametrize("content", [lambda: b"x" * (1024 * 1024 + 1), in_pieces], ids=["read", "streamed"])
+async def test_a_stand_ins_answer_is_bounded_too(library: Any, content: Any) -> None:
+    def handler(request: Any) -> Any:
+        return library.Response(200, content=content())
+
+    async with library.AsyncClient(transport=library.MockTransport(handler)) as client:
+        response = await HttpxTransport(client).send(make_request("https://x.example"))
+    assert response.body_error == "is larger than 1 MiB"
+    assert response.body == b""
+
+
+@pytest.mark.parametrize(
+    ("name", "outcome"),
+    [
+        ("ConnectError", Outcome.NOT_SENT),
+        ("ConnectTimeout", Outcome.NOT_SENT),
+        ("PoolTimeout", Outcome.NOT_SENT),
+        ("UnsupportedProtocol", Outcome.NOT_SENT),
+        ("ReadTimeout", Outcome.UNKNOWN),
+        ("WriteError", Outcome.UNKNOWN),
+        ("RemoteProtocolError", Outcome.UNKNOWN),
+        ("ProxyError", Outcome.UNKNOWN),
+    ],
+)
+async def test_where_nothing_is_traced_only_what_precedes_a_connection_sent_nothing(
+    library: Any, name: str, outcome: Outcome
+) -> None:
+    def handler(request: Any) -> Any:
+        raise getattr(library, name)("simulated")
+
+    async with library.AsyncClient(transport=library.MockTransport(handler)) as client:
+        with pytest.raises(TransportError) as caught:
+            await HttpxTransport(client).send(make_request("https://x.example"))
+    assert caught.value.outcome is outcome
+    assert isinstance(caught.value, DeadlineExceededError) == name.endswith("Timeout")
+
+
+async def test_any_other_exception_of_a_stand_in_counts_as_sent(library: Any) -> None:
+    def handler(request: Any) -> Any:
+        raise RuntimeError("anything")
+
+    async with library.AsyncClient(transport=library.MockTransport(handler)) as client:
+        with pytest.raises(
+            TransportError, match=r"^create_request: the connection was lost \(RuntimeError\)"
+        ) as caught:
+            await HttpxTransport(client).send(make_request("https://x.example"))
+    assert caught.value.outcome is Outcome.UNKNOWN
+
+
+async def test_respx_answers_for_connections_of_our_own(respx_mock: respx.MockRouter) -> None:
+    route = respx_mock.post("https://x.example/merchant/1234/requests").respond(200, json={"ok": 1})
+    response = await HttpxTransport().send(make_request("https://x.example"))
+    assert response.body == b'{"ok":1}'
+    assert route.calls.last.request.content == b'{"a":1}'
+
+
+async def test_a_ready_client_that_speaks_http_2_is_refused_before_anything_is_sent() -> None:
+    import httpcore  # noqa: PLC0415 - only this test looks below httpx
+
+    class Http2(httpx.AsyncBaseTransport):
+        pool = httpcore.AsyncConnectionPool(
+            http1=False, http2=True, network_backend=httpcore.AsyncMockBackend([], http2=True)
+        )
+
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            await self.pool.handle_async_request(
+                httpcore.Request(
+                    request.method,
+                    str(request.url),
+                    headers=request.headers.raw,
+                    content=request.content,
+                    extensions=request.extensions,
+                )
+            )
+            raise AssertionError
+
+    async with httpx.AsyncClient(transport=Http2()) as client:
+        with pytest.raises(TransportError, match=r"make it with http2=False") as caught:
+            await HttpxTransport(client).send(make_request("https://x.example"))
+    assert caught.value.outcome is Outcome.NOT_SENT
+    assert caught.value.permanent
+
+
+# Construction and end
+
+
+@pytest.mark.parametrize("client", [httpx.Client(), httpx2.Client(), object(), "https://x"], ids=str)
+async def test_what_is_no_async_client_is_refused(client: Any) -> None:
+    with pytest.raises(ConfigurationError, match="must be an AsyncClient of httpx or httpx2"):
+        HttpxTransport(client)
+
+
+@pytest.mark.parametrize("settings", [{"proxy": "http://x"}, {"ssl_context": ssl.create_default_context()}])
+async def test_settings_of_our_own_connections_do_not_go_with_a_ready_client(
+    library: Any, settings: dict[str, Any]
+) -> None:
+    with pytest.raises(ConfigurationError, match="set them on the client given"):
+        HttpxTransport(library.AsyncClient(), **settings)
+
+
+async def test_a_subclass_of_a_ready_client_is_one(library: Any) -> None:
+    class Mine(library.AsyncClient):  # type: ignore[misc] # either library
+        pass
+
+    async with Mine() as client, raw_server(answer) as server:
+        assert (await HttpxTransport(client).send(make_request(server.url))).status == 200
+
+
+async def test_a_closed_transport_says_so_and_sends_nothing(transport: HttpxTransport) -> None:
+    await transport.aclose()
+    await transport.aclose()
+    async with raw_server(answer) as server:
+        with pytest.raises(TransportError, match="is closed; make a new one") as caught:
+            await transport.send(make_request(server.url))
+    assert caught.value.outcome is Outcome.NOT_SENT
+    assert server.connections == 0
+
+
+async def test_closing_does_not_end_a_call_in_flight() -> None:
+    transport, go_on = HttpxTransport(), anyio.Event()
+
+    async def wait_then_answer(connection: Connection) -> None:
+        await connection.read_request()
+        await go_on.wait()
+        await connection.send(http_answer(b"{}"))
+
+    responses: list[Response] = []
+
+    async def call(server: RawServer) -> None:
+        responses.append(await transport.send(make_request(server.url, repeatable=True)))
+
+    async with raw_server(wait_then_answer) as server, anyio.create_task_group() as tasks:
+        tasks.start_soon(call, server)
+        await anyio.wait_all_tasks_blocked()
+        await transport.aclose()
+        go_on.set()
+    assert responses[0].status == 200
+
+
+async def test_a_ready_client_is_left_open(library: Any) -> None:
+    async with library.AsyncClient() as client:
+        await HttpxTransport(client).aclose()
+        assert not client.is_closed
