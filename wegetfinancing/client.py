@@ -1,0 +1,267 @@
+"""The client: three operations, one chain, one deadline for each call."""
+
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, NoReturn, Self, TypeVar
+
+import anyio
+from anyio.lowlevel import RunVar
+
+from .calls import Call
+from .config import Credentials, Endpoint, Environment, check_timeout, settings_from_env
+from .errors import (
+    CallError,
+    ConfigurationError,
+    DeadlineExceededError,
+    Outcome,
+    TransportError,
+    worst_outcome,
+)
+from .middleware import BasicAuthentication, Middleware, check_middleware, compose
+from .models import CreatedRequest, FinancingRequest, ShippingEvent, ShippingReceipt
+from .operations import (
+    CREATE_REQUEST,
+    CREATE_TEST_POSTBACK,
+    UPDATE_SHIPPING,
+    Operation,
+    create_request_body,
+    create_test_postback_body,
+    update_shipping_body,
+)
+from .retry import Retry
+from .transport import Response, Transport
+
+_Answer = TypeVar("_Answer")
+
+_event_loop: RunVar[object] = RunVar("wegetfinancing.event_loop")
+
+
+def default_middleware() -> list[Middleware]:
+    """Make the links a client has unless told otherwise: ``[Retry()]``, new for each client.
+
+    To add one: ``middleware=[*default_middleware(), mine]`` runs ``mine`` once per attempt,
+    ``[mine, *default_middleware()]`` once per call.
+    """
+    return [Retry()]
+
+
+class AsyncClient:
+    """A client of the merchants v1 API, on asyncio or trio. Make one per application.
+
+    Args:
+        credentials: of one merchant in ``environment``.
+        environment: the sandbox unless told otherwise, so that nobody goes live by accident.
+        base_url: another address, such as a local sandbox; plain ``http`` on loopback only.
+        transport: how requests travel, such as ``wegetfinancing.testing.FakeTransport``; an
+            ``HttpxTransport`` of its own unless told otherwise. A transport that was given is not
+            closed with the client.
+        middleware: the links of the chain, outermost first; ``default_middleware()`` unless told
+            otherwise, ``[]`` for none.
+        timeout: seconds for a whole call: waiting for a connection, every attempt, every pause.
+
+    Raises:
+        ConfigurationError: a setting that cannot be right.
+
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_authentication",
+        "_closed",
+        "_endpoint",
+        "_event_loop",
+        "_merchant_id",
+        "_middleware",
+        "_owns_transport",
+        "_process",
+        "_timeout",
+        "_transport",
+    )
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        *,
+        environment: Environment = Environment.SANDBOX,
+        base_url: str | None = None,
+        transport: Transport | None = None,
+        middleware: Sequence[Middleware] | None = None,
+        timeout: float = 30.0,
+    ) -> None:
+        """Check the settings; nothing is opened before the first call."""
+        self._event_loop: object = None
+        self._process: int | None = None
+        self._closed = False
+        if not isinstance(credentials, Credentials):
+            msg = f"credentials must be Credentials, not {type(credentials).__name__}"
+            raise ConfigurationError(msg)
+        self._endpoint = Endpoint.of(environment, base_url)
+        self._merchant_id = credentials.merchant_id
+        self._authentication = BasicAuthentication(credentials)
+        self._middleware = check_middleware(default_middleware() if middleware is None else middleware)
+        self._timeout = check_timeout(timeout)
+        self._owns_transport = transport is None
+        self._transport = _default_transport() if transport is None else transport
+
+    @classmethod
+    def from_env(cls, **overrides: Any) -> Self:  # noqa: ANN401 - the constructor's own parameters
+        """Make a client from ``WEGETFINANCING_MERCHANT_ID``, ``_USERNAME``, ``_PASSWORD``.
+
+        ``WEGETFINANCING_ENVIRONMENT`` (``sandbox`` or ``live``) and ``_BASE_URL`` are read too, if
+        set. Keywords are those of the constructor and go before the environment's.
+
+        Raises:
+            ConfigurationError: a variable is missing or cannot be right.
+
+        """
+        settings = settings_from_env() | overrides
+        credentials = settings.pop("credentials", None) or Credentials.from_env()
+        return cls(credentials, **settings)
+
+    async def create_request(
+        self, request: FinancingRequest, *, timeout: float | None = None
+    ) -> CreatedRequest:
+        """Create a financing request: send the customer's browser to the answer's ``href``.
+
+        It is put on the wire **at most once per call**, whatever fails. Write your order down before
+        you call: when the outcome of a failure is ``UNKNOWN`` the application may exist, and only
+        the postback will tell, by ``merchant_transaction_id``.
+
+        Args:
+            request: the customer, the cart and your order id.
+            timeout: seconds for the whole call, in place of the client's.
+
+        Raises:
+            InvalidRequestError: ``request.problems()`` is not empty (nothing was sent), or 400.
+            CallError: any other failure; ask its ``outcome`` whether it may have happened.
+            ConfigurationError: the client cannot be used (closed, other event loop, forked).
+
+        """
+        return await self._call(CREATE_REQUEST, create_request_body(request), timeout)
+
+    async def update_shipping(
+        self, inv_id: str, event: ShippingEvent, *, timeout: float | None = None
+    ) -> ShippingReceipt:
+        """Tell the vendor what happened to the goods. Repeated when that may help.
+
+        Updates do not commute: a late repeat of an old state may land after a newer one. Await one
+        before you send the next for the same loan.
+
+        Args:
+            inv_id: as in ``CreatedRequest.inv_id`` or the postback.
+            event: what happened.
+            timeout: seconds for the whole call, in place of the client's.
+
+        Raises:
+            InvalidRequestError: ``event.problems()`` is not empty (nothing was sent), or 400.
+            CallError: any other failure, after the last attempt.
+            ConfigurationError: the client cannot be used (closed, other event loop, forked).
+
+        """
+        return await self._call(UPDATE_SHIPPING, update_shipping_body(inv_id, event), timeout)
+
+    async def create_test_postback(self, payload: Mapping[str, Any], *, timeout: float | None = None) -> Any:  # noqa: ANN401 - the vendor does not say what comes back
+        """Ask the vendor's sandbox for a test postback. Sent at most once per call.
+
+        The vendor documents that this exists, and neither its body nor its answer: ``payload`` goes
+        out as it is, and the decoded answer comes back as it is.
+
+        Raises:
+            ConfigurationError: the environment is live, which has no such operation.
+            InvalidRequestError: ``payload`` has no JSON form (nothing was sent), or 400.
+            CallError: any other failure.
+
+        """
+        return await self._call(CREATE_TEST_POSTBACK, create_test_postback_body(payload), timeout)
+
+    async def aclose(self) -> None:
+        """Close the connections. Calls in flight end by themselves; closing twice is harmless."""
+        self._closed = True
+        if self._owns_transport and self._process in (None, os.getpid()):
+            await self._transport.aclose()
+
+    async def __aenter__(self) -> Self:
+        """Open the client in this event loop."""
+        self._enter_event_loop()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the client."""
+        await self.aclose()
+
+    def __del__(self) -> None:
+        """Warn when a client was opened and not closed. No I/O: the event loop may be gone."""
+        if getattr(self, "_event_loop", None) is not None and not self._closed:
+            warnings.warn(
+                "an AsyncClient was dropped without being closed; use 'async with' or await aclose()",
+                ResourceWarning,
+                stacklevel=2,
+                source=self,
+            )
+
+    def __repr__(self) -> str:
+        """Show where it calls, and no credentials."""
+        return f"<AsyncClient {self._endpoint.base_url}{' closed' if self._closed else ''}>"
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be copied or pickled."""
+        msg = "an AsyncClient cannot be copied or pickled: it holds connections; make one per process"
+        raise TypeError(msg)
+
+    def _enter_event_loop(self) -> None:
+        if self._closed:
+            msg = "this AsyncClient is closed; make a new one"
+            raise ConfigurationError(msg)
+        current = _event_loop.get(None)
+        if current is None:
+            current = object()
+            _event_loop.set(current)
+        if self._event_loop is None:
+            self._event_loop, self._process = current, os.getpid()
+        elif self._process != os.getpid():
+            msg = "this AsyncClient was opened before the process forked; make one in each process"
+            raise ConfigurationError(msg)
+        elif self._event_loop is not current:
+            msg = "this AsyncClient belongs to another event loop; make one in each, such as in the lifespan"
+            raise ConfigurationError(msg)
+
+    async def _call(self, operation: Operation[_Answer], body: bytes, timeout: float | None) -> _Answer:
+        if operation.sandbox_only and self._endpoint.is_live:
+            msg = f"{operation.name} exists in the sandbox only; use a client with Environment.SANDBOX"
+            raise ConfigurationError(msg)
+        self._enter_event_loop()
+        deadline = anyio.current_time() + (self._timeout if timeout is None else check_timeout(timeout))
+        request = operation.request(self._endpoint.base_url, self._merchant_id, body, deadline)
+        call = Call(operation.name, self._transport, repeatable=operation.repeatable)
+        with anyio.CancelScope(deadline=deadline):
+            # The whole chain, outermost first.
+            chain = [*self._middleware, self._authentication, call.at_most_once, call.log]
+            try:
+                return operation.read(_require_response(await compose(chain, call.send)(request)))
+            except CallError as error:
+                error.operation = operation.name
+                # An earlier attempt may have been carried out, whatever the last one came to.
+                error.outcome = worst_outcome(error.outcome, call.outcome)
+                raise
+        msg = "the call did not end before its deadline"
+        raise DeadlineExceededError(msg, outcome=call.outcome, operation=operation.name)
+
+
+def _require_response(response: object) -> Response:
+    if isinstance(response, Response):
+        return response
+    msg = f"a middleware returned {type(response).__name__} in place of a Response"
+    raise TransportError(msg, outcome=Outcome.NOT_SENT)
+
+
+def _default_transport() -> Transport:
+    from .httpx_transport import HttpxTransport  # noqa: PLC0415 - a fake in its place needs no httpx
+
+    return HttpxTransport()

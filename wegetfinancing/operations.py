@@ -1,0 +1,261 @@
+"""The three operations of the merchants v1 API, as one table of values, without any I/O.
+
+An operation knows its name and path, whether it may be repeated, and how to read its answer. The
+client, the sandbox and the fakes derive from this table.
+"""
+
+import contextlib
+import re
+import time
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Final, Generic, TypeVar
+
+import attrs
+
+from ._version import __version__
+from .converter import from_json, from_wire, to_json, to_wire
+from .errors import (
+    APIError,
+    AuthenticationError,
+    CallError,
+    DecodingError,
+    InvalidRequestError,
+    NotFoundError,
+    Outcome,
+    PermissionDeniedError,
+    RateLimitError,
+    ServerError,
+    outcome_of_status,
+)
+from .models import CreatedRequest, FinancingRequest, ShippingEvent, ShippingReceipt
+from .retry import retry_after
+from .transport import Headers, Request, Response
+
+_Answer = TypeVar("_Answer")
+
+# Accept and the User-Agent are as the official clients do it: without Accept, errors come as HTML or
+# text (inferred). A compressed answer could be small on the wire and huge in memory.
+_HEADERS: Final = Headers(
+    {
+        "accept": "application/json",
+        "accept-encoding": "identity",
+        "content-type": "application/json",
+        "user-agent": f"wegetfinancing-python/{__version__}",
+    }
+)
+
+
+@attrs.frozen(kw_only=True)
+class Operation(Generic[_Answer]):
+    """One thing the API does.
+
+    Attributes:
+        name: as in ``Request.operation`` and ``CallError.operation``.
+        path: what follows ``/merchant/<merchant_id>/``.
+        repeatable: whether sending it twice does no more than sending it once. All three are POST,
+            so this is said here and not read off the method.
+        sandbox_only: whether the live environment has it.
+        decode: turns the decoded JSON of a 2xx answer into what the caller gets, or raises
+            ``ValueError`` with a text that begins with a verb.
+
+    """
+
+    name: str
+    path: str
+    repeatable: bool
+    sandbox_only: bool
+    decode: Callable[[Any], _Answer]
+
+    def request(self, base_url: str, merchant_id: str, body: bytes, deadline: float) -> Request:
+        """Build the HTTP request, all but its ``Authorization``."""
+        return Request(
+            operation=self.name,
+            method="POST",
+            url=f"{base_url}/merchant/{merchant_id}/{self.path}",
+            headers=_HEADERS,
+            body=body,
+            repeatable=self.repeatable,
+            deadline=deadline,
+        )
+
+    def read(self, response: Response) -> _Answer:
+        """Read the answer.
+
+        Raises:
+            APIError: the status is not 2xx.
+            DecodingError: it is, but the body cannot be read.
+
+        """
+        if not 200 <= response.status <= 299:  # noqa: PLR2004 - the 2xx class
+            raise _api_error(self.name, response)
+        problem = response.body_error
+        if problem is None:
+            try:
+                return self.decode(from_json(response.body))
+            except ValueError as error:
+                problem = str(error)
+        msg = f"HTTP {response.status}, but the answer {problem}"
+        raise DecodingError(msg, status=response.status, body=response.body, operation=self.name)
+
+
+def _object(answer: object) -> Mapping[str, Any]:
+    if not isinstance(answer, dict):
+        msg = "is not a JSON object"
+        raise ValueError(msg)  # noqa: TRY004 - a fault of the answer, not of the caller
+    return answer
+
+
+CREATE_REQUEST: Final = Operation(
+    name="create_request",
+    path="requests",
+    repeatable=False,  # a second one opens a second loan application
+    sandbox_only=False,
+    decode=lambda answer: from_wire(CreatedRequest, _object(answer)),
+)
+UPDATE_SHIPPING: Final = Operation(
+    name="update_shipping",
+    path="shipping",
+    repeatable=True,
+    sandbox_only=False,
+    decode=lambda answer: from_wire(ShippingReceipt, _object(answer)),
+)
+# Nothing is known of its body and answer, so both pass through as they are.
+CREATE_TEST_POSTBACK: Final = Operation[Any](
+    name="create_test_postback",
+    path="postbacks",
+    repeatable=False,
+    sandbox_only=True,
+    decode=lambda answer: answer,
+)
+OPERATIONS: Final[Mapping[str, Operation[Any]]] = MappingProxyType(
+    {each.name: each for each in (CREATE_REQUEST, UPDATE_SHIPPING, CREATE_TEST_POSTBACK)}
+)
+
+
+def create_request_body(request: FinancingRequest) -> bytes:
+    """Write the body of ``create_request``.
+
+    Raises:
+        InvalidRequestError: the request has problems.
+        TypeError: it is no ``FinancingRequest``.
+
+    """
+    if not isinstance(request, FinancingRequest):
+        msg = f"create_request takes a FinancingRequest, not {type(request).__name__}"
+        raise TypeError(msg)
+    if problems := request.problems():
+        raise _invalid(CREATE_REQUEST, problems)
+    return to_json(to_wire(request))
+
+
+def update_shipping_body(inv_id: str, event: ShippingEvent) -> bytes:
+    """Write the body of ``update_shipping``.
+
+    Raises:
+        InvalidRequestError: the id is blank or the event has problems.
+        TypeError: it is no ``ShippingEvent``.
+
+    """
+    if not isinstance(event, ShippingEvent):
+        msg = f"update_shipping takes a ShippingEvent, not {type(event).__name__}"
+        raise TypeError(msg)
+    problems = {f"shipping_event.{path}": text for path, text in event.problems().items()}
+    if not isinstance(inv_id, str) or not _INV_ID.fullmatch(inv_id):
+        problems = {"loan_id": "must be the inv_id that create_request returned", **problems}
+    if problems:
+        raise _invalid(UPDATE_SHIPPING, problems)
+    return to_json({"loan_id": inv_id, "shipping_event": to_wire(event)})
+
+
+_INV_ID: Final = re.compile(r"[\x21-\x7e]{1,256}")
+
+
+def create_test_postback_body(payload: Mapping[str, Any]) -> bytes:
+    """Write the body of ``create_test_postback``: the mapping as it is.
+
+    Raises:
+        InvalidRequestError: it has no JSON form.
+        TypeError: it is no mapping.
+
+    """
+    if not isinstance(payload, Mapping):
+        msg = f"create_test_postback takes a mapping, not {type(payload).__name__}"
+        raise TypeError(msg)
+    body = None
+    with contextlib.suppress(TypeError, ValueError, RecursionError):
+        body = to_json(dict(payload))
+    if body is None:
+        raise _invalid(
+            CREATE_TEST_POSTBACK, {"payload": "holds what JSON has no form for, such as NaN or Decimal"}
+        )
+    return body
+
+
+def _invalid(operation: Operation[Any], problems: Mapping[str, str]) -> InvalidRequestError:
+    return InvalidRequestError(
+        "; ".join(f"{path} {text}" for path, text in problems.items()),
+        operation=operation.name,
+        outcome=Outcome.NOT_SENT,
+        error="invalid_parameters",
+        subjects=tuple(problems),
+        reasons=problems,
+    )
+
+
+_ERRORS: Final[Mapping[int, type[APIError]]] = MappingProxyType(
+    {
+        400: InvalidRequestError,
+        401: AuthenticationError,
+        403: PermissionDeniedError,
+        404: NotFoundError,
+        429: RateLimitError,
+    }
+)
+# Only what looks like a name is shown; anything else an answer holds may be personal data.
+_NAME: Final = re.compile(r"[a-z_]{1,40}")
+_FIELD: Final = re.compile(r"[a-z0-9_.\[\]]{1,80}")
+_MOST_FIELDS_SHOWN: Final = 10
+
+
+def _api_error(operation: str, response: Response) -> CallError:
+    status = response.status
+    try:
+        members = _object(from_json(response.body))
+    except ValueError:
+        members = {}
+    error, message, stamp = (_text(members.get(name)) for name in ("error", "message", "stamp"))
+    code, subjects, reasons = (members.get(name) for name in ("code", "subjects", "reasons"))
+    fields = tuple(each for each in subjects if isinstance(each, str)) if isinstance(subjects, list) else ()
+    kind = _ERRORS.get(status, ServerError if 500 <= status <= 599 else APIError)  # noqa: PLR2004 - the 5xx class
+    return kind(
+        _summary(status, error, fields),
+        status=status,
+        outcome=outcome_of_status(status),
+        operation=operation,
+        error=error,
+        code=code if isinstance(code, int) and not isinstance(code, bool) else None,
+        message=message,
+        subjects=fields,
+        reasons=_texts(reasons),
+        debug=members.get("debug"),
+        stamp=stamp,
+        body=response.body,
+        retry_after=retry_after(response, time.time()),
+    )
+
+
+def _summary(status: int, error: str | None, fields: tuple[str, ...]) -> str:
+    name = f" {error}" if error and _NAME.fullmatch(error) else ""
+    shown = [each for each in fields if _FIELD.fullmatch(each)][:_MOST_FIELDS_SHOWN]
+    return f"HTTP {status}{name}" + (f": {', '.join(shown)}" if shown else "")
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _texts(value: object) -> dict[str, str]:
+    if not isinstance(value, dict):
+        return {}
+    return {name: text for name, text in value.items() if isinstance(text, str)}
