@@ -92,10 +92,10 @@ def test_text_and_repr_hold_nothing_of_reasons_debug_and_body(error: WeGetFinanc
 
 def test_the_text_says_the_operation_and_whether_it_may_have_happened() -> None:
     error = TransportError("lost", outcome=Outcome.NOT_SENT, operation="create_request")
-    assert str(error) == "create_request: lost (nothing was sent)"
+    assert str(error) == "create_request: lost. Nothing was sent."
     error.outcome = Outcome.UNKNOWN
-    assert str(error) == "create_request: lost (it may have been carried out)"
-    assert str(CallError("no", outcome=Outcome.REFUSED)) == "no (the server refused it)"
+    assert str(error) == "create_request: lost. It may have been carried out."
+    assert str(CallError("no", outcome=Outcome.REFUSED)) == "no. The server refused it."
 
 
 def test_what_does_not_say_its_outcome_counts_as_unknown() -> None:

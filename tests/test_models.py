@@ -89,7 +89,7 @@ def test_every_fault_is_found_at_once_by_path() -> None:
         ({"billing_address": {"city": "New York"}}, "must be an Address, not dict"),
         ({"shipping_address": "Main St"}, "must be an Address, not str"),
         ({"cart_items": "widget"}, "must be a list, not str"),
-        ({"cart_items": (each for each in ())}, "must be a list, not generator"),
+        ({"cart_items": iter([])}, "must be a list, not list_iterator"),
         ({"cart_items": []}, "is required unless an amount is given"),
         ({"cart_items": None}, "is required unless an amount is given"),
         ({"shipping_amount": -1}, "must be 0 or more"),

@@ -136,7 +136,8 @@ class Credentials:
         return self
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Tell whether ``host`` is this machine: ``localhost``, ``127.0.0.0/8`` or ``::1``."""
     if host == "localhost":
         return True
     try:
@@ -171,7 +172,7 @@ def check_base_url(base_url: str) -> str:
     if "?" in base_url or "#" in base_url or parts.path not in {"", "/"}:
         msg = "base_url must end after the host and port: no path, query or fragment"
         raise ConfigurationError(msg)
-    if parts.scheme == "http" and not _is_loopback(host):
+    if parts.scheme == "http" and not is_loopback(host):
         msg = "base_url must use https://; plain http is for loopback addresses only"
         raise ConfigurationError(msg)
     literal = f"[{host}]" if ":" in host else host

@@ -47,9 +47,9 @@ class Outcome(enum.Enum):
 _BY_CERTAINTY: Final = (Outcome.NOT_SENT, Outcome.REFUSED, Outcome.UNKNOWN)
 _IN_WORDS: Final = MappingProxyType(
     {
-        Outcome.NOT_SENT: "nothing was sent",
-        Outcome.REFUSED: "the server refused it",
-        Outcome.UNKNOWN: "it may have been carried out",
+        Outcome.NOT_SENT: "Nothing was sent.",
+        Outcome.REFUSED: "The server refused it.",
+        Outcome.UNKNOWN: "It may have been carried out.",
     }
 )
 
@@ -116,7 +116,7 @@ class CallError(WeGetFinancingError):
         """Show the operation, what failed, and whether it may have happened."""
         what = super().__str__()
         named = f"{self.operation}: {what}" if self.operation else what
-        return f"{named} ({_IN_WORDS[self.outcome]})"
+        return f"{named}. {_IN_WORDS[self.outcome]}"
 
 
 class TransportError(CallError):

@@ -1,0 +1,111 @@
+"""The layers of the package, checked against its imports."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+import wegetfinancing
+
+PACKAGE = Path(wegetfinancing.__file__).parent
+
+LAYERS = [
+    ["errors", "_version", "enums", "rules"],
+    ["config", "models", "transport"],
+    ["middleware", "retry", "calls", "httpx_transport", "converter", "signatures"],
+    ["operations", "postbacks"],
+    ["client", "sandbox.postbacks"],
+    ["sandbox.core"],
+    ["sandbox", "testing"],
+    ["sandbox.server"],
+    [""],
+]
+LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
+EXTRAS = ["sandbox.server"]
+SANS_IO = [
+    "enums",
+    "rules",
+    "models",
+    "converter",
+    "operations",
+    "signatures",
+    "postbacks",
+    "sandbox.postbacks",
+]
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+MODULES = {name_of(path): path for path in PACKAGE.rglob("*.py")}
+
+
+def imports_of(module: str) -> set[str]:
+    """Name the modules of the package that ``module`` imports, anywhere in it."""
+    path = MODULES[module]
+    parts = path.relative_to(PACKAGE).parts[:-1]
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = parts[: len(parts) - node.level + 1]
+            inside = [node.module] if node.module else [alias.name for alias in node.names]
+            found.update(".".join([*base, name]) for name in inside)
+        elif isinstance(node, ast.ImportFrom):
+            assert not (node.module or "").startswith("wegetfinancing"), "modules never name the root"
+    return found
+
+
+def third_party_of(module: str) -> set[str]:
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    froms = {
+        str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level
+    }
+    return {name.partition(".")[0] for name in names | froms}
+
+
+def test_every_module_has_a_layer() -> None:
+    assert set(MODULES) == set(LEVEL)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_only_fall(module: str) -> None:
+    for imported in imports_of(module):
+        assert imported in LEVEL, f"{module} imports the package root or a name in place of a module"
+        assert LEVEL[imported] < LEVEL[module], f"{module} imports {imported}, which is not below it"
+
+
+@pytest.mark.parametrize("module", SANS_IO)
+def test_the_core_awaits_nothing(module: str) -> None:
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.Await | ast.AsyncFunctionDef)]
+
+
+def test_httpx_is_known_in_one_module() -> None:
+    assert [module for module in MODULES if "httpx" in third_party_of(module)] == ["httpx_transport"]
+
+
+def test_the_core_depends_on_what_it_declares_only() -> None:
+    third_party = {"anyio", "attrs", "cattrs", "httpx"}
+    used = set().union(*(third_party_of(module) for module in MODULES if module not in EXTRAS))
+    assert used - set(sys.stdlib_module_names) == third_party
+
+
+def test_all_is_what_is_public() -> None:
+    public = {name for name in vars(wegetfinancing) if not name.startswith("_")} - set(LEVEL) - {"sandbox"}
+    assert set(wegetfinancing.__all__) - {"__version__"} == public
+    assert wegetfinancing.__all__ == sorted(wegetfinancing.__all__)
+
+
+@pytest.mark.parametrize("name", [each for each in wegetfinancing.__all__ if each[0].isupper()])
+def test_every_public_class_and_its_members_are_documented(name: str) -> None:
+    value = getattr(wegetfinancing, name)
+    if not isinstance(value, type):
+        return
+    assert value.__doc__, name
+    for member, inner in vars(value).items():
+        if callable(inner) and not member.startswith("_"):
+            assert inner.__doc__, f"{name}.{member}"

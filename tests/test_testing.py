@@ -1,0 +1,129 @@
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from wegetfinancing import (
+    AsyncClient,
+    Outcome,
+    PostbackVersion,
+    RateLimitError,
+    Refunded,
+    Request,
+    Response,
+    TransportError,
+    parse_postback,
+)
+from wegetfinancing.testing import (
+    INV_ID,
+    FakeTransport,
+    cart_item,
+    created_response,
+    credentials,
+    error_response,
+    financing_request,
+    shipping_event,
+    signed_postback,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_without_a_script_every_request_succeeds_and_is_recorded_as_a_model() -> None:
+    transport = FakeTransport()
+    request = financing_request(cart_items=[cart_item(quantity=2)], shipping_amount="5")
+    async with AsyncClient(credentials(), transport=transport) as client:
+        created = await client.create_request(request)
+        receipt = await client.update_shipping(created.inv_id, shipping_event())
+        assert await client.create_test_postback({"a": 1}) == {"type": "done", "http_code": 200}
+    assert created.inv_id == receipt.loan == INV_ID
+    assert created.amount == request.expected_amount
+    assert transport.financing_requests == [request]
+    assert transport.shipping_updates == [(INV_ID, shipping_event())]
+    assert transport.test_postbacks == [{"a": 1}]
+    await transport.aclose()
+    assert transport.closed
+
+
+async def test_a_script_gives_answers_failures_and_whatever_a_function_says() -> None:
+    def echo(request: Request) -> Response:
+        return created_response(request.operation)
+
+    transport = FakeTransport(
+        created_response("first", href="https://x", amount=5),
+        TransportError("lost", outcome=Outcome.UNKNOWN),
+        error_response(429, retry_after="3"),
+        echo,
+    )
+    async with AsyncClient(credentials(), transport=transport) as client:
+        first = await client.create_request(financing_request())
+        assert (first.inv_id, first.href, str(first.amount)) == ("first", "https://x", "5.00")
+        with pytest.raises(TransportError, match="lost"):
+            await client.create_request(financing_request())
+        with pytest.raises(RateLimitError) as caught:
+            await client.create_request(financing_request())
+        assert caught.value.retry_after == 3
+        assert (await client.create_request(financing_request())).inv_id == "create_request"
+        with pytest.raises(TransportError, match="given 4 replies and got another request") as end:
+            await client.create_request(financing_request())
+    assert end.value.outcome is Outcome.NOT_SENT
+
+
+@pytest.mark.parametrize("version", PostbackVersion)
+async def test_a_signed_postback_verifies_with_the_credentials_made_here(version: PostbackVersion) -> None:
+    made = signed_postback("rejected", version=version)
+    parse_postback(made.body, made.headers, credentials())
+
+
+async def test_a_refund_carries_its_amount() -> None:
+    made = signed_postback("refund", amount="1200", timestamp="1700000000")
+    postback = parse_postback(made.body, made.headers, credentials())
+    assert isinstance(postback, Refunded)
+    assert str(postback.amount) == "1200.00"
+    assert made.headers["x-timestamp"] == "1700000000"
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"status": "paused"}, "status must be one of approved, preapproved, rejected, refund"),
+        (
+            {"status": "refund", "version": PostbackVersion.V0_2},
+            "nobody has seen a refund in the dialect 0.2",
+        ),
+    ],
+)
+async def test_a_postback_nobody_has_seen_is_not_made_up(settings: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        signed_postback(**settings)
+
+
+def printed_by(code: str) -> str:
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603 - our own code
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("wegetfinancing", ["httpx", "ssl", "asyncio", "trio"]),
+        ("wegetfinancing.testing", ["httpx", "ssl", "asyncio", "trio", "pytest"]),
+        ("wegetfinancing.sandbox", ["httpx", "ssl", "asyncio", "trio"]),
+    ],
+)
+def test_importing_brings_nothing_in_that_is_not_needed(module: str, absent: list[str]) -> None:
+    code = f"import sys, {module}; print([each for each in {absent!r} if each in sys.modules])"
+    assert printed_by(code) == "[]\n"
+
+
+def test_receiving_a_postback_never_imports_httpx() -> None:
+    code = """
+import sys
+from wegetfinancing import parse_postback
+from wegetfinancing.testing import credentials, signed_postback
+made = signed_postback()
+parse_postback(made.body, made.headers, credentials())
+print("httpx" in sys.modules)
+"""
+    assert printed_by(code) == "False\n"

@@ -1,0 +1,155 @@
+"""What users write, checked by mypy --strict and never run."""
+
+import datetime as dt
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from typing import Any, assert_never, assert_type
+
+import httpx
+import httpx2
+
+from wegetfinancing import (
+    Address,
+    Approved,
+    AsyncClient,
+    CallError,
+    CartItem,
+    CreatedRequest,
+    Credentials,
+    Environment,
+    FinancingRequest,
+    Handler,
+    HttpxTransport,
+    InvalidRequestError,
+    Middleware,
+    Outcome,
+    Postback,
+    Preapproved,
+    RateLimitError,
+    Refunded,
+    Rejected,
+    Request,
+    Response,
+    Retry,
+    RetryPolicy,
+    ShippingEvent,
+    ShippingReceipt,
+    ShippingState,
+    Transport,
+    UnknownPostback,
+    default_middleware,
+    parse_postback,
+    sign_postback,
+)
+from wegetfinancing.sandbox import Sandbox
+from wegetfinancing.testing import FakeTransport, created_response, signed_postback
+
+
+class Mine:
+    """A transport without a base class."""
+
+    async def send(self, request: Request) -> Response:
+        return Response(200, {"content-type": "application/json"}, request.body)
+
+    async def aclose(self) -> None:
+        pass
+
+
+async def trace(request: Request, call_next: Handler) -> Response:
+    return await call_next(request)
+
+
+class Counter:
+    """A middleware with a state."""
+
+    count = 0
+
+    async def __call__(self, request: Request, call_next: Handler) -> Response:
+        self.count += 1
+        return await call_next(request)
+
+
+async def checkout(credentials: Credentials) -> None:
+    transports: list[Transport | None] = [
+        None,
+        Mine(),
+        FakeTransport(),
+        FakeTransport(created_response(), RuntimeError(), lambda _: created_response("x")),
+        Sandbox(credentials),
+        HttpxTransport(),
+        HttpxTransport(httpx.AsyncClient(), limits=httpx.Limits(max_connections=5)),
+        HttpxTransport(httpx2.AsyncClient()),
+    ]
+    links: Sequence[Middleware] = [trace, Counter(), Retry(RetryPolicy(attempts=5)), *default_middleware()]
+    async with AsyncClient(
+        credentials,
+        environment=Environment.SANDBOX,
+        base_url=None,
+        transport=transports[0],
+        middleware=links,
+        timeout=10,
+    ) as client:
+        request = FinancingRequest(
+            first_name="Jane",
+            last_name="Doe",
+            email="jane@example.com",
+            billing_address=address,
+            shipping_address=Address(
+                street1="1 Main St", city="Toronto", state="ON", zipcode="M5V 3L9", country="CA"
+            ),
+            cart_items=[
+                CartItem(display_name="Super Widget", unit_price=Decimal("499.00"), quantity=1),
+                CartItem(display_name="Small Widget", unit_price="1.50", quantity=2, unit_tax=0),
+            ],
+            shipping_amount="5",
+            tax_amount=1,
+            amount=None,
+            currency="USD",
+            version="1.9",
+        )
+        assert_type(request.problems(), dict[str, str])
+        assert_type(request.expected_amount, Decimal)
+        assert_type(request.currency is None, bool)
+        try:
+            created = await client.create_request(request, timeout=5.0)
+        except InvalidRequestError as error:
+            assert_type(error.reasons, dict[str, str])
+            assert_type(error.status, int | None)
+            raise
+        except RateLimitError as error:
+            assert_type(error.retry_after, float | None)
+            raise
+        except CallError as error:
+            assert_type(error.outcome, Outcome)
+            raise
+        assert_type(created, CreatedRequest)
+        assert_type(created.amount, Decimal | None)
+        receipt = await client.update_shipping(
+            created.inv_id,
+            ShippingEvent(date=dt.date(2026, 1, 15), state=ShippingState.DISPATCHED, items=["a"]),
+        )
+        assert_type(receipt, ShippingReceipt)
+        assert_type(await client.create_test_postback({"a": 1}), Any)
+
+
+def receive(body: bytes, headers: dict[str, str], credentials: Credentials) -> str | Decimal | None:
+    postback = parse_postback(body, headers, [credentials, credentials], max_age=300)
+    assert_type(postback, Postback)
+    match postback:
+        case Approved() | Preapproved() | Rejected():
+            return postback.merchant_transaction_id
+        case Refunded(amount=amount):
+            assert_type(amount, Decimal | None)
+            return amount
+        case UnknownPostback():
+            return postback.key
+        case _:
+            assert_never(postback)
+
+
+def sign(credentials: Credentials) -> str:
+    made = signed_postback("refund", amount="10.00")
+    return sign_postback(made.body, made.headers["x-timestamp"], credentials)
+
+
+from_env: Callable[[], AsyncClient] = AsyncClient.from_env

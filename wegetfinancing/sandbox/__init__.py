@@ -1,0 +1,6 @@
+"""The vendor's API in memory: to run a whole checkout without an account or a network."""
+
+from .core import Application, Sandbox
+from .postbacks import SignedPostback, signed_postback
+
+__all__ = ["Application", "Sandbox", "SignedPostback", "signed_postback"]

@@ -1,0 +1,103 @@
+"""Postbacks as the vendor writes and signs them: the opposite of ``wegetfinancing.postbacks``."""
+
+from decimal import Decimal
+from typing import Final
+from urllib.parse import urlencode
+
+import attrs
+
+from ..config import Credentials
+from ..converter import to_json
+from ..enums import PostbackVersion
+from ..postbacks import Approved, Preapproved, Refunded, Rejected
+from ..signatures import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign_postback
+
+STATUSES: Final = (Approved.status, Preapproved.status, Rejected.status, Refunded.status)
+"""The decisions there are, in the vendor's words."""
+
+_LEGACY_WORDS: Final = {
+    Approved.status: ("Auth", "purchase"),
+    Preapproved.status: ("AuthOnly", "purchase"),
+    Rejected.status: ("Auth", "void"),
+}
+
+
+@attrs.frozen(kw_only=True)
+class SignedPostback:
+    """A postback, ready to be delivered by POST.
+
+    Attributes:
+        headers: content type, ``x-signature`` and ``x-timestamp``.
+        body: the bytes that are signed.
+
+    """
+
+    headers: dict[str, str]
+    body: bytes
+
+
+def signed_postback(
+    status: str,
+    credentials: Credentials,
+    *,
+    inv_id: str,
+    merchant_transaction_id: str | None,
+    amount: Decimal | None = None,
+    version: PostbackVersion = PostbackVersion.V1_9,
+    timestamp: str,
+) -> SignedPostback:
+    """Write and sign a postback.
+
+    Raises:
+        ValueError: no such decision, or nobody has seen it in this dialect.
+
+    """
+    if status not in STATUSES:
+        msg = f"status must be one of {', '.join(STATUSES)}"
+        raise ValueError(msg)
+    if version is PostbackVersion.V1_9:
+        content_type = "application/json"
+        body = _updates(status, inv_id, merchant_transaction_id, amount)
+    else:
+        if status not in _LEGACY_WORDS:
+            msg = f"nobody has seen a {status} in the dialect {version.value}; use 1.9"
+            raise ValueError(msg)
+        fields = _legacy_fields(status, inv_id, merchant_transaction_id, version)
+        is_form = version is PostbackVersion.V0_2
+        content_type = "application/x-www-form-urlencoded" if is_form else "application/json"
+        body = urlencode(fields).encode("ascii") if is_form else to_json(fields)
+    signature = sign_postback(body, timestamp, credentials)
+    headers = {"content-type": content_type, SIGNATURE_HEADER: signature, TIMESTAMP_HEADER: timestamp}
+    return SignedPostback(headers=headers, body=body)
+
+
+def _updates(status: str, inv_id: str, merchant_transaction_id: str | None, amount: Decimal | None) -> bytes:
+    return to_json(
+        {
+            "version": PostbackVersion.V1_9.value,
+            "request_token": inv_id,
+            **_unless_none("merchant_transaction_id", merchant_transaction_id),
+            "updates": {
+                "status": status,
+                **_unless_none("amount", None if amount is None else f"{amount:.2f}"),
+            },
+        }
+    )
+
+
+def _legacy_fields(
+    status: str, inv_id: str, merchant_transaction_id: str | None, version: PostbackVersion
+) -> dict[str, str]:
+    inv_status, method = _LEGACY_WORDS[status]
+    return {
+        "function": "transact",
+        "method": method,
+        "inv_status": inv_status,
+        "inv_id": inv_id,
+        "version": version.value,
+        **_unless_none("cust_id_ext", merchant_transaction_id),
+    }
+
+
+def _unless_none(name: str, value: str | None) -> dict[str, str]:
+    return {} if value is None else {name: value}

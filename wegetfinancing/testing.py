@@ -1,0 +1,232 @@
+"""For the test suites of shops: a fake transport at the seam, sensible values, signed postbacks.
+
+It needs neither pytest nor httpx, and patches nothing.
+"""
+
+import datetime as dt
+import time
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any, Final, TypeAlias
+
+import anyio.lowlevel
+import attrs
+
+from .config import Credentials
+from .converter import from_json, from_wire, to_json
+from .enums import PostbackVersion, ShippingState
+from .errors import Outcome, TransportError
+from .models import Address, CartItem, FinancingRequest, ShippingEvent
+from .operations import CREATE_REQUEST, CREATE_TEST_POSTBACK, UPDATE_SHIPPING
+from .sandbox.postbacks import SignedPostback
+from .sandbox.postbacks import signed_postback as _signed_postback
+from .transport import Request, Response
+
+__all__ = [
+    "INV_ID",
+    "FakeTransport",
+    "SignedPostback",
+    "address",
+    "cart_item",
+    "created_response",
+    "credentials",
+    "error_response",
+    "financing_request",
+    "shipping_event",
+    "shipping_response",
+    "signed_postback",
+]
+
+INV_ID: Final = "df0c3186b69be8aad35ff837a841d347"
+"""The id that the answers and postbacks made here name unless told otherwise."""
+
+Reply: TypeAlias = Response | Exception | Callable[[Request], Response]
+
+
+class FakeTransport:
+    """A ``Transport`` that answers from a script and keeps what it was sent.
+
+    Each reply of the script serves one request: a ``Response``, an exception to raise such as
+    ``TransportError("lost", outcome=Outcome.UNKNOWN)``, or a function of the request. Without a
+    script every request succeeds.
+
+    Attributes:
+        requests: what was sent, oldest first.
+        closed: whether ``aclose`` was called.
+
+    """
+
+    def __init__(self, *script: Reply) -> None:
+        """Take the replies in the order they are to be given."""
+        self.requests: list[Request] = []
+        self.closed = False
+        self._script = list(script)
+        self._scripted = bool(script)
+
+    async def send(self, request: Request) -> Response:
+        """Record the request and give the next reply.
+
+        Raises:
+            TransportError: the script has come to its end; nothing was sent.
+
+        """
+        await anyio.lowlevel.checkpoint()
+        self.requests.append(request)
+        if not self._scripted:
+            return _success(request)
+        if not self._script:
+            msg = f"FakeTransport was given {len(self.requests) - 1} replies and got another request"
+            raise TransportError(msg, outcome=Outcome.NOT_SENT)
+        reply = self._script.pop(0)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply if isinstance(reply, Response) else reply(request)
+
+    async def aclose(self) -> None:
+        """Note that it was closed."""
+        await anyio.lowlevel.checkpoint()
+        self.closed = True
+
+    @property
+    def financing_requests(self) -> list[FinancingRequest]:
+        """What ``create_request`` has sent, decoded."""
+        return [from_wire(FinancingRequest, wire) for wire in self._bodies(CREATE_REQUEST.name)]
+
+    @property
+    def shipping_updates(self) -> list[tuple[str, ShippingEvent]]:
+        """What ``update_shipping`` has sent, decoded: the id and the event."""
+        return [
+            (wire["loan_id"], from_wire(ShippingEvent, wire["shipping_event"]))
+            for wire in self._bodies(UPDATE_SHIPPING.name)
+        ]
+
+    @property
+    def test_postbacks(self) -> list[dict[str, Any]]:
+        """What ``create_test_postback`` has sent, decoded."""
+        return self._bodies(CREATE_TEST_POSTBACK.name)
+
+    def _bodies(self, operation: str) -> list[dict[str, Any]]:
+        return [from_json(each.body) for each in self.requests if each.operation == operation]
+
+
+def _success(request: Request) -> Response:
+    if request.operation == CREATE_REQUEST.name:
+        expected = from_wire(FinancingRequest, from_json(request.body)).expected_amount
+        return created_response(amount=expected)
+    if request.operation == UPDATE_SHIPPING.name:
+        return shipping_response(from_json(request.body)["loan_id"])
+    return _json(200, {"type": "done", "http_code": 200})
+
+
+def created_response(
+    inv_id: str = INV_ID, *, href: str | None = None, amount: Decimal | int | str = "499.00"
+) -> Response:
+    """Make the answer to a ``create_request`` that succeeded."""
+    href = f"https://sandbox.invalid/lc/{inv_id}" if href is None else href
+    return _json(200, {"inv_id": inv_id, "href": href, "amount": f"{Decimal(amount):.2f}"})
+
+
+def shipping_response(loan: str = INV_ID) -> Response:
+    """Make the answer to an ``update_shipping`` that succeeded."""
+    return _json(200, {"loan": loan, "type": "done", "http_code": 200})
+
+
+def error_response(
+    status: int,
+    error: str = "generic",
+    *,
+    message: str = "",
+    reasons: dict[str, str] | None = None,
+    retry_after: str | None = None,
+) -> Response:
+    """Make an error answer in the vendor's form; ``retry_after`` is the header as it stands there."""
+    fields = {"subjects": list(reasons), "reasons": reasons} if reasons else {}
+    body = {"type": "error", "error": error, "code": status, "message": message, **fields}
+    headers = {"content-type": "application/json"} | ({"retry-after": retry_after} if retry_after else {})
+    return Response(status, headers, to_json(body))
+
+
+def _json(status: int, value: object) -> Response:
+    return Response(status, {"content-type": "application/json"}, to_json(value))
+
+
+_CREDENTIALS: Final = Credentials(merchant_id="1234", username="api-user", password="api-password")  # noqa: S106 - invented
+_ADDRESS: Final = Address(street1="123 Main St", city="New York", state="NY", zipcode="10001")
+_CART_ITEM: Final = CartItem(display_name="Super Widget", unit_price=Decimal("499.00"), quantity=1)
+_FINANCING_REQUEST: Final = FinancingRequest(
+    first_name="Jane",
+    last_name="Doe",
+    email="jane@example.com",
+    phone="2125551234",
+    billing_address=_ADDRESS,
+    cart_items=[_CART_ITEM],
+    merchant_transaction_id="ORDER-123",
+    postback_url="https://shop.example/postbacks",
+)
+_SHIPPING_EVENT: Final = ShippingEvent(
+    date=dt.date(2026, 1, 15),
+    state=ShippingState.DISPATCHED,
+    shipment_company="UPS",
+    tracking_number="1Z999AA10123456784",
+)
+
+
+def credentials(**changes: Any) -> Credentials:  # noqa: ANN401 - the fields of the model
+    """Make invented credentials; keywords replace fields."""
+    return attrs.evolve(_CREDENTIALS, **changes)
+
+
+def address(**changes: Any) -> Address:  # noqa: ANN401 - the fields of the model
+    """Make an address in New York; keywords replace fields."""
+    return attrs.evolve(_ADDRESS, **changes)
+
+
+def cart_item(**changes: Any) -> CartItem:  # noqa: ANN401 - the fields of the model
+    """Make one widget for 499.00; keywords replace fields."""
+    return attrs.evolve(_CART_ITEM, **changes)
+
+
+def financing_request(**changes: Any) -> FinancingRequest:  # noqa: ANN401 - the fields of the model
+    """Make a request without problems; keywords replace fields."""
+    return attrs.evolve(_FINANCING_REQUEST, **changes)
+
+
+def shipping_event(**changes: Any) -> ShippingEvent:  # noqa: ANN401 - the fields of the model
+    """Make a dispatched shipment without problems; keywords replace fields."""
+    return attrs.evolve(_SHIPPING_EVENT, **changes)
+
+
+def signed_postback(
+    status: str = "approved",
+    *,
+    inv_id: str = INV_ID,
+    merchant_transaction_id: str | None = "ORDER-123",
+    amount: Decimal | int | str | None = None,
+    version: PostbackVersion = PostbackVersion.V1_9,
+    credentials: Credentials = _CREDENTIALS,
+    timestamp: str | None = None,
+) -> SignedPostback:
+    """Make a postback as the vendor would send it, with ``headers`` and ``body``.
+
+    Args:
+        status: ``approved``, ``preapproved``, ``rejected`` or ``refund``.
+        inv_id: the request it is about.
+        merchant_transaction_id: your order id; ``None`` leaves it out, as the vendor may.
+        amount: USD, for a refund.
+        version: the dialect.
+        credentials: who signs; those of ``credentials()`` unless told otherwise.
+        timestamp: the text of ``x-timestamp``; now unless told otherwise.
+
+    Raises:
+        ValueError: no such status, or nobody has seen it in this dialect.
+
+    """
+    return _signed_postback(
+        status,
+        credentials,
+        inv_id=inv_id,
+        merchant_transaction_id=merchant_transaction_id,
+        amount=None if amount is None else Decimal(amount),
+        version=version,
+        timestamp=str(int(time.time())) if timestamp is None else timestamp,
+    )
