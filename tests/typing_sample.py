@@ -93,7 +93,7 @@ async def checkout(credentials: Credentials) -> None:
             first_name="Jane",
             last_name="Doe",
             email="jane@example.com",
-            billing_address=address,
+            billing_address=Address(street1="1 Main St", city="Reno", state="NV", zipcode="89501"),
             shipping_address=Address(
                 street1="1 Main St", city="Toronto", state="ON", zipcode="M5V 3L9", country="CA"
             ),

@@ -1,0 +1,82 @@
+"""The README's examples, run as they stand there against the in-memory sandbox."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import respx
+
+from wegetfinancing import Request
+from wegetfinancing.sandbox import Sandbox
+from wegetfinancing.testing import credentials, financing_request, signed_postback
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.fixture
+def sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
+    """The vendor's sandbox address answered by the one in memory, and credentials in the environment."""
+    for name in ("merchant_id", "username", "password"):
+        monkeypatch.setenv(f"WEGETFINANCING_{name.upper()}", getattr(credentials(), name))
+    sandbox = Sandbox(credentials())
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        url, headers, body = str(request.url), request.headers, request.content
+        answer = sandbox.answer(
+            Request(operation="", method=request.method, url=url, headers=headers, body=body)
+        )
+        return httpx.Response(answer.status, headers=dict(answer.headers), content=answer.body)
+
+    with respx.mock:
+        respx.route(host="api.sandbox.wegetfinancing.com").mock(side_effect=answer)
+        yield sandbox
+
+
+def create_in(sandbox: Sandbox) -> str:
+    """Create a request as the first example does."""
+    exec(compile(EXAMPLES[0], "README.md", "exec"), {})  # noqa: S102 - what is tested
+    return next(iter(sandbox.applications))
+
+
+@pytest.mark.parametrize("number", range(len(EXAMPLES)))
+def test_an_example_runs_as_it_stands(
+    number: int, sandbox: Sandbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names: dict[str, Any] = {"inv_id": create_in(sandbox)}
+    exec(compile(EXAMPLES[number], "README.md", "exec"), names)  # noqa: S102 - what is tested
+    if "receive" in names:
+        receive = names["receive"]
+        for status in ("approved", "preapproved", "rejected", "refund"):
+            made = signed_postback(status, amount="5" if status == "refund" else None)
+            assert receive(made.body, made.headers, credentials()) == (200, "OK")
+        assert receive(made.body, {}, credentials())[0] == 401
+        assert "create ORDER-123 and ship it" in capsys.readouterr().out
+
+
+def test_the_examples_do_what_the_text_says(sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
+    create_in(sandbox)
+    application = next(iter(sandbox.applications.values()))
+    assert application.request.merchant_transaction_id == "ORDER-123"
+    assert capsys.readouterr().out == f"send the customer's browser to {application.href}\n"
+
+
+def test_the_first_screen_holds_the_two_commands_and_an_example() -> None:
+    screen = "\n".join(README.splitlines()[:30])
+    assert "python -m pip install nox && python -m nox -s demo" in screen
+    assert "python -m pip install nox && python -m nox -s tests" in screen
+    assert EXAMPLES[0] in README[: len(screen)]
+    assert len(EXAMPLES[0].splitlines()) <= 16
+
+
+def test_the_problems_shown_are_those_of_the_models() -> None:
+    assert financing_request().problems() == {}
+
+
+def test_every_name_in_the_settings_table_exists() -> None:
+    for name in re.findall(r"`(WEGETFINANCING_[A-Z_]+)`", README):
+        source = (Path(__file__).parent.parent / "wegetfinancing" / "config.py").read_text(encoding="utf-8")
+        assert name in source
