@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import gzip
+import json
 import math
 import ssl
 from collections.abc import AsyncIterator
@@ -644,7 +645,7 @@ async def test_the_answer_of_a_mock_transport_is_read(library: Any) -> None:
     async with library.AsyncClient(transport=library.MockTransport(handler)) as client:
         response = await HttpxTransport(client).send(make_request("https://x.example"))
     assert response.status == 201
-    assert response.body == b'{"a":"{\\"a\\":1}"}'
+    assert json.loads(response.body) == {"a": '{"a":1}'}
     assert response.headers["x"] == "1"
 
 
@@ -705,7 +706,7 @@ async def test_any_other_exception_of_a_stand_in_counts_as_sent(library: Any) ->
 async def test_respx_answers_for_connections_of_our_own(respx_mock: respx.MockRouter) -> None:
     route = respx_mock.post("https://x.example/merchant/1234/requests").respond(200, json={"ok": 1})
     response = await HttpxTransport().send(make_request("https://x.example"))
-    assert response.body == b'{"ok":1}'
+    assert json.loads(response.body) == {"ok": 1}
     assert route.calls.last.request.content == b'{"a":1}'
 
 
