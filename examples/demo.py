@@ -30,7 +30,6 @@ from wegetfinancing import (
     CartItem,
     Credentials,
     FinancingRequest,
-    HttpxTransport,
     InvalidRequestError,
     MalformedPostbackError,
     Outcome,
@@ -209,7 +208,7 @@ def main() -> None:
     print(f"A sandbox of the vendor at {sandbox_url}, a shop at {shop_url}.")
     with (
         serving(shop.app(), shop_socket),
-        serving(sandbox_app(sandbox, HttpxTransport()), sandbox_socket),
+        serving(sandbox_app(sandbox), sandbox_socket),
     ):
         anyio.run(buy, sandbox_url, shop_url, shop, sandbox)
         anyio.run(fail, shop_url)

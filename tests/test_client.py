@@ -13,6 +13,8 @@ from decimal import Decimal
 from typing import Any
 
 import anyio
+import httpx
+import httpx2
 import pytest
 
 from conftest import VECTORS
@@ -145,6 +147,20 @@ async def test_the_documented_error_is_read(case: dict[str, Any]) -> None:
     assert str(error) == (
         "create_request: HTTP 400 missing_parameters: first_name, email. The server refused it."
     )
+
+
+@pytest.mark.parametrize(
+    ("status", "way_out"),
+    [
+        (401, "HTTP 401 http; check username and password: the sandbox and live each have their own. The"),
+        (403, "HTTP 403 http; are these the credentials of this merchant_id, in this environment\\?. The"),
+    ],
+)
+async def test_refused_credentials_come_with_the_way_out(status: int, way_out: str) -> None:
+    client, _ = make_client(error_response(status, "http"))
+    async with client:
+        with pytest.raises(APIError, match=way_out):
+            await create(client)
 
 
 @pytest.mark.parametrize(
@@ -453,6 +469,22 @@ async def test_a_shorter_cancellation_of_the_caller_stays_a_cancellation() -> No
     assert scope.cancelled_caught
 
 
+@pytest.mark.parametrize(
+    ("wrong", "way_out"),
+    [
+        (httpx.AsyncClient(), r"wrap it: transport=HttpxTransport\(client\)"),
+        (httpx2.AsyncClient(), r"wrap it: transport=HttpxTransport\(client\)"),
+        (httpx.MockTransport(lambda _: httpx.Response(200)), "must be an instance with 'async def send"),
+        (FakeTransport, "must be an instance with 'async def send"),
+        ("https://x", "must be an instance with 'async def send"),
+    ],
+    ids=str,
+)
+async def test_what_is_no_transport_is_refused_at_construction(wrong: Any, way_out: str) -> None:
+    with pytest.raises(ConfigurationError, match=way_out):
+        AsyncClient(credentials(), transport=wrong)
+
+
 async def test_a_transport_that_returns_no_response_is_named() -> None:
     client, _ = make_client(lambda _: None)
     async with client:
@@ -464,7 +496,7 @@ async def test_a_transport_that_returns_no_response_is_named() -> None:
 async def test_what_a_transport_raised_does_not_stay_reachable() -> None:
     client, _ = make_client(RuntimeError("secret"))
     async with client:
-        with pytest.raises(TransportError, match="the transport raised RuntimeError") as caught:
+        with pytest.raises(TransportError, match=r"raised RuntimeError at testing\.py:\d+\.") as caught:
             await create(client)
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None

@@ -229,7 +229,7 @@ async def closed_port() -> int:
 
 async def test_a_refused_connection_sent_nothing_and_says_why(transport: HttpxTransport) -> None:
     with pytest.raises(
-        TransportError, match=r"no connection was made \(ConnectError: Connection refused\)"
+        TransportError, match=r"to 127\.0\.0\.1:\d+ was made \(ConnectError: Connection refused\)"
     ) as caught:
         await transport.send(make_request(f"http://127.0.0.1:{await closed_port()}"))
     assert caught.value.outcome is Outcome.NOT_SENT
@@ -526,7 +526,7 @@ async def plain_text(connection: Connection) -> None:
 
 async def test_a_server_that_speaks_no_tls_was_sent_nothing(transport: HttpxTransport) -> None:
     async with raw_server(plain_text) as server:
-        with pytest.raises(TransportError) as caught:
+        with pytest.raises(TransportError, match=r"TLS failed: \w+") as caught:
             await transport.send(make_request(server.url.replace("http:", "https:")))
     assert caught.value.outcome is Outcome.NOT_SENT
 
@@ -629,7 +629,7 @@ async def test_no_proxy_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_a_proxy_setting_that_cannot_be_used_sent_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "gopher://proxy.example")
-    with pytest.raises(TransportError, match="ValueError") as caught:
+    with pytest.raises(TransportError, match=r"are HTTPS_PROXY and SSL_CERT_FILE right\?") as caught:
         await HttpxTransport().send(make_request("https://api.sandbox.wegetfinancing.com"))
     assert caught.value.outcome is Outcome.NOT_SENT
     assert caught.value.permanent
@@ -697,7 +697,7 @@ async def test_any_other_exception_of_a_stand_in_counts_as_sent(library: Any) ->
 
     async with library.AsyncClient(transport=library.MockTransport(handler)) as client:
         with pytest.raises(
-            TransportError, match=r"^create_request: the connection was lost \(RuntimeError\)"
+            TransportError, match=r"the connection to x\.example was lost \(RuntimeError\)"
         ) as caught:
             await HttpxTransport(client).send(make_request("https://x.example"))
     assert caught.value.outcome is Outcome.UNKNOWN
@@ -791,6 +791,26 @@ async def test_closing_does_not_end_a_call_in_flight() -> None:
         await transport.aclose()
         go_on.set()
     assert responses[0].status == 200
+
+
+async def test_a_ready_client_that_was_closed_sent_nothing(library: Any) -> None:
+    client = library.AsyncClient()
+    await client.aclose()
+    with pytest.raises(TransportError, match="closed; make a new one") as caught:
+        await HttpxTransport(client).send(make_request("https://x.example"))
+    assert caught.value.outcome is Outcome.NOT_SENT
+
+
+async def test_a_create_does_not_go_out_on_a_connection_the_ready_client_had_open(library: Any) -> None:
+    async with library.AsyncClient() as client, raw_server(answer_for_ever) as server:
+        await client.post(f"{server.url}/something-else", content=b"x")
+        with pytest.raises(TransportError, match="give it to HttpxTransport and to nothing else") as caught:
+            await HttpxTransport(client).send(make_request(server.url))
+        assert caught.value.outcome is Outcome.NOT_SENT
+        assert caught.value.permanent
+        response = await HttpxTransport(client).send(make_request(server.url, repeatable=True))
+    assert response.status == 200
+    assert len(server.requests) == 2
 
 
 async def test_a_ready_client_is_left_open(library: Any) -> None:

@@ -146,8 +146,22 @@ async def test_an_exception_of_the_callers_own_link_passes_through() -> None:
         raise ZeroDivisionError
 
     async with AsyncClient(credentials(), transport=FakeTransport(), middleware=[broken]) as client:
-        with pytest.raises(ZeroDivisionError):
+        with pytest.raises(ZeroDivisionError) as caught:
             await client.create_request(financing_request())
+    assert caught.value.__notes__ == ["raised by a middleware of create_request. Nothing was sent."]
+
+
+async def test_an_exception_raised_after_sending_says_so() -> None:
+    async def broken(request: Request, call_next: Handler) -> Response:
+        await call_next(request)
+        raise ZeroDivisionError
+
+    async with AsyncClient(credentials(), transport=FakeTransport(), middleware=[broken]) as client:
+        with pytest.raises(ZeroDivisionError) as caught:
+            await client.create_request(financing_request())
+    assert caught.value.__notes__ == [
+        "raised by a middleware of create_request. It may have been carried out."
+    ]
 
 
 async def test_async_callables_of_every_kind_are_links() -> None:

@@ -343,3 +343,9 @@ def test_the_expected_amount_is_computed_as_the_recorded_answer_was() -> None:
     assert request.expected_amount == Decimal("1640.94")
     assert financing_request(cart_items=items).expected_amount == Decimal("1597.99")
     assert financing_request(cart_items=items, amount="5").expected_amount == Decimal(5)
+
+
+def test_nothing_is_expected_of_a_request_with_problems() -> None:
+    request = financing_request(email="jane", cart_items=[cart_item(unit_price=4.99)])
+    with pytest.raises(ValueError, match=r"problems: email, cart_items\[0\]\.unit_price"):
+        _ = request.expected_amount

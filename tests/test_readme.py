@@ -11,7 +11,7 @@ import respx
 
 from wegetfinancing import Request
 from wegetfinancing.sandbox import Sandbox
-from wegetfinancing.testing import credentials, financing_request, signed_postback
+from wegetfinancing.testing import INV_ID, credentials, financing_request, signed_postback
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -22,7 +22,7 @@ def sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
     """The vendor's sandbox address answered by the one in memory, and credentials in the environment."""
     for name in ("merchant_id", "username", "password"):
         monkeypatch.setenv(f"WEGETFINANCING_{name.upper()}", getattr(credentials(), name))
-    sandbox = Sandbox(credentials())
+    sandbox = Sandbox(credentials(), new_inv_id=lambda: INV_ID)
 
     def answer(request: httpx.Request) -> httpx.Response:
         url, headers, body = str(request.url), request.headers, request.content
@@ -36,18 +36,18 @@ def sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
         yield sandbox
 
 
-def create_in(sandbox: Sandbox) -> str:
-    """Create a request as the first example does."""
-    exec(compile(EXAMPLES[0], "README.md", "exec"), {})  # noqa: S102 - what is tested
-    return next(iter(sandbox.applications))
+def run(example: str) -> dict[str, Any]:
+    names: dict[str, Any] = {}
+    exec(compile(example, "README.md", "exec"), names)  # noqa: S102 - what is tested
+    return names
 
 
 @pytest.mark.parametrize("number", range(len(EXAMPLES)))
 def test_an_example_runs_as_it_stands(
     number: int, sandbox: Sandbox, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    names: dict[str, Any] = {"inv_id": create_in(sandbox)}
-    exec(compile(EXAMPLES[number], "README.md", "exec"), names)  # noqa: S102 - what is tested
+    run(EXAMPLES[0])
+    names = run(EXAMPLES[number])
     if "receive" in names:
         receive = names["receive"]
         for status in ("approved", "preapproved", "rejected", "refund"):
@@ -58,7 +58,7 @@ def test_an_example_runs_as_it_stands(
 
 
 def test_the_examples_do_what_the_text_says(sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
-    create_in(sandbox)
+    run(EXAMPLES[0])
     application = next(iter(sandbox.applications.values()))
     assert application.request.merchant_transaction_id == "ORDER-123"
     assert capsys.readouterr().out == f"send the customer's browser to {application.href}\n"

@@ -146,6 +146,12 @@ def test_a_policy_that_cannot_be_right_is_refused_by_name(wrong: dict[str, Any])
         RetryPolicy(**wrong)
 
 
+@pytest.mark.parametrize("policy", [5, None, RetryPolicy])
+def test_a_retry_takes_a_policy(policy: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"Retry takes a RetryPolicy, such as"):
+        Retry(policy)
+
+
 @attrs.define
 class Time:
     """A clock that only sleeping moves."""

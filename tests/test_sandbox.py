@@ -122,7 +122,7 @@ async def test_a_part_can_be_refunded() -> None:
     sandbox = Sandbox(credentials(), new_inv_id=lambda: "a1")
     async with AsyncClient(credentials(), transport=sandbox) as client:
         await client.create_request(financing_request())
-    refund = sandbox.decide("a1", "refund", amount=Decimal("10.5"))
+    refund = sandbox.decide("a1", "refund", amount="10.5")
     assert json.loads(refund.body)["updates"] == {"status": "refund", "amount": "10.50"}
 
 

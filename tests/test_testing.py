@@ -70,6 +70,12 @@ async def test_a_script_gives_answers_failures_and_whatever_a_function_says() ->
     assert end.value.outcome is Outcome.NOT_SENT
 
 
+@pytest.mark.parametrize("wrong", [TransportError, {"inv_id": "x"}, 200])
+async def test_what_cannot_be_a_reply_is_refused_at_once(wrong: Any) -> None:
+    with pytest.raises(TypeError, match="reply 2 must be a Response"):
+        FakeTransport(created_response(), wrong)
+
+
 @pytest.mark.parametrize("version", PostbackVersion)
 async def test_a_signed_postback_verifies_with_the_credentials_made_here(version: PostbackVersion) -> None:
     made = signed_postback("rejected", version=version)
@@ -87,6 +93,8 @@ async def test_a_refund_carries_its_amount() -> None:
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [
+        ({"status": "refund", "amount": 5.5}, "amount must not be a float"),
+        ({"status": "refund", "amount": "1,000"}, "amount must be an amount such as"),
         ({"status": "paused"}, "status must be one of approved, preapproved, rejected, refund"),
         (
             {"status": "refund", "version": PostbackVersion.V0_2},

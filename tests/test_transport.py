@@ -1,4 +1,5 @@
 import pickle
+from typing import Any
 
 import attrs
 import pytest
@@ -38,6 +39,12 @@ def test_requests_and_responses_are_values() -> None:
     assert pickle.loads(pickle.dumps(Response(200, {"a": "b"}, b"c"))) == Response(200, {"A": "b"}, b"c")  # noqa: S301 - our own data
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         request().url = "https://elsewhere"  # type: ignore[misc] # what is tested
+
+
+@pytest.mark.parametrize("wrong", [{"status": "200"}, {"status": 200, "body": "text"}])
+def test_a_response_holds_a_number_and_bytes(wrong: Any) -> None:
+    with pytest.raises(TypeError):
+        Response(**wrong)
 
 
 def test_a_request_is_not_repeatable_unless_said_so() -> None:

@@ -1,6 +1,8 @@
 """One call of an operation, below every middleware: sent at most once, watched and logged."""
 
 import logging
+import traceback
+from pathlib import Path
 from typing import Final
 
 import anyio
@@ -80,7 +82,7 @@ class Call:
         except TransportError:
             raise
         except Exception as error:  # noqa: BLE001 - the border to code that is not ours
-            fault = f"raised {type(error).__name__}"
+            fault = f"raised {type(error).__name__} at {_place(error)}"
         else:
             if isinstance(response, Response):
                 return response
@@ -88,3 +90,9 @@ class Call:
         # Raised out here, so that what was caught does not stay reachable as the context.
         msg = f"the transport {fault}"
         raise TransportError(msg, operation=self._operation)
+
+
+def _place(error: Exception) -> str:
+    """Name the line that raised; the error and its text are not passed on, since they may hold anything."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{Path(last.filename).name}:{last.lineno}"

@@ -31,7 +31,7 @@ from .operations import (
     update_shipping_body,
 )
 from .retry import Retry
-from .transport import Response, Transport
+from .transport import Response, Transport, check_transport
 
 _Answer = TypeVar("_Answer")
 
@@ -103,7 +103,7 @@ class AsyncClient:
         self._middleware = check_middleware(default_middleware() if middleware is None else middleware)
         self._timeout = check_timeout(timeout)
         self._owns_transport = transport is None
-        self._transport = _default_transport() if transport is None else transport
+        self._transport = _default_transport() if transport is None else check_transport(transport)
 
     @classmethod
     def from_env(cls, **overrides: Any) -> Self:  # noqa: ANN401 - the constructor's own parameters
@@ -249,6 +249,9 @@ class AsyncClient:
                 error.operation = operation.name
                 # An earlier attempt may have been carried out, whatever the last one came to.
                 error.outcome = worst_outcome(error.outcome, call.outcome)
+                raise
+            except Exception as error:
+                error.add_note(f"raised by a middleware of {operation.name}. {call.outcome.in_words}")
                 raise
         msg = "the call did not end before its deadline"
         raise DeadlineExceededError(msg, outcome=call.outcome, operation=operation.name)

@@ -43,6 +43,11 @@ class Outcome(enum.Enum):
     UNKNOWN = "unknown"
     """It may have been carried out. Never create again blindly: wait for the postback."""
 
+    @property
+    def in_words(self) -> str:
+        """A sentence for logs and error texts."""
+        return _IN_WORDS[self]
+
 
 _BY_CERTAINTY: Final = (Outcome.NOT_SENT, Outcome.REFUSED, Outcome.UNKNOWN)
 _IN_WORDS: Final = MappingProxyType(
@@ -116,7 +121,7 @@ class CallError(WeGetFinancingError):
         """Show the operation, what failed, and whether it may have happened."""
         what = super().__str__()
         named = f"{self.operation}: {what}" if self.operation else what
-        return f"{named}. {_IN_WORDS[self.outcome]}"
+        return f"{named}. {self.outcome.in_words}"
 
 
 class TransportError(CallError):

@@ -26,6 +26,7 @@ import sys
 from collections.abc import Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 import anyio
 
@@ -44,7 +45,7 @@ _BODY_LIMIT: Final = 1024 * 1024
 _MAX_CONNECTIONS: Final = 32
 _KEEPALIVE_SECONDS: Final = 5.0
 # Our own end comes this much before the call's deadline, so that the error can say what was sent.
-_MARGIN_SECONDS: Final = 0.05
+_MARGIN_SECONDS: Final = 0.02
 _CLOSE_SECONDS: Final = 1.0
 # What httpx and httpx2 raise before there is a connection. Asked only where nothing was traced, as
 # with the stand-ins MockTransport and respx.
@@ -109,8 +110,8 @@ class HttpxTransport:
         """
         exchange = _Exchange(request)
         handled_by_caller = sys.exception()
-        if self._closed:
-            msg = "the transport is closed; make a new one"
+        if self._closed or (self._client is not None and self._client.is_closed):
+            msg = "the transport or its client is closed; make a new one"
             raise TransportError(msg, outcome=exchange.outcome, operation=request.operation)
         if self._limiter is None:
             self._limiter = anyio.CapacityLimiter(self._limit("max_connections", _MAX_CONNECTIONS))
@@ -258,10 +259,13 @@ class _Exchange:
     async def trace(self, event: str, info: dict[str, Any]) -> None:
         """Take httpcore's word for how far the request is."""
         self.traced = True
-        if event.endswith("connect_tcp.complete"):
+        if event.endswith(("connect_tcp.complete", "connect_unix_socket.complete")):
             self._socket = info["return_value"]
         elif event == "http11.send_request_headers.started":
             self._tunnelling = info["request"].method == b"CONNECT"
+            if self._socket is None and not self.request.repeatable:
+                msg = "the client given reused a connection; give it to HttpxTransport and to nothing else"
+                raise ConfigurationError(msg)
             self.sending_began = self.sending_began or not self._tunnelling
         elif event == "http11.receive_response_headers.complete" and not self._tunnelling:
             _, self.status, _, headers = info["return_value"]
@@ -313,10 +317,18 @@ class _Exchange:
                 detail = f"the server's certificate does not verify: {reason}; is SSL_CERT_FILE right?"
             elif isinstance(cause, ConfigurationError):
                 detail = str(cause)
+            elif reason := getattr(cause, "reason", None):  # ssl.SSLError
+                detail = f"TLS failed: {reason}"
             elif isinstance(cause, OSError) and cause.errno:
                 # Numbers below zero are the resolver's; asyncio puts an address into the others' text.
                 detail = os.strerror(cause.errno) if cause.errno > 0 else str(cause.strerror)
-        what = "the connection was lost" if self.outcome is Outcome.UNKNOWN else "no connection was made"
+        host = urlsplit(self.request.url).netloc
+        if not self.begun:
+            what = "no connection could be prepared; are HTTPS_PROXY and SSL_CERT_FILE right?"
+        elif self.outcome is Outcome.UNKNOWN:
+            what = f"the connection to {host} was lost"
+        else:
+            what = f"no connection to {host} was made"
         return f"{what} ({type(error).__name__}{': ' if detail else ''}{detail})"
 
     async def close_socket(self) -> None:

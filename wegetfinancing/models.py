@@ -219,10 +219,17 @@ class FinancingRequest(rules.Checked):
     def expected_amount(self) -> Decimal:
         """What the shop expects to be financed, in USD, to compare with the server's answer.
 
-        ``amount`` if given, else the items and ``shipping_amount``, without taxes: so the one
-        recorded answer was computed. The server's ``amount`` is the truth; a difference is a
-        reason to look before the customer sees ``href``.
+        ``amount`` if given, else the items and ``shipping_amount``. Taxes are left out, as they were
+        in the one answer that is on record: a request with taxes may well differ. The server's
+        ``amount`` is the truth; a difference is a reason to look before the customer sees ``href``.
+
+        Raises:
+            ValueError: the request has ``problems()``.
+
         """
+        if problems := self.problems():
+            msg = f"the request has problems: {', '.join(problems)}"
+            raise ValueError(msg)
         if self.amount is not None:
             return self.amount
         items = sum((item.unit_price * item.quantity for item in self.cart_items), Decimal(0))

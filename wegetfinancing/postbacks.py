@@ -18,7 +18,7 @@ from .config import Credentials
 from .converter import from_json, read_amount, to_json
 from .enums import PostbackVersion
 from .errors import MalformedPostbackError
-from .signatures import require_bytes, verify_postback
+from .signatures import header, require_bytes, verify_postback
 
 _JSON: Final = "application/json"
 _FORM: Final = "application/x-www-form-urlencoded"
@@ -141,13 +141,12 @@ def parse_postback(
     Raises:
         SignatureError: do not act on it; answer 401.
         MalformedPostbackError: authentic, but it cannot be read; answer 400.
-        ConfigurationError: no credentials.
-        TypeError: ``body`` is not bytes.
+        ConfigurationError: no credentials, or a ``max_age`` that is no number of seconds.
+        TypeError: ``body`` is not bytes, or ``headers`` no mapping.
 
     """
     verify_postback(body, headers, credentials, max_age=max_age, clock=clock)
-    content_type = next((value for name, value in headers.items() if name.lower() == "content-type"), None)
-    return parse_unverified_postback(body, content_type)
+    return parse_unverified_postback(body, header(headers, "content-type"))
 
 
 def parse_unverified_postback(body: bytes, content_type: str | None) -> Postback:
@@ -194,7 +193,7 @@ def _read_form(body: bytes) -> Postback:
         pairs = []
     raw = dict(pairs)
     if not raw or len(raw) != len(pairs):
-        msg = "is not a form, or names a field twice"
+        msg = "names a field twice" if raw else "is neither JSON nor a form"
         raise ValueError(msg)
     return _read_legacy(raw, PostbackVersion.V0_2)
 

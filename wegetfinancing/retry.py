@@ -153,6 +153,9 @@ class Retry:
             wall_clock: seconds since the epoch.
 
         """
+        if not isinstance(policy, RetryPolicy):
+            msg = f"Retry takes a RetryPolicy, such as RetryPolicy(attempts=5), not {type(policy).__name__}"
+            raise ConfigurationError(msg)
         self._policy = policy
         self._clock = clock
         self._sleep = sleep

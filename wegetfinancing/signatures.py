@@ -9,6 +9,7 @@ anything is hashed.
 
 import hashlib
 import hmac
+import math
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -94,15 +95,17 @@ def verify_postback(
 
     Raises:
         SignatureError: missing, malformed or wrong, or too old.
-        ConfigurationError: no credentials.
-        TypeError: ``body`` is not bytes.
+        ConfigurationError: no credentials, or a ``max_age`` that is no number of seconds.
+        TypeError: ``body`` is not bytes, or ``headers`` no mapping.
 
     """
     require_bytes(body)
-    accepted = (credentials,) if isinstance(credentials, Credentials) else tuple(credentials)
-    if not accepted:
-        msg = "no credentials to verify the postback with"
-        raise ConfigurationError(msg)
+    if not isinstance(headers, Mapping):
+        msg = f"headers must be a mapping of names to values, not {type(headers).__name__}"
+        raise TypeError(msg)
+    accepted = check_accepted(credentials)
+    if max_age is not None:
+        max_age = check_max_age(max_age)
     signature = _one_header(headers, SIGNATURE_HEADER, _SIGNATURE)
     timestamp = _one_header(headers, TIMESTAMP_HEADER, _TIMESTAMP)
     if not _signed_by_any(body, timestamp, signature, accepted):
@@ -110,6 +113,33 @@ def verify_postback(
         raise SignatureError(msg)
     if max_age is not None:
         _check_age(timestamp, max_age, clock())
+
+
+def check_accepted(credentials: Credentials | Iterable[Credentials]) -> tuple[Credentials, ...]:
+    """Return one or several credentials as a tuple.
+
+    Raises:
+        ConfigurationError: none, or something else.
+
+    """
+    accepted = (credentials,) if isinstance(credentials, Credentials) else tuple(credentials)
+    if not accepted or not all(isinstance(each, Credentials) for each in accepted):
+        msg = "credentials must be Credentials, or one or more of them in a list"
+        raise ConfigurationError(msg)
+    return accepted
+
+
+def check_max_age(max_age: float) -> float:
+    """Return ``max_age`` in seconds.
+
+    Raises:
+        ConfigurationError: not a finite number of 0 or more.
+
+    """
+    if isinstance(max_age, int | float) and not isinstance(max_age, bool) and 0 <= max_age < math.inf:
+        return max_age
+    msg = "max_age must be a finite number of seconds, 0 or more, or None"
+    raise ConfigurationError(msg)
 
 
 def _signed_by_any(body: bytes, timestamp: str, signature: str, credentials: tuple[Credentials, ...]) -> bool:
@@ -122,7 +152,7 @@ def _signed_by_any(body: bytes, timestamp: str, signature: str, credentials: tup
 
 
 def _one_header(headers: Mapping[str, str], name: str, pattern: re.Pattern[str]) -> str:
-    values = [value for key, value in headers.items() if isinstance(key, str) and key.lower() == name]
+    values = _all_headers(headers, name)
     if not values:
         msg = f"the header {name} is missing"
     elif len(values) > 1:
@@ -132,6 +162,15 @@ def _one_header(headers: Mapping[str, str], name: str, pattern: re.Pattern[str])
     else:
         return values[0]
     raise SignatureError(msg)
+
+
+def _all_headers(headers: Mapping[str, str], name: str) -> list[str]:
+    return [value for key, value in headers.items() if isinstance(key, str) and key.lower() == name]
+
+
+def header(headers: Mapping[str, str], name: str) -> str | None:
+    """Return the first header of this lower-case name, or ``None``."""
+    return next(iter(_all_headers(headers, name)), None)
 
 
 def _check_age(timestamp: str, max_age: float, now: float) -> None:

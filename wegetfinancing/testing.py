@@ -58,6 +58,11 @@ class FakeTransport:
 
     def __init__(self, *script: Reply) -> None:
         """Take the replies in the order they are to be given."""
+        for number, reply in enumerate(script, start=1):
+            is_function = callable(reply) and not isinstance(reply, type)
+            if not is_function and not isinstance(reply, Response | Exception):
+                msg = f"reply {number} must be a Response, an exception and not its class, or a function"
+                raise TypeError(msg)
         self.requests: list[Request] = []
         self.closed = False
         self._script = list(script)
@@ -226,7 +231,7 @@ def signed_postback(
         credentials,
         inv_id=inv_id,
         merchant_transaction_id=merchant_transaction_id,
-        amount=None if amount is None else Decimal(amount),
+        amount=amount,
         version=version,
         timestamp=str(int(time.time())) if timestamp is None else timestamp,
     )

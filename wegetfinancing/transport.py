@@ -10,6 +10,8 @@ from typing import Protocol, TypeAlias
 
 import attrs
 
+from .errors import ConfigurationError
+
 
 class Headers(Mapping[str, str]):
     """HTTP headers: names compare without regard to case; a repeated header is joined by commas.
@@ -87,9 +89,9 @@ class Response:
 
     """
 
-    status: int
+    status: int = attrs.field(validator=attrs.validators.instance_of(int))
     headers: Headers = attrs.field(converter=Headers, factory=Headers)
-    body: bytes = attrs.field(default=b"", repr=False)
+    body: bytes = attrs.field(default=b"", repr=False, validator=attrs.validators.instance_of(bytes))
     body_error: str | None = attrs.field(default=None, kw_only=True)
 
 
@@ -113,3 +115,20 @@ class Transport(Protocol):
     async def aclose(self) -> None:
         """Release every connection. Closing twice is harmless."""
         ...
+
+
+def check_transport(transport: Transport) -> Transport:
+    """Return the transport, or say what is missing.
+
+    Raises:
+        ConfigurationError: no instance with ``send`` and ``aclose``, or a client of httpx.
+
+    """
+    if hasattr(transport, "build_request"):
+        msg = "transport is a client of httpx; wrap it: transport=HttpxTransport(client)"
+        raise ConfigurationError(msg)
+    methods = [getattr(transport, name, None) for name in ("send", "aclose")]
+    if isinstance(transport, type) or not all(map(callable, methods)):
+        msg = "transport must be an instance with 'async def send(request)' and 'async def aclose()'"
+        raise ConfigurationError(msg)
+    return transport

@@ -146,7 +146,9 @@ class Sandbox:
             return _error(405, "http", "MethodNotAllowed")
         return None
 
-    def decide(self, inv_id: str, status: str, *, amount: Decimal | None = None) -> SignedPostback:
+    def decide(
+        self, inv_id: str, status: str, *, amount: Decimal | int | str | None = None
+    ) -> SignedPostback:
         """Decide on a request and write the postback that tells the shop.
 
         It is not delivered: that is the caller's to do, once, twice, late or never.
@@ -158,7 +160,7 @@ class Sandbox:
 
         Raises:
             KeyError: no such request.
-            ValueError: no such status, or none that the dialect asked for can say.
+            ValueError: no such status or amount, or none that the dialect asked for can say.
 
         """
         application = self.applications[inv_id]

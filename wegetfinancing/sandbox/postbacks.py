@@ -10,6 +10,7 @@ from ..config import Credentials
 from ..converter import to_json
 from ..enums import PostbackVersion
 from ..postbacks import Approved, Preapproved, Refunded, Rejected
+from ..rules import money, to_decimal
 from ..signatures import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign_postback
 
 STATUSES: Final = (Approved.status, Preapproved.status, Rejected.status, Refunded.status)
@@ -42,22 +43,26 @@ def signed_postback(
     *,
     inv_id: str,
     merchant_transaction_id: str | None,
-    amount: Decimal | None = None,
+    amount: Decimal | int | str | None = None,
     version: PostbackVersion = PostbackVersion.V1_9,
     timestamp: str,
 ) -> SignedPostback:
     """Write and sign a postback.
 
     Raises:
-        ValueError: no such decision, or nobody has seen it in this dialect.
+        ValueError: no such decision, no such amount, or nobody has seen it in this dialect.
 
     """
+    dollars = None if amount is None else to_decimal(amount)
+    if dollars is not None and (problem := money()(dollars)):
+        msg = f"amount {problem}"
+        raise ValueError(msg)
     if status not in STATUSES:
         msg = f"status must be one of {', '.join(STATUSES)}"
         raise ValueError(msg)
     if version is PostbackVersion.V1_9:
         content_type = "application/json"
-        body = _updates(status, inv_id, merchant_transaction_id, amount)
+        body = _updates(status, inv_id, merchant_transaction_id, dollars)
     else:
         if status not in _LEGACY_WORDS:
             msg = f"nobody has seen a {status} in the dialect {version.value}; use 1.9"

@@ -11,6 +11,7 @@ from starlette.routing import Route
 
 from ..config import is_loopback
 from ..errors import TransportError
+from ..httpx_transport import HttpxTransport
 from ..transport import Request, Transport
 from .core import Sandbox
 from .postbacks import SignedPostback
@@ -18,14 +19,18 @@ from .postbacks import SignedPostback
 _DELIVERY_SECONDS = 10.0
 
 
-def sandbox_app(sandbox: Sandbox, transport: Transport) -> Starlette:
-    """Make the ASGI app that serves ``sandbox`` and delivers its postbacks with ``transport``.
+def sandbox_app(sandbox: Sandbox, transport: Transport | None = None) -> Starlette:
+    """Make the ASGI app that serves ``sandbox`` and delivers its postbacks.
+
+    ``Sandbox(page=...)`` must begin with the address it is served under and end with ``/lc/``. The
+    postbacks travel with ``transport``, an ``HttpxTransport`` unless told otherwise.
 
     - ``/merchant/...``: the vendor's API.
     - ``POST /lc/<inv_id>`` with the form field ``decision`` (``approved``, ``preapproved``,
       ``rejected`` or ``refund``): what the applicant and the lender decide. The postback is
       delivered, to loopback addresses only, before the answer, which tells what the shop answered.
     """
+    carrier = HttpxTransport() if transport is None else transport
 
     async def api(request: HTTPRequest) -> HTTPResponse:
         answer = sandbox.answer(
@@ -58,7 +63,7 @@ def sandbox_app(sandbox: Sandbox, transport: Transport) -> Starlette:
         if not is_loopback(urlsplit(url).hostname or ""):
             return "discarded: this sandbox delivers to loopback addresses only"
         try:
-            answer = await transport.send(
+            answer = await carrier.send(
                 Request(
                     operation="postback",
                     method="POST",
