@@ -1,5 +1,6 @@
 import copy
 import pickle
+import traceback
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from wegetfinancing.testing import FakeTransport, credentials
         ("merchant_id", "../admin", "1 to 64 letters, digits"),
         ("merchant_id", "a/b", "1 to 64 letters, digits"),
         ("merchant_id", "a#f", "1 to 64 letters, digits"),
-        ("merchant_id", "12\n", "1 to 64 letters, digits"),
+        ("merchant_id", "12\n", "control character"),
         ("merchant_id", "x" * 65, "1 to 64 letters, digits"),
         ("merchant_id", "١٢", "1 to 64 letters, digits"),
         ("merchant_id", 1234, "must be a str, not int"),
@@ -42,6 +43,29 @@ def test_wrong_credentials_are_named_with_the_way_out_and_without_the_value(
 @pytest.mark.parametrize("merchant_id", ["1", "1234", "A-z_9", "x" * 64])
 def test_merchant_ids_of_the_allowed_alphabet_pass(merchant_id: str) -> None:
     assert credentials(merchant_id=merchant_id).merchant_id == merchant_id
+
+
+def test_credentials_are_taken_by_position_too() -> None:
+    assert Credentials("1234", "api-user", "api-password") == credentials()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"password": "s3cret\n"},
+        {"password": "s3cret\ud800"},
+        {"password": "s3cret", "merchant_id": "../"},
+    ],
+)
+def test_a_traceback_with_locals_does_not_show_a_password_that_was_refused(changes: dict[str, str]) -> None:
+    good = {"merchant_id": "1", "username": "u", "password": "p"}
+    with pytest.raises(ConfigurationError) as caught:
+        Credentials(**good | changes)
+    assert caught.value.__context__ is None
+    shown = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    ours = [each for each in shown.stack if "test_config" not in each.filename]
+    assert ours
+    assert "s3cret" not in str([each.locals for each in ours])
 
 
 def test_credentials_show_no_secret() -> None:
@@ -117,6 +141,12 @@ def test_the_environment_chooses_environment_and_address(monkeypatch: pytest.Mon
     assert address_of(AsyncClient.from_env(base_url="https://other.example")) == "https://other.example"
 
 
+def test_a_variable_that_is_overridden_is_not_even_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_environment(monkeypatch, environment="prod", base_url="nonsense")
+    client = AsyncClient.from_env(environment=Environment.SANDBOX, base_url=None)
+    assert address_of(client) == "https://api.sandbox.wegetfinancing.com"
+
+
 def test_from_env_takes_credentials_and_transport_as_overrides() -> None:
     client = AsyncClient.from_env(credentials=credentials(), transport=FakeTransport())
     assert address_of(client) == "https://api.sandbox.wegetfinancing.com"
@@ -179,7 +209,7 @@ def test_a_wrong_base_url_is_refused_with_the_way_out(base_url: Any, way_out: st
     assert "hunter2" not in str(caught.value)
 
 
-@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), True, "30", None])
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), 10**400, True, "30", None])
 def test_a_timeout_must_be_a_finite_number_above_zero(timeout: Any) -> None:
     with pytest.raises(ConfigurationError, match="timeout must be a finite number"):
         AsyncClient(credentials(), timeout=timeout)

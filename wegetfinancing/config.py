@@ -4,6 +4,7 @@ import enum
 import ipaddress
 import os
 import re
+import sys
 from collections.abc import Mapping
 from typing import Any, Final, NoReturn, Self
 from urllib.parse import urlsplit
@@ -14,6 +15,7 @@ from .errors import ConfigurationError
 
 _MERCHANT_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _PRINTABLE_ASCII: Final = re.compile(r"[\x21-\x7e]+")
 
 
@@ -46,48 +48,34 @@ def _variable(environ: Mapping[str, str], name: str) -> str:
     return value
 
 
-def _no_control_characters(value: str, name: str) -> None:
-    if _CONTROL.search(value):
-        msg = f"{name} holds a control character, perhaps a line end that was copied with it"
-        raise ConfigurationError(msg)
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        msg = f"{name} cannot be encoded as UTF-8; copy it again from the vendor's back-office"
-        raise ConfigurationError(msg) from None
-
-
-def _require_text(value: object, name: str) -> str:
+def _problem_of_text(name: str, value: object) -> str | None:
     if not isinstance(value, str):
-        msg = f"{name} must be a str, not {type(value).__name__}"
-        raise ConfigurationError(msg)
+        return f"{name} must be a str, not {type(value).__name__}"
     if not value.strip():
-        msg = f"{name} is blank; the vendor's back-office shows it"
-        raise ConfigurationError(msg)
-    return value
+        return f"{name} is blank; the vendor's back-office shows it"
+    if _CONTROL.search(value):
+        return f"{name} holds a control character, perhaps a line end that was copied with it"
+    if _SURROGATE.search(value):
+        return f"{name} cannot be encoded as UTF-8; copy it again from the vendor's back-office"
+    return None
 
 
-def _check_merchant_id(_: object, __: object, value: str) -> None:
-    if not _MERCHANT_ID.fullmatch(_require_text(value, "merchant_id")):
-        msg = (
-            "merchant_id must be 1 to 64 letters, digits, '_' or '-': it becomes part of the URL's"
-            " path; copy it from the vendor's back-office"
+def _problem_of(merchant_id: object, username: object, password: object) -> str | None:
+    values = {"merchant_id": merchant_id, "username": username, "password": password}
+    for name, value in values.items():
+        if problem := _problem_of_text(name, value):
+            return problem
+    if not _MERCHANT_ID.fullmatch(str(merchant_id)):
+        return (
+            "merchant_id must be 1 to 64 letters, digits, '_' or '-': it becomes part of the URL's path;"
+            " copy it from the vendor's back-office"
         )
-        raise ConfigurationError(msg)
+    if ":" in str(username):
+        return "username holds a colon, which HTTP Basic authentication cannot carry (RFC 7617)"
+    return None
 
 
-def _check_username(_: object, __: object, value: str) -> None:
-    _no_control_characters(_require_text(value, "username"), "username")
-    if ":" in value:
-        msg = "username holds a colon, which HTTP Basic authentication cannot carry (RFC 7617)"
-        raise ConfigurationError(msg)
-
-
-def _check_password(_: object, __: object, value: str) -> None:
-    _no_control_characters(_require_text(value, "password"), "password")
-
-
-@attrs.frozen(kw_only=True)
+@attrs.frozen(init=False)
 class Credentials:
     """The API credentials of one merchant in one environment, from the vendor's back-office.
 
@@ -104,9 +92,18 @@ class Credentials:
 
     """
 
-    merchant_id: str = attrs.field(validator=_check_merchant_id)
-    username: str = attrs.field(validator=_check_username, repr=False)
-    password: str = attrs.field(validator=_check_password, repr=False)
+    merchant_id: str
+    username: str = attrs.field(repr=False)
+    password: str = attrs.field(repr=False)
+
+    def __init__(self, merchant_id: str, username: str, password: str) -> None:
+        """Check and keep them."""
+        problem = _problem_of(merchant_id, username, password)
+        if problem is not None:
+            # A traceback with local variables must not show what was refused.
+            del merchant_id, username, password
+            raise ConfigurationError(problem)
+        self.__attrs_init__(merchant_id, username, password)
 
     @classmethod
     def from_env(cls) -> Self:
@@ -207,23 +204,30 @@ class Endpoint:
         return cls(base_url=url, is_live=is_live)
 
 
-def settings_from_env() -> dict[str, Any]:
+def settings_from_env(overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Read ``WEGETFINANCING_ENVIRONMENT`` (``sandbox`` or ``live``) and ``_BASE_URL``, if set.
+
+    What ``overrides`` holds is taken from there, and its variable is not even looked at.
 
     Raises:
         ConfigurationError: the environment is neither.
 
     """
-    settings: dict[str, Any] = {}
-    if environment := os.environ.get("WEGETFINANCING_ENVIRONMENT", "").strip():
-        try:
-            settings["environment"] = Environment(environment.lower())
-        except ValueError:
+    settings = dict(overrides)
+    environment = os.environ.get("WEGETFINANCING_ENVIRONMENT", "").strip().lower()
+    if environment and "environment" not in settings:
+        if environment not in {each.value for each in Environment}:
             msg = "WEGETFINANCING_ENVIRONMENT must be 'sandbox' or 'live'"
-            raise ConfigurationError(msg) from None
-    if base_url := os.environ.get("WEGETFINANCING_BASE_URL", "").strip():
-        settings["base_url"] = base_url
+            raise ConfigurationError(msg)
+        settings["environment"] = Environment(environment)
+    base_url = os.environ.get("WEGETFINANCING_BASE_URL", "").strip()
+    if base_url:
+        settings.setdefault("base_url", base_url)
     return settings
+
+
+# An int may be larger than any float.
+_LONGEST: Final = sys.float_info.max
 
 
 def check_timeout(timeout: object) -> float:
@@ -233,7 +237,7 @@ def check_timeout(timeout: object) -> float:
         ConfigurationError: not a finite number above zero.
 
     """
-    if isinstance(timeout, int | float) and not isinstance(timeout, bool) and 0 < timeout < float("inf"):
+    if isinstance(timeout, int | float) and not isinstance(timeout, bool) and 0 < timeout <= _LONGEST:
         return float(timeout)
     msg = "timeout must be a finite number of seconds above zero; it bounds the whole call"
     raise ConfigurationError(msg)
