@@ -1,4 +1,5 @@
 import datetime as dt
+import decimal
 from decimal import Decimal
 from typing import Any
 
@@ -186,6 +187,7 @@ def test_a_request_without_faults_has_no_problems(changes: dict[str, Any]) -> No
         ({"quantity": 1.0}, "must be an int, not float"),
         ({"quantity": True}, "must be an int, not bool"),
         ({"quantity": "1"}, "must be an int, not str"),
+        ({"quantity": 10**5000}, "must be at most 1000000000"),
         ({"display_name": "x"}, "must have 2 characters or more"),
         ({"sku": ""}, "must not be empty; leave it out instead"),
         ({"category": 5}, "must be text, not int"),
@@ -261,10 +263,33 @@ def test_a_fault_of_an_address_is_named(changes: dict[str, Any], problems: dict[
         ({"expected_delivery_date": 5}, "must be a date, not int"),
         ({"items": "Super Widget"}, "must be a list, not str"),
         ({"message": ""}, "must not be empty; leave it out instead"),
+        ({"message": "a\x00b"}, "must not hold control characters"),
     ],
 )
 def test_a_fault_of_a_shipping_event_is_named(changes: dict[str, Any], problem: str) -> None:
     assert shipping_event(**changes).problems() == {next(iter(changes)): problem}
+
+
+def test_a_message_may_have_several_lines() -> None:
+    assert shipping_event(message="Left at the door.\r\n\tSigned.").problems() == {}
+
+
+class Hostile:
+    """What raises wherever it is compared, as arrays do."""
+
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError
+
+    def __bool__(self) -> bool:
+        raise RuntimeError
+
+    __hash__ = None  # type: ignore[assignment] # likewise
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_values_that_cannot_be_compared_are_problems_too(model: Any) -> None:
+    fields = [field.name for field in attrs.fields(model)]
+    assert set(model(**dict.fromkeys(fields, Hostile())).problems()) == set(fields)
 
 
 def test_each_item_of_a_shipping_event_is_checked() -> None:
@@ -343,6 +368,13 @@ def test_the_expected_amount_is_computed_as_the_recorded_answer_was() -> None:
     assert request.expected_amount == Decimal("1640.94")
     assert financing_request(cart_items=items).expected_amount == Decimal("1597.99")
     assert financing_request(cart_items=items, amount="5").expected_amount == Decimal(5)
+
+
+def test_the_expected_amount_is_exact_whatever_the_applications_decimal_context() -> None:
+    request = financing_request(cart_items=[cart_item(unit_price="12345.67", quantity=3)])
+    with decimal.localcontext(prec=4) as context:
+        context.traps[decimal.Inexact] = True
+        assert request.expected_amount == Decimal("37037.01")
 
 
 def test_nothing_is_expected_of_a_request_with_problems() -> None:

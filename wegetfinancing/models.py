@@ -6,6 +6,7 @@ from https://docs.wegetfinancing.com unless a docstring says otherwise.
 """
 
 import datetime as dt
+import decimal
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
@@ -47,9 +48,13 @@ _ZIPCODES: Final = MappingProxyType(
 )
 
 
+# Enough digits for any sum of allowed amounts, whatever context the application has set.
+_EXACT: Final = decimal.Context(prec=60)
+
 _TEXT: Final = rule(rules.text())
 _NAME: Final = rule(rules.text(at_least=2))
 _OPTIONAL_TEXT: Final = rule(rules.text(), required=False)
+_OPTIONAL_LINES: Final = rule(rules.text(lines=True), required=False)
 _LIST_OF_TEXT: Final = rule(rules.several, required=False, each=rules.text())
 _OPTIONAL_URL: Final = rule(rules.url, required=False)
 _OPTIONAL_MONEY: Final = rule(rules.money(), required=False)
@@ -212,7 +217,7 @@ class FinancingRequest(rules.Checked):
     software_plugin_version: str | None = attrs.field(default=None, metadata=_OPTIONAL_TEXT)
 
     def _problems_between_fields(self) -> Iterator[tuple[str, str]]:
-        if not self.cart_items and self.amount is None:
+        if isinstance(self.cart_items, tuple) and not self.cart_items and self.amount is None:
             yield "cart_items", "is required unless an amount is given"
 
     @property
@@ -232,8 +237,9 @@ class FinancingRequest(rules.Checked):
             raise ValueError(msg)
         if self.amount is not None:
             return self.amount
-        items = sum((item.unit_price * item.quantity for item in self.cart_items), Decimal(0))
-        return items + (self.shipping_amount or 0)
+        with decimal.localcontext(_EXACT):
+            items = sum((item.unit_price * item.quantity for item in self.cart_items), Decimal(0))
+            return items + (self.shipping_amount or 0)
 
 
 @attrs.frozen(kw_only=True)
@@ -244,7 +250,7 @@ class ShippingEvent(rules.Checked):
         date: the day it happened. A date without a time.
         state: what happened.
         items: names of the articles it concerns.
-        message: free text.
+        message: free text, line ends included.
         expected_delivery_date: a date without a time.
         service_type: the carrier's service.
         shipment_company: the carrier.
@@ -255,7 +261,7 @@ class ShippingEvent(rules.Checked):
     date: dt.date = attrs.field(metadata=rule(rules.day))
     state: ShippingState = attrs.field(converter=_shipping_state, metadata=rule(rules.member(ShippingState)))
     items: Sequence[str] = attrs.field(default=(), converter=_texts, metadata=_LIST_OF_TEXT)
-    message: str | None = attrs.field(default=None, repr=False, metadata=_OPTIONAL_TEXT)
+    message: str | None = attrs.field(default=None, repr=False, metadata=_OPTIONAL_LINES)
     expected_delivery_date: dt.date | None = attrs.field(
         default=None, metadata=rule(rules.day, required=False)
     )
@@ -264,7 +270,7 @@ class ShippingEvent(rules.Checked):
     tracking_number: str | None = attrs.field(default=None, repr=False, metadata=_OPTIONAL_TEXT)
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen
 class CreatedRequest:
     """A request the vendor has accepted. Send the customer's browser to ``href``.
 
@@ -283,7 +289,7 @@ class CreatedRequest:
     raw: Mapping[str, Any] = attrs.field(repr=False, eq=False)
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen
 class ShippingReceipt:
     """A shipping event the vendor has recorded.
 

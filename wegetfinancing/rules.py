@@ -3,6 +3,7 @@
 No rule raises, whatever it is given, and no text repeats the value: it may be personal data.
 """
 
+import contextlib
 import datetime as dt
 import enum
 import re
@@ -21,11 +22,13 @@ Rule: TypeAlias = Callable[[Any], str | None]
 REQUIRED: Final = "is required"
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_CONTROL_BUT_LINES: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _EMAIL: Final = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s.]+")
 _PHONE: Final = re.compile(r"[0-9]{10}")
 _PLAIN_AMOUNT: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 # Far above any loan; it only keeps Decimal("1E+999999") from becoming a megabyte of digits.
 _MOST_DIGITS: Final = 12
+_MOST_PIECES: Final = 10**9  # likewise
 
 
 def rule(check: Rule, *, required: bool = True, each: Rule | None = None) -> dict[str, object]:
@@ -74,16 +77,17 @@ def _problems_at(path: str, value: object, metadata: Mapping[str, Any]) -> Itera
             yield from _problems_at(f"{path}[{index}]", item, rule(metadata["each"]))
 
 
-def text(*, at_least: int = 1) -> Rule:
-    """Text of so many characters, blanks around it not counted."""
+def text(*, at_least: int = 1, lines: bool = False) -> Rule:
+    """Text of so many characters, blanks around it not counted; one line unless told otherwise."""
+    forbidden = _CONTROL_BUT_LINES if lines else _CONTROL
 
     def check(value: object) -> str | None:
         if not isinstance(value, str):
             return f"must be text, not {type(value).__name__}"
         if len(value.strip()) < at_least:
             return "must not be blank" if at_least == 1 else f"must have {at_least} characters or more"
-        if _CONTROL.search(value):
-            return "must not hold control characters such as line ends"
+        if forbidden.search(value):
+            return f"must not hold control characters{'' if lines else ' such as line ends'}"
         try:
             value.encode()
         except UnicodeEncodeError:
@@ -145,7 +149,9 @@ def count(value: object) -> str | None:
     """Accept a whole number from 1 on."""
     if not isinstance(value, int) or isinstance(value, bool):
         return f"must be an int, not {type(value).__name__}"
-    return None if value >= 1 else "must be 1 or more"
+    if value < 1:
+        return "must be 1 or more"
+    return None if value <= _MOST_PIECES else f"must be at most {_MOST_PIECES}"
 
 
 def boolean(value: object) -> str | None:
@@ -207,7 +213,7 @@ def to_tuple(value: Sequence[_Item] | None) -> Sequence[_Item]:
 
 def to_member(kind: type[_Enum], value: _Enum | str) -> _Enum:
     """Turn the wire's text into the enum's member; anything else stays, for the rule to name."""
-    try:
-        return kind(value)
-    except ValueError:
-        return value  # type: ignore[return-value] # the rule on the field refuses what is no member
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            return kind(value)
+    return value  # type: ignore[return-value] # the rule on the field refuses what is no member
