@@ -216,6 +216,9 @@ def test_unknown_members_stay_in_raw() -> None:
         (b"{}", "application/json", "names no request"),
         (b'{"updates": {"status": "approved"}}', "application/json", "names no request"),
         (b'{"request_token": "a", "updates": "approved"}', "application/json", "updates that are no object"),
+        (b'{"request_token": "\\ud800", "updates": {}}', "application/json", "half of a surrogate pair"),
+        (b'{"request_token": "a\\u0000", "updates": {}}', "application/json", "control characters"),
+        (b"inv_id=a%00&method=void", FORM, "control characters"),
         (b"", FORM, "is neither JSON nor a form"),
         (b"", None, "is neither JSON nor a form"),
         (b"approved", FORM, "is neither JSON nor a form"),
@@ -266,6 +269,28 @@ def test_the_key_does_not_depend_on_dialect_or_spelling() -> None:
     assert key(updates({"status": "refund", "amount": "1200"})) == key(
         updates({"action": "refund", "amount": "1200.00"}, merchant_transaction_id="ORDER-123")
     )
+
+
+def test_the_key_of_an_unknown_postback_does_not_depend_on_the_order_of_its_members() -> None:
+    one = b'{"request_token": "a", "updates": {"status": "paused", "by": "x"}}'
+    two = b'{"updates": {"by": "x", "status": "paused"}, "request_token": "a"}'
+    assert deliver(one).key == deliver(two).key
+
+
+def test_amounts_that_differ_have_different_keys() -> None:
+    digits = ["999999999999999.999999999999999", "999999999999999.999999999999998", "1200", "120"]
+    keys = {deliver(updates({"status": "refund", "amount": each})).key for each in digits}
+    assert len(keys) == len(digits)
+
+
+@pytest.mark.parametrize("depth", [49, 900, 985, 1000, 5000])
+def test_nesting_is_read_up_to_a_depth_at_which_every_interpreter_can_write_it_again(depth: int) -> None:
+    body = b'{"request_token": "a", "updates": {}, "x": ' + b"[" * depth + b"]" * depth + b"}"
+    if depth < 50:
+        assert deliver(body).key
+    else:
+        with pytest.raises(MalformedPostbackError, match="nested too deeply"):
+            deliver(body)
 
 
 def test_an_id_cannot_imitate_the_key_of_another() -> None:

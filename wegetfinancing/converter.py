@@ -26,14 +26,15 @@ _T = TypeVar("_T")
 _AMOUNT: Final = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")
 
 
-def to_json(value: object) -> bytes:
+def to_json(value: object, *, sort_keys: bool = False) -> bytes:
     """Write compact, ASCII-only JSON.
 
     Raises:
         TypeError, ValueError: the value has no JSON form; NaN has none.
 
     """
-    return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode("ascii")
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"), sort_keys=sort_keys)
+    return text.encode("ascii")
 
 
 def from_json(data: bytes) -> Any:  # noqa: ANN401 - any JSON value
@@ -45,20 +46,39 @@ def from_json(data: bytes) -> Any:  # noqa: ANN401 - any JSON value
     """
     try:
         text = data.decode("utf-8")
-        return json.loads(
+        value = json.loads(
             text,
             parse_constant=_refuse_constant,
             parse_float=_finite,
             object_pairs_hook=_refuse_repeats,
         )
+        if _depth(value) <= _MOST_DEPTH:
+            return value
+        msg = _TOO_DEEP
     except RecursionError:
-        msg = "is nested too deeply"
+        msg = _TOO_DEEP
     except UnicodeDecodeError:
         msg = "is not UTF-8"
     except json.JSONDecodeError:
         msg = "is not JSON"
     # Raised out here, so that no exception that quotes the data stays reachable as its context.
     raise ValueError(msg)
+
+
+# Real bodies are three deep. The interpreter's own limit depends on its version and on the caller's depth.
+_MOST_DEPTH: Final = 50
+_TOO_DEEP: Final = "is nested too deeply"
+
+
+def _depth(value: object) -> int:
+    depth, level = 0, [value]
+    while level:
+        depth += 1
+        containers = [each for each in level if isinstance(each, dict | list)]
+        level = [
+            inner for each in containers for inner in (each.values() if isinstance(each, dict) else each)
+        ]
+    return depth
 
 
 def _refuse_constant(_: str) -> NoReturn:

@@ -6,6 +6,7 @@ vendor's official clients where a comment says so.
 """
 
 import hashlib
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
@@ -20,8 +21,9 @@ from .enums import PostbackVersion
 from .errors import MalformedPostbackError
 from .signatures import header, require_bytes, verify_postback
 
-_JSON: Final = "application/json"
-_FORM: Final = "application/x-www-form-urlencoded"
+JSON: Final = "application/json"
+FORM: Final = "application/x-www-form-urlencoded"
+_NO_TEXT: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _MOST_FORM_FIELDS: Final = 100  # real ones have nine
 
 
@@ -34,14 +36,15 @@ class _Postback:
 
     status: ClassVar[str]
 
-    @property
-    def key(self) -> str:
-        """A text that is equal for two deliveries of the same decision.
+    key: str = attrs.field(init=False, repr=False, eq=False)
+    """A text that is equal for two deliveries of the same decision.
 
-        The API gives deliveries no id, so this is made of what was decided. Two partial refunds of
-        the same amount for one request therefore have the same key.
-        """
-        return f"{quote(self.inv_id, safe='')}:{self._decision()}"
+    The API gives deliveries no id, so this is made of what was decided. Two partial refunds of the same
+    amount for one request therefore have the same key.
+    """
+
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "key", f"{quote(self.inv_id, safe='')}:{self._decision()}")
 
     def _decision(self) -> str:
         return self.status
@@ -92,7 +95,8 @@ class Refunded(_Postback):
 
     def _decision(self) -> str:
         # Several refunds may follow one approval; "1200" and "1200.00" are the same one.
-        return f"{self.status}:{'' if self.amount is None else f'{self.amount.normalize():f}'}"
+        digits = "" if self.amount is None else f"{self.amount:f}"
+        return f"{self.status}:{digits.rstrip('0').rstrip('.') if '.' in digits else digits}"
 
 
 @attrs.frozen(kw_only=True)
@@ -110,7 +114,7 @@ class UnknownPostback(_Postback):
     status: ClassVar[str] = "unknown"
 
     def _decision(self) -> str:
-        return f"{self.status}:{hashlib.sha256(to_json(dict(self.raw))).hexdigest()}"
+        return f"{self.status}:{hashlib.sha256(to_json(dict(self.raw), sort_keys=True)).hexdigest()}"
 
 
 Postback: TypeAlias = Approved | Preapproved | Rejected | Refunded | UnknownPostback
@@ -163,7 +167,7 @@ def parse_unverified_postback(body: bytes, content_type: str | None) -> Postback
     """
     require_bytes(body)
     media_type = content_type.partition(";")[0].strip().lower() if isinstance(content_type, str) else ""
-    is_json = media_type == _JSON or (media_type != _FORM and body.lstrip()[:1] == b"{")
+    is_json = media_type == JSON or (media_type != FORM and body.lstrip()[:1] == b"{")
     try:
         return _read_json(body) if is_json else _read_form(body)
     except ValueError as error:
@@ -254,7 +258,12 @@ _LEGACY_STATUSES: Final[Mapping[str, type[Approved | Preapproved]]] = {
 def _text(value: object) -> str | None:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    return value if isinstance(value, str) and value.strip() else None
+    if not isinstance(value, str) or not value.strip():
+        return None
+    if _NO_TEXT.search(value):
+        msg = "holds control characters or half of a surrogate pair"
+        raise ValueError(msg)
+    return value
 
 
 def _required_text(value: object) -> str:
