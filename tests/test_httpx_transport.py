@@ -1,5 +1,6 @@
 """HttpxTransport against real sockets, on both event loops, with both libraries where it matters."""
 
+import asyncio
 import contextlib
 import gc
 import gzip
@@ -363,6 +364,21 @@ async def test_once_the_head_was_read_the_status_decides(
     assert response.body == b""
 
 
+async def test_an_endless_body_on_a_kept_alive_connection_ends_at_the_bound_too() -> None:
+    async def answer_then_flood(connection: Connection) -> None:
+        await answer(connection)
+        await flood(connection)
+
+    transport = HttpxTransport()
+    async with raw_server(answer_then_flood) as server:
+        await transport.send(make_request(server.url, repeatable=True))
+        began = anyio.current_time()
+        response = await transport.send(make_request(server.url, repeatable=True, timeout=20))
+        assert anyio.current_time() - began < 10
+        assert server.connections == 1
+    assert response.body_error == "is larger than 1 MiB"
+
+
 async def test_a_body_of_exactly_the_bound_is_read(transport: HttpxTransport) -> None:
     body = b"x" * (1024 * 1024)
     async with raw_server(answering(f"HTTP/1.1 200 OK\nContent-Length: {len(body)}", body)) as server:
@@ -432,6 +448,36 @@ async def test_cancelling_leaves_no_socket_open_and_the_transport_usable() -> No
     finally:
         gc.enable()
     await transport.aclose()
+
+
+async def test_cancelling_at_once_loses_no_place() -> None:
+    """Old versions of anyio lose a place that is granted and cancelled in the same step."""
+    transport = HttpxTransport(limits=httpx.Limits(max_connections=2))
+    async with raw_server(answer_for_ever) as server:
+        for _ in range(10):
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                await transport.send(make_request(server.url))
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(transport.send, make_request(server.url))
+                tasks.cancel_scope.cancel()
+        async with anyio.create_task_group() as tasks:
+            for _ in range(4):
+                tasks.start_soon(transport.send, make_request(server.url))
+
+
+async def test_a_native_cancellation_of_asyncio_loses_no_place(anyio_backend: str) -> None:
+    transport = HttpxTransport(limits=httpx.Limits(max_connections=1))
+    async with raw_server(answer_for_ever) as server:
+        if anyio_backend == "asyncio":
+            for steps in range(6):
+                task = asyncio.ensure_future(transport.send(make_request(server.url)))
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+        assert (await transport.send(make_request(server.url, timeout=5))).status == 200
 
 
 async def test_cancelling_during_the_tls_handshake_closes_the_socket() -> None:
@@ -691,6 +737,37 @@ async def test_where_nothing_is_traced_only_what_precedes_a_connection_sent_noth
     assert isinstance(caught.value, DeadlineExceededError) == name.endswith("Timeout")
 
 
+async def test_a_name_that_another_library_took_for_its_own_failure_counts_as_sent(library: Any) -> None:
+    """httpx-aiohttp calls a disconnect after sending a ConnectTimeout, for example."""
+
+    async def handler(request: Any) -> Any:
+        raise library.ConnectTimeout("disconnected") from ConnectionResetError()
+
+    async with library.AsyncClient(transport=library.MockTransport(handler)) as client:
+        with pytest.raises(TransportError, match="was lost") as caught:
+            await HttpxTransport(client).send(make_request("https://x.example"))
+    assert caught.value.outcome is Outcome.UNKNOWN
+    assert not isinstance(caught.value, DeadlineExceededError)
+
+
+async def test_a_ready_client_that_repeats_by_itself_sends_a_create_once(library: Any) -> None:
+    class Repeating(library.AsyncHTTPTransport):  # type: ignore[misc] # either library
+        async def handle_async_request(self, request: Any) -> Any:
+            for _ in range(2):
+                with contextlib.suppress(library.TransportError):
+                    return await super().handle_async_request(request)
+            return await super().handle_async_request(request)
+
+    async with (
+        library.AsyncClient(transport=Repeating()) as client,
+        raw_server(close_after_reading) as server,
+    ):
+        with pytest.raises(TransportError, match="sends requests again by itself") as caught:
+            await HttpxTransport(client).send(make_request(server.url))
+    assert caught.value.outcome is Outcome.UNKNOWN
+    assert len(server.requests) == 1
+
+
 async def test_any_other_exception_of_a_stand_in_counts_as_sent(library: Any) -> None:
     def handler(request: Any) -> Any:
         raise RuntimeError("anything")
@@ -738,6 +815,26 @@ async def test_a_ready_client_that_speaks_http_2_is_refused_before_anything_is_s
 
 
 # Construction and end
+
+
+@pytest.mark.parametrize("most", [0, -1, 5.0, "5"])
+async def test_limits_that_cannot_be_right_are_refused(most: Any) -> None:
+    with pytest.raises(ConfigurationError, match="max_connections must be a whole number"):
+        HttpxTransport(limits=httpx.Limits(max_connections=most))
+
+
+async def test_in_another_event_loop_it_says_so_and_sends_nothing() -> None:
+    transport = HttpxTransport()
+
+    async def elsewhere() -> None:
+        with pytest.raises(TransportError, match="belongs to another event loop") as caught:
+            await transport.send(make_request("https://x.example"))
+        assert caught.value.outcome is Outcome.NOT_SENT
+
+    async with raw_server(answer) as server:
+        await transport.send(make_request(server.url, repeatable=True))
+        await anyio.to_thread.run_sync(anyio.run, elsewhere)
+        await transport.aclose()
 
 
 @pytest.mark.parametrize("client", [httpx.Client(), httpx2.Client(), object(), "https://x"], ids=str)

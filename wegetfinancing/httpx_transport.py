@@ -29,8 +29,10 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import anyio
+import anyio.lowlevel
 
 from .errors import ConfigurationError, DeadlineExceededError, Outcome, TransportError
+from .event_loop import current_event_loop
 from .transport import Headers, Request, Response
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     import httpx
 
 _LIBRARIES: Final = ("httpx", "httpx2")
+_BELOW: Final = ("", "httpcore", "httpcore2")
 _BODY_LIMIT: Final = 1024 * 1024
 # Above 32 connections at once a shared pool only costs more, since its scan is quadratic; and below
 # a ready client's default of 100 its pool never has a queue of its own.
@@ -61,9 +64,11 @@ class HttpxTransport:
     environment, as httpx's users know it.
 
     With a ready ``httpx.AsyncClient`` or ``httpx2.AsyncClient`` that client's transport, proxies and
-    certificates are used, and nothing else of it: not its base URL, headers, cookies, auth, timeout
-    or redirects. Each request then goes out with ``Connection: close``, since nothing else keeps a
-    client from reusing a connection. It must not speak HTTP/2, and its maker closes it.
+    certificates are used and its event hooks run, but not its base URL, headers, cookies, auth,
+    timeout or redirects. Each request then goes out with ``Connection: close``, since nothing else
+    keeps a client from reusing a connection. It must not speak HTTP/2 or repeat by itself, its maker
+    closes it, and nothing else may use it. Behind a proxy rather use ``proxy`` or the environment:
+    httpx's pool keeps the place of every tunnel whose TLS handshake failed, until it is full.
 
     Args:
         client: a ready client of httpx or httpx2.
@@ -78,7 +83,17 @@ class HttpxTransport:
 
     """
 
-    __slots__ = ("_client", "_closed", "_idle", "_library", "_limiter", "_limits", "_proxy", "_ssl")
+    __slots__ = (
+        "_client",
+        "_closed",
+        "_event_loop",
+        "_idle",
+        "_library",
+        "_limiter",
+        "_limits",
+        "_proxy",
+        "_ssl",
+    )
 
     def __init__(
         self,
@@ -92,13 +107,18 @@ class HttpxTransport:
         if client is not None and (ssl_context is not None or proxy is not None):
             msg = "ssl_context and proxy are for connections of our own; set them on the client given"
             raise ConfigurationError(msg)
+        most = getattr(limits, "max_connections", None)
+        if most is not None and (not isinstance(most, int) or most < 1):
+            msg = "limits.max_connections must be a whole number from 1 on, or None"
+            raise ConfigurationError(msg)
         self._client = client
         self._library = None if client is None else _library_of(client)
         self._limits = limits
         self._ssl = ssl_context
         self._proxy = proxy
         self._limiter: anyio.CapacityLimiter | None = None
-        self._idle: list[httpx.AsyncClient] = []
+        self._idle: list[tuple[httpx.AsyncClient, Any]] = []  # each with its socket
+        self._event_loop: object = None
         self._closed = False
 
     async def send(self, request: Request) -> Response:
@@ -110,16 +130,23 @@ class HttpxTransport:
         """
         exchange = _Exchange(request)
         handled_by_caller = sys.exception()
-        if self._closed or (self._client is not None and self._client.is_closed):
-            msg = "the transport or its client is closed; make a new one"
-            raise TransportError(msg, outcome=exchange.outcome, operation=request.operation)
+        if problem := self._why_unusable():
+            raise TransportError(
+                problem, outcome=exchange.outcome, operation=request.operation, permanent=True
+            )
         if self._limiter is None:
+            self._event_loop = current_event_loop()
             self._limiter = anyio.CapacityLimiter(self._limit("max_connections", _MAX_CONNECTIONS))
         fault: str | None = None
         with anyio.CancelScope(deadline=request.deadline - exchange.margin):
             try:
-                # On behalf of the exchange, since one task may have several of them in flight.
-                await self._limiter.acquire_on_behalf_of(exchange)
+                # On behalf of the exchange, since one task may have several of them in flight. Without
+                # waiting first: before 4.16 anyio loses a slot that is granted and cancelled at once.
+                await anyio.lowlevel.checkpoint_if_cancelled()
+                try:
+                    self._limiter.acquire_on_behalf_of_nowait(exchange)
+                except anyio.WouldBlock:
+                    await self._limiter.acquire_on_behalf_of(exchange)
                 try:
                     return await self._carry(exchange)
                 finally:
@@ -129,6 +156,8 @@ class HttpxTransport:
         if exchange.status is not None:
             return exchange.answer_without_body(fault or "did not end before the deadline")
         if fault is None or exchange.timed_out:
+            # A connection of our own would have traced its first step.
+            exchange.traced = exchange.traced or self._client is None
             msg = "no answer came before the deadline"
             raise DeadlineExceededError(msg, outcome=exchange.outcome, operation=request.operation)
         raise TransportError(
@@ -142,13 +171,20 @@ class HttpxTransport:
         """Close the idle connections of our own; those in use close when their call ends."""
         self._closed = True
         while self._idle:
-            await _close_quietly(self._idle.pop())
+            await _close_quietly(self._idle.pop()[0])
+
+    def _why_unusable(self) -> str | None:
+        if self._closed or (self._client is not None and self._client.is_closed):
+            return "the transport or its client is closed; make a new one"
+        if self._limiter is not None and self._event_loop is not current_event_loop():
+            return "the transport belongs to another event loop; make one in each"
+        return None
 
     async def _carry(self, exchange: "_Exchange") -> Response:
         request = exchange.request
         own = self._client is None
         keep_alive = own and request.repeatable
-        client = self._connection(keep_alive=keep_alive) if self._client is None else self._client
+        client = self._connection(exchange, keep_alive=keep_alive) if self._client is None else self._client
         whole = False
         try:
             response = await client.send(
@@ -166,12 +202,13 @@ class HttpxTransport:
             if not whole:
                 await exchange.close_socket()
             if own:
-                await self._put_back(client, reusable=whole and keep_alive)
+                await self._put_back(client, exchange.socket, reusable=whole and keep_alive)
         return answer
 
-    def _connection(self, *, keep_alive: bool) -> "httpx.AsyncClient":
+    def _connection(self, exchange: "_Exchange", *, keep_alive: bool) -> "httpx.AsyncClient":
         if keep_alive and self._idle:
-            return self._idle.pop()
+            client, exchange.socket = self._idle.pop()
+            return client
         import httpx  # noqa: PLC0415 - not before it is needed
 
         return httpx.AsyncClient(
@@ -183,10 +220,10 @@ class HttpxTransport:
             ),
         )
 
-    async def _put_back(self, client: "httpx.AsyncClient", *, reusable: bool) -> None:
+    async def _put_back(self, client: "httpx.AsyncClient", socket: object, *, reusable: bool) -> None:
         room = self._limit("max_keepalive_connections", _MAX_CONNECTIONS)
         if reusable and not self._closed and len(self._idle) < room:
-            self._idle.append(client)
+            self._idle.append((client, socket))
         else:
             await _close_quietly(client)
 
@@ -199,8 +236,6 @@ class _Exchange:
     """One request on the wire: what is known of it at each moment."""
 
     __slots__ = (
-        "_seconds",
-        "_socket",
         "_tunnelling",
         "begun",
         "connected_never",
@@ -209,18 +244,16 @@ class _Exchange:
         "permanent",
         "request",
         "sending_began",
+        "socket",
         "status",
         "timed_out",
         "traced",
     )
 
     def __init__(self, request: Request) -> None:
-        time_left = request.deadline - anyio.current_time()
         self.request = request
-        self.margin = min(_MARGIN_SECONDS, max(0.0, time_left) / 10)
-        # httpx ends a little before our own scope: it then cleans up itself, and says how far it was.
-        self._seconds = None if time_left == math.inf else max(0.0, time_left - 2 * self.margin)
-        self._socket: Any = None
+        self.margin = min(_MARGIN_SECONDS, max(0.0, self._time_left()) / 10)
+        self.socket: Any = None
         self._tunnelling = False
         self.begun = False
         self.traced = False
@@ -230,6 +263,9 @@ class _Exchange:
         self.timed_out = False
         self.status: int | None = None
         self.headers = Headers()
+
+    def _time_left(self) -> float:
+        return self.request.deadline - anyio.current_time()
 
     @property
     def outcome(self) -> Outcome:
@@ -245,7 +281,10 @@ class _Exchange:
         headers = list(self.request.headers.items())
         if not keep_alive:
             headers.append(("connection", "close"))
-        timeout = dict.fromkeys(("connect", "read", "write", "pool"), self._seconds)
+        # httpx ends a little before our own scope: it then cleans up itself, and says how far it was.
+        left = self._time_left() - 2 * self.margin
+        seconds = None if left == math.inf else max(0.0, left)
+        timeout = dict.fromkeys(("connect", "read", "write", "pool"), seconds)
         prepared = library.Request(
             self.request.method,
             self.request.url,
@@ -260,13 +299,16 @@ class _Exchange:
         """Take httpcore's word for how far the request is."""
         self.traced = True
         if event.endswith(("connect_tcp.complete", "connect_unix_socket.complete")):
-            self._socket = info["return_value"]
+            self.socket = info["return_value"]
         elif event == "http11.send_request_headers.started":
             self._tunnelling = info["request"].method == b"CONNECT"
-            if self._socket is None and not self.request.repeatable:
+            if self.socket is None and not self.request.repeatable:
                 msg = "the client given reused a connection; give it to HttpxTransport and to nothing else"
                 raise ConfigurationError(msg)
-            self.sending_began = self.sending_began or not self._tunnelling
+            if self.sending_began:
+                msg = "the client given sends requests again by itself; repeating is up to Retry"
+                raise ConfigurationError(msg)
+            self.sending_began = not self._tunnelling
         elif event == "http11.receive_response_headers.complete" and not self._tunnelling:
             _, self.status, _, headers = info["return_value"]
             self.headers = Headers(
@@ -304,14 +346,19 @@ class _Exchange:
     def describe(self, error: Exception, until: BaseException | None) -> str:
         """Note what kind of failure it is and put it in words that hold nothing of the request."""
         names = {cls.__name__ for cls in type(error).__mro__}
-        self.connected_never = not _BEFORE_ANY_CONNECTION.isdisjoint(names)
-        self.timed_out = "TimeoutException" in names
+        causes = list(_causes(error, until))
+        # Other transports take httpx's names for failures of their own, sent or not. A name counts
+        # where httpcore stands behind it, or nothing, as with what a stand-in raises.
+        library = type(causes[1]).__module__.partition(".")[0] if len(causes) > 1 else ""
+        known = self.traced or library in _BELOW
+        self.connected_never = known and not _BEFORE_ANY_CONNECTION.isdisjoint(names)
+        self.timed_out = known and "TimeoutException" in names
         if self.status is not None:
             return "was cut short"
         if isinstance(error, ConfigurationError) or not self.begun:
             self.permanent = True
         detail = ""
-        for cause in _causes(error, until):
+        for cause in causes:
             if reason := getattr(cause, "verify_message", None):  # ssl.SSLCertVerificationError
                 self.permanent = True
                 detail = f"the server's certificate does not verify: {reason}; is SSL_CERT_FILE right?"
@@ -333,8 +380,8 @@ class _Exchange:
 
     async def close_socket(self) -> None:
         """Close what may still be open: a handshake that was cancelled leaves its socket behind."""
-        if self._socket is not None:
-            await _close_quietly(self._socket)
+        if self.socket is not None:
+            await _close_quietly(self.socket)
 
 
 def _bounded(status: int, headers: Headers, body: bytes) -> Response:

@@ -5,9 +5,9 @@ are given to ``Retry``, so that tests need neither wait nor patch.
 """
 
 import email.utils
-import math
 import random
 import re
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC
@@ -30,7 +30,11 @@ _MOST_DOUBLINGS: Final = 30
 
 def _at_least(limit: float) -> Callable[[object, "attrs.Attribute[Any]", Any], None]:
     def check(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
-        if isinstance(value, int | float) and not isinstance(value, bool) and limit <= value < math.inf:
+        if (
+            isinstance(value, int | float)
+            and not isinstance(value, bool)
+            and limit <= value <= sys.float_info.max
+        ):
             return
         msg = f"RetryPolicy.{attribute.name} must be a finite number, {limit} or more"
         raise ConfigurationError(msg)

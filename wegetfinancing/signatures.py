@@ -9,8 +9,8 @@ anything is hashed.
 
 import hashlib
 import hmac
-import math
 import re
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
@@ -136,7 +136,11 @@ def check_max_age(max_age: float) -> float:
         ConfigurationError: not a finite number of 0 or more.
 
     """
-    if isinstance(max_age, int | float) and not isinstance(max_age, bool) and 0 <= max_age < math.inf:
+    if (
+        isinstance(max_age, int | float)
+        and not isinstance(max_age, bool)
+        and 0 <= max_age <= sys.float_info.max
+    ):
         return max_age
     msg = "max_age must be a finite number of seconds, 0 or more, or None"
     raise ConfigurationError(msg)
