@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import pickle
 import time
+import traceback
 import warnings
 from collections.abc import Callable
 from decimal import Decimal
@@ -530,6 +531,35 @@ async def test_the_log_has_the_allowed_fields_and_no_others(caplog: pytest.LogCa
     assert texts[0].startswith("update_shipping attempt 1: HTTP 503 in 0.0")
     assert texts[1].startswith("update_shipping attempt 2: TransportError in 0.0")
     assert "jane@example.com" not in caplog.text
+
+
+async def test_a_log_filter_that_raises_does_not_lose_the_answer() -> None:
+    def broken(record: logging.LogRecord) -> bool:
+        raise KeyError
+
+    logger = logging.getLogger("wegetfinancing")
+    logger.addFilter(broken)
+    logger.setLevel(logging.INFO)
+    try:
+        client, _ = make_client()
+        async with client:
+            assert (await create(client)).inv_id == INV_ID
+    finally:
+        logger.removeFilter(broken)
+        logger.setLevel(logging.NOTSET)
+
+
+@pytest.mark.parametrize("script", [error_response(500), Response(200), TransportError(LOST)], ids=str)
+async def test_a_traceback_with_locals_shows_nothing_of_the_customer(script: Any) -> None:
+    client, _ = make_client(script)
+    async with client:
+        with pytest.raises(CallError) as caught:
+            await create(client)
+    shown = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    locals_of_ours = str([each.locals for each in shown.stack if "test_client" not in each.filename])
+    assert "AsyncClient" in locals_of_ours
+    for secret in ("jane@example.com", "Doe", "2125551234", "123 Main St", "api-password", "YXBp"):
+        assert secret not in locals_of_ours
 
 
 async def test_nothing_is_logged_where_nobody_listens(caplog: pytest.LogCaptureFixture) -> None:

@@ -106,7 +106,7 @@ async def test_not_even_when_it_claims_that_the_request_is_repeatable() -> None:
     async with AsyncClient(credentials(), transport=transport, middleware=[claiming]) as client:
         with pytest.raises(TransportError, match="at most once per call"):
             await client.create_request(financing_request())
-    assert len(transport.requests) == 1
+    assert [each.repeatable for each in transport.requests] == [False]
 
 
 async def test_a_link_that_hides_what_was_sent_cannot_make_the_outcome_better() -> None:

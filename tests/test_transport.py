@@ -41,10 +41,23 @@ def test_requests_and_responses_are_values() -> None:
         request().url = "https://elsewhere"  # type: ignore[misc] # what is tested
 
 
-@pytest.mark.parametrize("wrong", [{"status": "200"}, {"status": 200, "body": "text"}])
-def test_a_response_holds_a_number_and_bytes(wrong: Any) -> None:
-    with pytest.raises(TypeError):
+@pytest.mark.parametrize(
+    ("wrong", "problem"),
+    [
+        ({"status": "secret"}, "status must be int, not str"),
+        ({"status": True}, "status must be int, not bool"),
+        ({"status": 200, "body": "secret"}, "body must be bytes, not str"),
+        ({"status": 200, "headers": {"retry-after": 3}}, "headers must be str to str, not str to int"),
+        (
+            {"status": 200, "headers": {b"retry-after": "secret"}},
+            "headers must be str to str, not bytes to str",
+        ),
+    ],
+)
+def test_a_response_holds_a_number_texts_and_bytes(wrong: Any, problem: str) -> None:
+    with pytest.raises(TypeError, match=problem) as caught:
         Response(**wrong)
+    assert "secret" not in str(caught.value)
 
 
 def test_a_request_is_not_repeatable_unless_said_so() -> None:

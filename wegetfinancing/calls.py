@@ -1,11 +1,13 @@
 """One call of an operation, below every middleware: sent at most once, watched and logged."""
 
+import contextlib
 import logging
 import traceback
 from pathlib import Path
 from typing import Final
 
 import anyio
+import attrs
 
 from .errors import Outcome, TransportError, outcome_of_status, worst_outcome
 from .transport import Handler, Request, Response, Transport
@@ -38,6 +40,8 @@ class Call:
         if self._outcomes and not self._repeatable:
             msg = f"{self._operation} goes out at most once per call, and a middleware called call_next again"
             raise TransportError(msg, outcome=self.outcome, operation=self._operation)
+        # A transport chooses a connection by these, so a middleware must not have the last word.
+        request = attrs.evolve(request, operation=self._operation, repeatable=self._repeatable)
         number = len(self._outcomes)
         self._outcomes.append(Outcome.UNKNOWN)
         try:
@@ -73,7 +77,8 @@ class Call:
             "duration": anyio.current_time() - began,
         }
         text = f"%(operation)s attempt %(attempt)d: {result} in %(duration).3f s, %(outcome)s"
-        _logger.info(text, fields, extra=fields)
+        with contextlib.suppress(Exception):  # a filter that raises must not lose an answer
+            _logger.info(text, fields, extra=fields)
 
     async def send(self, request: Request) -> Response:
         """Hand the request to the transport; whatever it lets out becomes a ``TransportError``."""

@@ -7,7 +7,6 @@ from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar
 
 import anyio
-from anyio.lowlevel import RunVar
 
 from .calls import Call
 from .config import Credentials, Endpoint, Environment, check_timeout, settings_from_env
@@ -19,6 +18,7 @@ from .errors import (
     TransportError,
     worst_outcome,
 )
+from .event_loop import current_event_loop
 from .middleware import BasicAuthentication, Middleware, check_middleware, compose
 from .models import CreatedRequest, FinancingRequest, ShippingEvent, ShippingReceipt
 from .operations import (
@@ -34,8 +34,6 @@ from .retry import Retry
 from .transport import Response, Transport, check_transport
 
 _Answer = TypeVar("_Answer")
-
-_event_loop: RunVar[object] = RunVar("wegetfinancing.event_loop")
 
 
 def default_middleware() -> list[Middleware]:
@@ -116,7 +114,7 @@ class AsyncClient:
             ConfigurationError: a variable is missing or cannot be right.
 
         """
-        settings = settings_from_env() | overrides
+        settings = settings_from_env(overrides)
         credentials = settings.pop("credentials", None) or Credentials.from_env()
         return cls(credentials, **settings)
 
@@ -219,10 +217,7 @@ class AsyncClient:
         if self._closed:
             msg = "this AsyncClient is closed; make a new one"
             raise ConfigurationError(msg)
-        current = _event_loop.get(None)
-        if current is None:
-            current = object()
-            _event_loop.set(current)
+        current = current_event_loop()
         if self._event_loop is None:
             self._event_loop, self._process = current, os.getpid()
         elif self._process != os.getpid():
@@ -239,6 +234,7 @@ class AsyncClient:
         self._enter_event_loop()
         deadline = anyio.current_time() + (self._timeout if timeout is None else check_timeout(timeout))
         request = operation.request(self._endpoint.base_url, self._merchant_id, body, deadline)
+        del body  # personal data: a traceback with local variables must not show it
         call = Call(operation.name, self._transport, repeatable=operation.repeatable)
         with anyio.CancelScope(deadline=deadline):
             # The whole chain, outermost first.

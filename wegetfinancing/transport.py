@@ -6,7 +6,7 @@ middleware chain and the in-memory sandbox are all a ``Handler`` and can stand i
 
 import math
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import attrs
 
@@ -26,6 +26,10 @@ class Headers(Mapping[str, str]):
         pairs = headers.items() if isinstance(headers, Mapping) else headers
         values: dict[str, str] = {}
         for name, value in pairs:
+            if not isinstance(name, str) or not isinstance(value, str):
+                # The types only: a value may be a secret.
+                msg = f"headers must be str to str, not {type(name).__name__} to {type(value).__name__}"
+                raise TypeError(msg)
             key = name.lower()
             values[key] = f"{values[key]}, {value}" if key in values else value
         self._values = values
@@ -49,6 +53,16 @@ class Headers(Mapping[str, str]):
     def __hash__(self) -> int:
         """Hash by content, so that requests and responses stay hashable values."""
         return hash(frozenset(self._values.items()))
+
+
+def _exactly(kind: type) -> Callable[[object, "attrs.Attribute[Any]", object], None]:
+    def check(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
+        if type(value) is not kind:
+            # The type only: a body holds personal data.
+            msg = f"{attribute.name} must be {kind.__name__}, not {type(value).__name__}"
+            raise TypeError(msg)
+
+    return check
 
 
 @attrs.frozen(kw_only=True)
@@ -89,9 +103,9 @@ class Response:
 
     """
 
-    status: int = attrs.field(validator=attrs.validators.instance_of(int))
+    status: int = attrs.field(validator=_exactly(int))
     headers: Headers = attrs.field(converter=Headers, factory=Headers)
-    body: bytes = attrs.field(default=b"", repr=False, validator=attrs.validators.instance_of(bytes))
+    body: bytes = attrs.field(default=b"", repr=False, validator=_exactly(bytes))
     body_error: str | None = attrs.field(default=None, kw_only=True)
 
 
