@@ -11,18 +11,18 @@ import wegetfinancing
 PACKAGE = Path(wegetfinancing.__file__).parent
 
 LAYERS = [
-    ["errors", "_version", "enums", "rules"],
+    ["errors", "_version", "enums", "rules", "event_loop"],
     ["config", "models", "transport"],
     ["middleware", "retry", "calls", "httpx_transport", "converter", "signatures"],
-    ["operations", "postbacks"],
-    ["client", "sandbox.postbacks"],
+    ["operations", "postbacks", "deliveries"],
+    ["client", "sandbox.postbacks", "decisions"],
     ["sandbox.core"],
-    ["sandbox", "testing"],
-    ["sandbox.server"],
+    ["sandbox", "testing", "asgi"],
+    ["sandbox.server", "contrib", "contrib.starlette", "contrib.fastapi", "contrib.redis"],
     [""],
 ]
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
-EXTRAS = ["sandbox.server"]
+EXTRAS = ["sandbox.server", "contrib.starlette", "contrib.fastapi", "contrib.redis"]
 SANS_IO = [
     "enums",
     "rules",
