@@ -10,6 +10,7 @@ nox.options.error_on_missing_interpreters = False
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = ["3.11", "3.12", "3.13"]
+EXTRAS = "[fastapi,redis,sandbox,starlette]"
 
 
 def install(session: nox.Session, *groups: str, extras: str = "") -> None:
@@ -37,21 +38,21 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def typing(session: nox.Session) -> None:
     """Check types with mypy: the package, the tests, the examples and what users write."""
-    install(session, "typing", extras="[sandbox]")
+    install(session, "typing", extras=EXTRAS)
     session.run("mypy")
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the test suite on this Python."""
-    install(session, "tests", extras="[sandbox]")
+    install(session, "tests", extras=EXTRAS)
     run_tests(session)
 
 
 @nox.session(python=PYTHONS)
 def tests_each(session: nox.Session) -> None:
     """Run the test suite on every supported Python there is."""
-    install(session, "tests", extras="[sandbox]")
+    install(session, "tests", extras=EXTRAS)
     run_tests(session)
 
 
@@ -59,11 +60,14 @@ def tests_each(session: nox.Session) -> None:
 def tests_lowest(session: nox.Session) -> None:
     """Run the test suite with the lowest supported versions of all dependencies."""
     project = PYPROJECT["project"]
-    stated = [*project["dependencies"], *project["optional-dependencies"]["sandbox"]]
+    stated = {
+        *project["dependencies"],
+        *(each for extra in project["optional-dependencies"].values() for each in extra),
+    }
     constraints = Path(session.create_tmp()) / "lowest.txt"
     constraints.write_text("\n".join(each.replace(">=", "==") for each in stated), encoding="utf-8")
     groups = nox.project.dependency_groups(PYPROJECT, "tests")
-    session.install("--constraint", str(constraints), "-e", ".[sandbox]", *groups)
+    session.install("--constraint", str(constraints), "-e", f".{EXTRAS}", *groups)
     run_tests(session)
 
 

@@ -1,0 +1,160 @@
+"""The adapters for Starlette and FastAPI, as an application mounts them."""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Annotated, Any
+
+import httpx
+import pytest
+from fastapi import Depends, FastAPI
+from fastapi.responses import PlainTextResponse
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+
+from wegetfinancing import ConfigurationError, Postback, sign_postback
+from wegetfinancing.asgi import BODY_LIMIT, NotYet, PostbackApp
+from wegetfinancing.contrib.fastapi import OPENAPI, RESPONSES, postback_from
+from wegetfinancing.contrib.starlette import postback_route
+from wegetfinancing.testing import credentials, signed_postback
+
+pytestmark = pytest.mark.anyio
+
+handled: list[Postback] = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_handled() -> None:
+    handled.clear()
+
+
+async def keep(postback: Postback) -> None:
+    handled.append(postback)
+
+
+class ReadingTheBody(BaseHTTPMiddleware):
+    """Middleware as applications have it, that reads the body before the route does."""
+
+    async def dispatch(
+        self, request: Request, call_next: Callable[[Request], Awaitable[Response]]
+    ) -> Response:
+        await request.body()
+        return await call_next(request)
+
+
+def starlette_app() -> Starlette:
+    return Starlette(
+        routes=[postback_route("/postbacks", credentials(), keep)], middleware=[Middleware(ReadingTheBody)]
+    )
+
+
+def fastapi_app() -> FastAPI:
+    app = FastAPI(middleware=[Middleware(ReadingTheBody)])
+    verified = Annotated[Postback, Depends(postback_from([credentials()], max_age=300))]
+
+    @app.post("/postbacks", openapi_extra=OPENAPI, responses=RESPONSES)
+    async def receive(postback: verified) -> PlainTextResponse:
+        handled.append(postback)
+        return PlainTextResponse("OK")
+
+    return app
+
+
+def fastapi_app_with_a_route() -> FastAPI:
+    app = FastAPI()
+    app.router.routes.append(postback_route("/postbacks", credentials(), keep))
+    return app
+
+
+@pytest.fixture(params=[starlette_app, fastapi_app, fastapi_app_with_a_route])
+async def vendor(request: pytest.FixtureRequest) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(request.param())
+    async with httpx.AsyncClient(transport=transport, base_url="http://shop.test") as client:
+        yield client
+
+
+async def test_an_authentic_postback_reaches_the_handler(vendor: httpx.AsyncClient) -> None:
+    made = signed_postback()
+    response = await vendor.post("/postbacks", content=made.body, headers=made.headers)
+    assert (response.status_code, response.text) == (200, "OK")
+    assert [each.merchant_transaction_id for each in handled] == ["ORDER-123"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({"x-signature": "0" * 64}, 401),
+        ({"x-signature": "\xff"}, 401),
+        ({"content-type": "text/plain"}, 415),
+    ],
+)
+async def test_anything_else_does_not(
+    vendor: httpx.AsyncClient, changes: dict[str, str], status: int
+) -> None:
+    made = signed_postback()
+    pairs = [(k.encode(), v.encode("latin-1")) for k, v in (made.headers | changes).items()]
+    response = await vendor.post("/postbacks", content=made.body, headers=pairs)
+    assert response.status_code == status
+    assert handled == []
+
+
+async def test_the_dependency_reads_a_bounded_body() -> None:
+    transport = httpx.ASGITransport(fastapi_app())
+    async with httpx.AsyncClient(transport=transport, base_url="http://shop.test") as client:
+        large = b"x" * (BODY_LIMIT + 1)
+        response = await client.post("/postbacks", content=large, headers=signed_postback().headers)
+    assert response.status_code == 413
+
+
+async def test_a_header_that_is_missing_or_a_body_that_cannot_be_read_is_refused(
+    vendor: httpx.AsyncClient,
+) -> None:
+    headers = {"content-type": "application/json"}
+    assert (await vendor.post("/postbacks", content=b"{}", headers=headers)).status_code == 401
+    made = signed_postback()
+    empty = signed_postback_of(b"{}")
+    assert (await vendor.post("/postbacks", content=b"{}", headers=empty)).status_code == 400
+    assert (await vendor.get("/postbacks")).status_code == 405
+    assert (await vendor.post("/postbacks/", content=made.body, headers=made.headers)).status_code in {
+        307,
+        404,
+    }
+    assert handled == []
+
+
+def signed_postback_of(body: bytes) -> dict[str, str]:
+    now = str(int(time.time()))
+    signature = sign_postback(body, now, credentials())
+    return {"content-type": "application/json", "x-signature": signature, "x-timestamp": now}
+
+
+async def test_the_dependency_shows_up_in_the_openapi_schema() -> None:
+    operation = fastapi_app().openapi()["paths"]["/postbacks"]["post"]
+    names = {each["name"] for each in operation["parameters"]}
+    assert names == {"x-signature", "x-timestamp"}
+    assert set(operation["requestBody"]["content"]) == {
+        "application/json",
+        "application/x-www-form-urlencoded",
+    }
+    assert {"400", "401", "413", "415"} <= set(operation["responses"])
+
+
+async def test_settings_go_through_and_are_checked() -> None:
+    async def never(postback: Postback) -> None:
+        raise NotYet
+
+    app: Any = Starlette(routes=[postback_route("/postbacks", credentials(), never, patience=0)])
+    made = signed_postback()
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://shop.test") as client:
+        response = await client.post("/postbacks", content=made.body, headers=made.headers)
+    assert response.status_code == 503
+    with pytest.raises(ConfigurationError, match="must be Credentials"):
+        postback_from([])
+    with pytest.raises(ConfigurationError, match="max_age must be"):
+        postback_from(credentials(), max_age=-1)
+
+
+async def test_a_mounted_app_is_a_plain_asgi_app() -> None:
+    assert callable(PostbackApp(credentials(), keep))

@@ -1,0 +1,153 @@
+"""The stores of deliveries, in memory and in a real Redis."""
+
+import contextlib
+import shutil
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import anyio
+import pytest
+import redis.asyncio
+
+from wegetfinancing.contrib.redis import RedisDeliveryStore
+from wegetfinancing.deliveries import Claim, DeliveryStore, MemoryDeliveryStore
+
+pytestmark = pytest.mark.anyio
+
+GRANTED, IN_PROGRESS, SETTLED = Claim.GRANTED, Claim.IN_PROGRESS, Claim.SETTLED
+
+
+@pytest.fixture(scope="module")
+def redis_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """A Redis server of our own on a free loopback port."""
+    server = shutil.which("redis-server")
+    if server is None:
+        pytest.fail("redis-server is missing; on Debian: apt-get install redis-server")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = int(free.getsockname()[1])
+    folder = str(tmp_path_factory.mktemp("redis"))
+    command = [server, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own command
+        assert process.stdout is not None
+        assert any("Ready to accept connections" in line for line in process.stdout)
+        yield port
+        process.terminate()
+
+
+@contextlib.asynccontextmanager
+async def redis_store(port: int, **settings: Any) -> AsyncIterator[RedisDeliveryStore]:
+    async with redis.asyncio.Redis(port=port) as client:
+        await client.flushall()
+        yield RedisDeliveryStore(client, **settings)
+
+
+async def check_a_store(store: DeliveryStore) -> None:
+    """What every store has to do."""
+    assert await store.claim("a", "one") is GRANTED
+    assert await store.claim("a", "two") is IN_PROGRESS
+    assert await store.claim("b", "two") is GRANTED
+
+    await store.release("a", "two")  # not its own
+    assert await store.claim("a", "three") is IN_PROGRESS
+    await store.settle("a", "two")  # nor this
+    assert await store.claim("a", "three") is IN_PROGRESS
+
+    await store.release("a", "one")
+    assert await store.claim("a", "three") is GRANTED
+    await store.settle("a", "three")
+    assert await store.claim("a", "four") is SETTLED
+    await store.release("a", "three")  # too late
+    assert await store.claim("a", "four") is SETTLED
+    await store.release("unknown", "one")
+    await store.settle("unknown", "one")
+    assert await store.claim("unknown", "one") is GRANTED
+
+
+async def test_the_store_in_memory_does_what_a_store_has_to() -> None:
+    await check_a_store(MemoryDeliveryStore())
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def test_in_memory_a_claim_expires_and_then_its_owner_cannot_settle_it() -> None:
+    clock = Clock()
+    store = MemoryDeliveryStore(claim_seconds=10, keep_seconds=100, clock=clock)
+    assert await store.claim("a", "killed") is GRANTED
+    clock.now += 9.9
+    assert await store.claim("a", "two") is IN_PROGRESS
+    clock.now += 0.2
+    assert await store.claim("a", "two") is GRANTED
+    await store.settle("a", "killed")
+    assert await store.claim("a", "three") is IN_PROGRESS
+    await store.settle("a", "two")
+    clock.now += 99
+    assert await store.claim("a", "three") is SETTLED
+    clock.now += 2
+    assert await store.claim("a", "three") is GRANTED
+
+
+async def test_in_memory_what_has_expired_takes_no_room() -> None:
+    clock = Clock()
+    store = MemoryDeliveryStore(claim_seconds=10, keep_seconds=100, clock=clock)
+    for number in range(1000):
+        await store.claim(str(number), "one")
+        await store.settle(str(number), "one")
+        clock.now += 1
+    assert len(store) < 120
+
+
+async def test_of_many_claims_at_once_one_is_granted() -> None:
+    store, claims = MemoryDeliveryStore(), []
+
+    async def claim(owner: str) -> None:
+        claims.append(await store.claim("a", owner))
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(50):
+            tasks.start_soon(claim, str(number))
+    assert claims.count(GRANTED) == 1
+
+
+class TestRedis:
+    """On asyncio only: the Redis client runs on nothing else."""
+
+    @pytest.fixture
+    def anyio_backend(self) -> str:
+        return "asyncio"
+
+    async def test_the_store_in_redis_does_what_a_store_has_to(self, redis_port: int) -> None:
+        async with redis_store(redis_port) as store:
+            await check_a_store(store)
+
+    async def test_a_client_that_decodes_answers_will_do(self, redis_port: int) -> None:
+        async with redis.asyncio.Redis(port=redis_port, decode_responses=True) as client:
+            await client.flushall()
+            await check_a_store(RedisDeliveryStore(client))
+
+    async def test_claims_and_settled_decisions_expire(self, redis_port: int) -> None:
+        async with redis.asyncio.Redis(port=redis_port) as client:
+            await client.flushall()
+            store = RedisDeliveryStore(client, claim_seconds=20, keep_seconds=4000, prefix="shop:")
+            await store.claim("a", "one")
+            assert 19_000 < await client.pttl("shop:a") <= 20_000
+            await store.settle("a", "one")
+            assert 3_999_000 < await client.pttl("shop:a") <= 4_000_000
+
+    async def test_of_many_claims_at_once_one_is_granted(self, redis_port: int) -> None:
+        claims = []
+
+        async with redis_store(redis_port) as store, anyio.create_task_group() as tasks:
+
+            async def claim(owner: str) -> None:
+                claims.append(await store.claim("a", owner))
+
+            for number in range(50):
+                tasks.start_soon(claim, str(number))
+        assert claims.count(GRANTED) == 1

@@ -1,0 +1,1 @@
+"""Thin adapters to other libraries, each with an extra of its own."""
