@@ -1,0 +1,92 @@
+"""Order in disorder: what a postback means to a shop that already knows something.
+
+Any status may follow any other, and nothing the vendor sends tells a late repeat from a new decision
+of the same kind. So three answers are given, and the one that ships goods is given only where it is
+certain.
+"""
+
+import enum
+from typing import Final, Self
+
+import attrs
+
+from .postbacks import Approved, Postback, Preapproved, Refunded, Rejected, UnknownPostback
+
+
+class Advice(enum.Enum):
+    """What to do with a postback."""
+
+    APPLY = "apply"
+    """It follows from what is known: do what it says."""
+
+    DUPLICATE = "duplicate"
+    """It changes nothing: answer OK."""
+
+    SURPRISING = "surprising"
+    """It contradicts what is known, or cannot be told from a repeat: let a person look. Do not ship."""
+
+
+_APPROVED: Final = Approved.status
+_PREAPPROVED: Final = Preapproved.status
+_REJECTED: Final = Rejected.status
+_REFUND: Final = Refunded.status
+
+# From what is known to what is new.
+_FOLLOWS: Final = frozenset(
+    {
+        (None, _APPROVED),
+        (None, _PREAPPROVED),
+        (None, _REJECTED),
+        (_PREAPPROVED, _APPROVED),
+        (_PREAPPROVED, _REJECTED),
+        (_REJECTED, _APPROVED),  # seen in the official clients
+        (_REJECTED, _PREAPPROVED),
+        (_APPROVED, _REFUND),
+        (_REFUND, _REFUND),  # several parts
+    }
+)
+# Repeats that change nothing. Not among them: a rejection repeated after an approval, and an approval
+# repeated after a rejection, since either may be a new decision.
+_CHANGES_NOTHING: Final = frozenset(
+    {
+        (_PREAPPROVED, _PREAPPROVED),
+        (_APPROVED, _PREAPPROVED),
+        (_APPROVED, _APPROVED),
+        (_REJECTED, _REJECTED),
+        (_REFUND, _PREAPPROVED),
+        (_REFUND, _APPROVED),
+        (_REFUND, _REFUND),
+    }
+)
+
+
+@attrs.frozen(kw_only=True)
+class LoanState:
+    """What a shop knows of one financing request. Keep both fields with the order.
+
+    Attributes:
+        status: of the last postback that was applied; ``None`` before the first.
+        handled: the ``key`` of every postback that was applied or looked at.
+
+    """
+
+    status: str | None = None
+    handled: frozenset[str] = frozenset()
+
+    @property
+    def may_ship(self) -> bool:
+        """Whether the last decision is an approval. A surprising postback says: look first."""
+        return self.status == Approved.status
+
+    def advise(self, postback: Postback) -> Advice:
+        """Say what a postback means now. Never raises on what the vendor sent."""
+        step = (self.status, postback.status)
+        if postback.key in self.handled:
+            same = step in _CHANGES_NOTHING or isinstance(postback, UnknownPostback)
+            return Advice.DUPLICATE if same else Advice.SURPRISING
+        return Advice.APPLY if step in _FOLLOWS else Advice.SURPRISING
+
+    def after(self, postback: Postback) -> Self:
+        """Return what is known once the postback was applied, by the shop or by a person."""
+        known = self.status if isinstance(postback, UnknownPostback) else postback.status
+        return attrs.evolve(self, status=known, handled=self.handled | {postback.key})
