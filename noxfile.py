@@ -92,3 +92,19 @@ def demo(session: nox.Session) -> None:
     """Show the whole flow on a local sandbox: create, approve, postback, order, ship."""
     session.install(".[sandbox]")
     session.run("python", "examples/demo.py", *session.posargs)
+
+
+@nox.session
+def workers(session: nox.Session) -> None:
+    """Show each decision handled once by four workers that are killed, with figures (needs redis-server)."""
+    session.install(f".{EXTRAS}")
+    session.run("python", "examples/many_workers.py")
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Fuzz the signature check, the parser and PostbackApp with atheris; a minute unless told otherwise."""
+    session.install("-e", ".", "atheris")
+    seconds = session.posargs[0] if session.posargs else "60"
+    limits = [f"-max_total_time={seconds}", "-max_len=4096", "-timeout=5"]
+    session.run("python", "fuzz/postbacks.py", *limits, f"-artifact_prefix={session.create_tmp()}/")
