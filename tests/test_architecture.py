@@ -13,6 +13,7 @@ PACKAGE = Path(wegetfinancing.__file__).parent
 LAYERS = [
     ["errors", "_version", "enums", "rules", "event_loop"],
     ["config", "models", "transport"],
+    ["httpx_exchange"],
     ["middleware", "retry", "calls", "httpx_transport", "converter", "signatures"],
     ["operations", "postbacks", "deliveries"],
     ["client", "sandbox.postbacks", "decisions"],

@@ -1,0 +1,222 @@
+"""One request on an HTTP connection of httpx or httpx2: how far it is, and what a failure means.
+
+It knows httpcore's ``trace`` events (https://www.encode.io/httpcore/extensions/#trace) and the shapes both
+libraries share, and imports neither.
+"""
+
+import contextlib
+import math
+import os
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import anyio
+
+from .errors import ConfigurationError, Outcome
+from .transport import Headers, Request, Response
+
+_BODY_LIMIT: Final = 1024 * 1024
+# Our own end comes this much before the call's deadline, so that the error can say what was sent.
+_MARGIN_SECONDS: Final = 0.02
+_CLOSE_SECONDS: Final = 1.0
+_BELOW: Final = ("", "httpcore", "httpcore2")
+# What httpx and httpx2 raise before there is a connection. Asked only where nothing was traced, as
+# with the stand-ins MockTransport and respx.
+_BEFORE_ANY_CONNECTION: Final = frozenset(
+    {"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol"}
+)
+
+
+class Exchange:
+    """One request on the wire: what is known of it at each moment.
+
+    Attributes:
+        request: what is to be sent.
+        margin: seconds before the call's deadline at which our own end comes.
+        socket: the connection's raw stream, once there is one.
+        begun: the request was handed to the library.
+        traced: httpcore said something of it.
+        sending_began: its first byte may have left.
+        connected_never: it failed before there was a connection.
+        permanent: no repeat cures the failure.
+        timed_out: the library's own clock ended it.
+        status: of the answer, once its head was read.
+        headers: likewise.
+
+    """
+
+    __slots__ = (
+        "_tunnelling",
+        "begun",
+        "connected_never",
+        "headers",
+        "margin",
+        "permanent",
+        "request",
+        "sending_began",
+        "socket",
+        "status",
+        "timed_out",
+        "traced",
+    )
+
+    def __init__(self, request: Request) -> None:
+        """Start with nothing known."""
+        self.request = request
+        self.margin = min(_MARGIN_SECONDS, max(0.0, self._time_left()) / 10)
+        self.socket: Any = None
+        self._tunnelling = False
+        self.begun = False
+        self.traced = False
+        self.sending_began = False
+        self.connected_never = False
+        self.permanent = False
+        self.timed_out = False
+        self.status: int | None = None
+        self.headers = Headers()
+
+    def _time_left(self) -> float:
+        return self.request.deadline - anyio.current_time()
+
+    @property
+    def outcome(self) -> Outcome:
+        """``NOT_SENT`` only where it is certain; who cannot tell counts as having sent."""
+        if self.sending_began:
+            return Outcome.UNKNOWN
+        if self.traced or not self.begun or self.connected_never:
+            return Outcome.NOT_SENT
+        return Outcome.UNKNOWN
+
+    def prepare(self, library: ModuleType, *, keep_alive: bool) -> Any:  # noqa: ANN401 - a Request of either library
+        """Make the library's own request, past the client's defaults for headers and the like."""
+        headers = list(self.request.headers.items())
+        if not keep_alive:
+            headers.append(("connection", "close"))
+        # httpx ends a little before our own scope: it then cleans up itself, and says how far it was.
+        left = self._time_left() - 2 * self.margin
+        seconds = None if left == math.inf else max(0.0, left)
+        timeout = dict.fromkeys(("connect", "read", "write", "pool"), seconds)
+        prepared = library.Request(
+            self.request.method,
+            self.request.url,
+            headers=headers,
+            content=self.request.body,
+            extensions={"timeout": timeout, "trace": self.trace},
+        )
+        self.begun = True
+        return prepared
+
+    async def trace(self, event: str, info: dict[str, Any]) -> None:
+        """Take httpcore's word for how far the request is."""
+        self.traced = True
+        if event.endswith(("connect_tcp.complete", "connect_unix_socket.complete")):
+            self.socket = info["return_value"]
+        elif event == "http11.send_request_headers.started":
+            self._tunnelling = info["request"].method == b"CONNECT"
+            if self.socket is None and not self.request.repeatable:
+                msg = "the client given reused a connection; give it to HttpxTransport and to nothing else"
+                raise ConfigurationError(msg)
+            if self.sending_began:
+                msg = "the client given sends requests again by itself; repeating is up to Retry"
+                raise ConfigurationError(msg)
+            self.sending_began = not self._tunnelling
+        elif event == "http11.receive_response_headers.complete" and not self._tunnelling:
+            _, self.status, _, headers = info["return_value"]
+            self.headers = Headers(
+                (name.decode("latin-1"), value.decode("latin-1")) for name, value in headers
+            )
+        elif event.startswith("http2."):
+            msg = "the client given speaks HTTP/2, which may send a request twice; make it with http2=False"
+            raise ConfigurationError(msg)
+
+    async def read(self, response: Any) -> Response:  # noqa: ANN401 - a Response of either library
+        """Read the answer's body, raw and bounded."""
+        self.status = status = response.status_code
+        self.headers = headers = Headers(response.headers.multi_items())
+        if headers.get("content-encoding", "identity").strip().lower() != "identity":
+            return Response(status, headers, body_error="came compressed, which was not asked for")
+        if response.is_stream_consumed:  # MockTransport and respx hand out answers already read
+            return _bounded(status, headers, response.content)
+        body = bytearray()
+        try:
+            async for chunk in response.aiter_raw():
+                if len(body) <= _BODY_LIMIT:
+                    body += chunk
+                if len(body) > _BODY_LIMIT:
+                    # A break would leave httpx's generators open; a read that fails unwinds them.
+                    await self.close_socket()
+        except Exception:
+            if len(body) <= _BODY_LIMIT:
+                raise
+        return _bounded(status, headers, bytes(body))
+
+    def answer_without_body(self, body_error: str) -> Response:
+        """Give back the head alone: it came, so its status decides."""
+        return Response(self.status or 0, self.headers, body_error=body_error)
+
+    def describe(self, error: Exception, until: BaseException | None) -> str:
+        """Note what kind of failure it is and put it in words that hold nothing of the request."""
+        names = {cls.__name__ for cls in type(error).__mro__}
+        causes = list(_causes(error, until))
+        # Other transports take httpx's names for failures of their own, sent or not. A name counts
+        # where httpcore stands behind it, or nothing, as with what a stand-in raises.
+        library = type(causes[1]).__module__.partition(".")[0] if len(causes) > 1 else ""
+        known = self.traced or library in _BELOW
+        self.connected_never = known and not _BEFORE_ANY_CONNECTION.isdisjoint(names)
+        self.timed_out = known and "TimeoutException" in names
+        if self.status is not None:
+            return "was cut short"
+        if isinstance(error, ConfigurationError) or not self.begun:
+            self.permanent = True
+        detail = ""
+        for cause in causes:
+            if reason := getattr(cause, "verify_message", None):  # ssl.SSLCertVerificationError
+                self.permanent = True
+                detail = f"the server's certificate does not verify: {reason}; is SSL_CERT_FILE right?"
+            elif isinstance(cause, ConfigurationError):
+                detail = str(cause)
+            elif reason := getattr(cause, "reason", None):  # ssl.SSLError
+                detail = f"TLS failed: {reason}"
+            elif isinstance(cause, OSError) and cause.errno:
+                # Numbers below zero are the resolver's; asyncio puts an address into the others' text.
+                detail = os.strerror(cause.errno) if cause.errno > 0 else str(cause.strerror)
+        host = urlsplit(self.request.url).netloc
+        if not self.begun:
+            what = "no connection could be prepared; are HTTPS_PROXY and SSL_CERT_FILE right?"
+        elif self.outcome is Outcome.UNKNOWN:
+            what = f"the connection to {host} was lost"
+        else:
+            what = f"no connection to {host} was made"
+        return f"{what} ({type(error).__name__}{': ' if detail else ''}{detail})"
+
+    async def close_socket(self) -> None:
+        """Close what may still be open: a handshake that was cancelled leaves its socket behind."""
+        if self.socket is not None:
+            await close_quietly(self.socket)
+
+
+def _bounded(status: int, headers: Headers, body: bytes) -> Response:
+    if len(body) > _BODY_LIMIT:
+        return Response(status, headers, body_error="is larger than 1 MiB")
+    return Response(status, headers, body)
+
+
+def _causes(error: BaseException, until: BaseException | None) -> Iterator[BaseException]:
+    """Walk down to what went wrong first, but not into what the caller was handling already."""
+    seen: list[BaseException | None] = [None, until]
+    following: BaseException | None = error
+    while following not in seen:
+        seen.append(following)
+        assert following is not None  # noqa: S101 - for the type checker: None is among the seen
+        yield following
+        inside = following.exceptions[0] if isinstance(following, BaseExceptionGroup) else None
+        # httpcore's pool raises "from None", which leaves the context as the only way down.
+        following = inside or following.__cause__ or following.__context__
+
+
+async def close_quietly(closable: Any) -> None:  # noqa: ANN401 - a client or a stream of either library
+    """Close a client, a response or a stream, even while being cancelled."""
+    with anyio.move_on_after(_CLOSE_SECONDS, shield=True), contextlib.suppress(Exception):
+        await closable.aclose()
