@@ -100,8 +100,9 @@ class Credentials:
         """Check and keep them."""
         problem = _problem_of(merchant_id, username, password)
         if problem is not None:
-            # A traceback with local variables must not show what was refused.
-            del merchant_id, username, password
+            # A traceback with local variables must not show what was refused, nor stumble over the
+            # repr of an object that has no fields yet.
+            del self, merchant_id, username, password
             raise ConfigurationError(problem)
         self.__attrs_init__(merchant_id, username, password)
 
