@@ -62,31 +62,44 @@ _CHANGES_NOTHING: Final = frozenset(
 
 @attrs.frozen(kw_only=True)
 class LoanState:
-    """What a shop knows of one financing request. Keep both fields with the order.
+    """What a shop knows of one financing request. Keep the three fields with the order.
 
     Attributes:
         status: of the last postback that was applied; ``None`` before the first.
-        handled: the ``key`` of every postback that was applied or looked at.
+        handled: the ``key`` of every postback that was applied.
+        surprises: the ``key`` of every surprising one that no person has looked at yet.
 
     """
 
     status: str | None = None
     handled: frozenset[str] = frozenset()
+    surprises: frozenset[str] = frozenset()
 
     @property
     def may_ship(self) -> bool:
-        """Whether the last decision is an approval. A surprising postback says: look first."""
-        return self.status == Approved.status
+        """Whether the last decision is an approval and nothing surprising waits for a person."""
+        return self.status == Approved.status and not self.surprises
 
     def advise(self, postback: Postback) -> Advice:
         """Say what a postback means now. Never raises on what the vendor sent."""
         step = (self.status, postback.status)
+        if postback.key in self.surprises:
+            return Advice.DUPLICATE
         if postback.key in self.handled:
             same = step in _CHANGES_NOTHING or isinstance(postback, UnknownPostback)
             return Advice.DUPLICATE if same else Advice.SURPRISING
-        return Advice.APPLY if step in _FOLLOWS else Advice.SURPRISING
+        return Advice.APPLY if step in _FOLLOWS and not self.surprises else Advice.SURPRISING
 
     def after(self, postback: Postback) -> Self:
-        """Return what is known once the postback was applied, by the shop or by a person."""
-        known = self.status if isinstance(postback, UnknownPostback) else postback.status
-        return attrs.evolve(self, status=known, handled=self.handled | {postback.key})
+        """Return what is known after the postback, whatever the advice was. Store it each time."""
+        advice = self.advise(postback)
+        if advice is Advice.APPLY:
+            return attrs.evolve(self, status=postback.status, handled=self.handled | {postback.key})
+        if advice is Advice.SURPRISING:
+            return attrs.evolve(self, surprises=self.surprises | {postback.key})
+        return self
+
+    def resolved(self, status: str | None) -> Self:
+        """Return what is known after a person has looked: the decision that stands."""
+        handled = self.handled | self.surprises
+        return attrs.evolve(self, status=status, handled=handled, surprises=frozenset())
