@@ -266,6 +266,42 @@ async def test_two_deliveries_at_once_are_handled_once_and_both_answered_ok() ->
     assert len(shop.handled) == 1
 
 
+async def test_a_repeat_can_be_looked_at() -> None:
+    shop, repeats = Shop(), Shop(NotYet())
+    app = PostbackApp(credentials(), shop, repeat_handler=repeats)
+    for status in ("rejected", "approved", "rejected"):
+        assert await deliver(app, signed_postback(status)) == 200
+    assert [each.status for each in shop.handled] == ["rejected", "approved"]
+    assert [each.status for each in repeats.handled] == ["rejected"]
+    assert repeats.calls == 2
+
+
+class SlowStore(MemoryDeliveryStore):
+    """A store whose answer to a claim is lost on the way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = anyio.Event()
+
+    async def claim(self, key: str, owner: str) -> Claim:
+        claim = await super().claim(key, owner)
+        if not self.asked.is_set():
+            self.asked.set()
+            await anyio.sleep_forever()
+        return claim
+
+
+async def test_a_delivery_cancelled_while_it_claims_leaves_no_claim_behind() -> None:
+    store, shop = SlowStore(), Shop()
+    app = PostbackApp(credentials(), shop, store=store, patience=0)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(app, scope_of(GOOD), receive_of(GOOD), ignore)
+        await store.asked.wait()
+        tasks.cancel_scope.cancel()
+    assert await deliver(app, signed_postback()) == 200
+    assert len(shop.handled) == 1
+
+
 class BrokenStore(MemoryDeliveryStore):
     """A store that is out of reach at one of its steps."""
 
@@ -277,6 +313,9 @@ class BrokenStore(MemoryDeliveryStore):
         if self.step == "claim":
             raise ConnectionError
         return await super().claim(key, owner)
+
+    async def release(self, *_: str) -> None:
+        raise ConnectionError("the release failed too")
 
     async def settle(self, *_: str) -> None:
         raise ConnectionError
@@ -300,13 +339,17 @@ async def test_a_store_out_of_reach_before_handling_fails_and_after_it_does_not(
 async def test_the_answers_can_be_chosen() -> None:
     app = PostbackApp(credentials(), Shop(NotYet()), patience=0, answers=Answers(handled=204, not_yet=425))
     assert await deliver(app, signed_postback()) == 425
-    assert await deliver(app, signed_postback()) == 204
+    made = signed_postback()
+    assert await call(app, made.body, made.headers) == (204, {}, b"")
 
 
 async def test_alone_it_can_be_bound_to_one_path() -> None:
     app = PostbackApp(credentials(), Shop(), path="/postbacks")
     assert (await call(app, GOOD.body, GOOD.headers, path="/postbacks"))[0] == 200
     assert (await call(app, GOOD.body, GOOD.headers, path="/app/postbacks", root_path="/app"))[0] == 200
+    assert (await call(app, GOOD.body, GOOD.headers, path="/app/postbacks", root_path="/app/"))[0] == 200
+    assert (await call(app, GOOD.body, GOOD.headers, path="/postbacks", root_path="/post"))[0] == 200
+    assert (await call(app, GOOD.body, GOOD.headers, path="/postbacks", root_path=None))[0] == 200
     assert (await call(app, GOOD.body, GOOD.headers, path="/postbacks/"))[0] == 404
 
 
@@ -331,7 +374,9 @@ async def test_it_lives_with_a_server_and_serves_http_only() -> None:
     ("arguments", "settings", "way_out"),
     [
         (([], Shop()), {}, "credentials must be Credentials"),
-        ((credentials(), None), {}, "handler must be"),
+        ((credentials(), None), {}, "handler and repeat_handler must be"),
+        ((credentials(), print), {}, "handler and repeat_handler must be"),
+        ((credentials(), Shop()), {"repeat_handler": print}, "handler and repeat_handler must be"),
         ((credentials(), Shop()), {"max_age": -1}, "max_age must be"),
     ],
 )

@@ -4,9 +4,10 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Annotated, Any
 
+import anyio
 import httpx
 import pytest
-from fastapi import Depends, FastAPI
+from fastapi import Depends, FastAPI, HTTPException
 from fastapi.responses import PlainTextResponse
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -14,7 +15,7 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 
-from wegetfinancing import ConfigurationError, Postback, sign_postback
+from wegetfinancing import ConfigurationError, Postback, PostbackVersion, sign_postback
 from wegetfinancing.asgi import BODY_LIMIT, NotYet, PostbackApp
 from wegetfinancing.contrib.fastapi import OPENAPI, RESPONSES, postback_from
 from wegetfinancing.contrib.starlette import postback_route
@@ -128,6 +129,60 @@ def signed_postback_of(body: bytes) -> dict[str, str]:
     now = str(int(time.time()))
     signature = sign_postback(body, now, credentials())
     return {"content-type": "application/json", "x-signature": signature, "x-timestamp": now}
+
+
+class ReadingTheForm(BaseHTTPMiddleware):
+    """Middleware that takes the raw bytes away: nothing can be verified after it."""
+
+    async def dispatch(
+        self, request: Request, call_next: Callable[[Request], Awaitable[Response]]
+    ) -> Response:
+        await request.form()
+        return await call_next(request)
+
+
+async def test_a_body_that_was_read_as_a_form_before_is_said_to_be_so() -> None:
+    app = fastapi_app()
+    app.user_middleware[:] = [Middleware(ReadingTheForm)]
+    made = signed_postback(version=PostbackVersion.V0_2)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://shop.test") as client:
+        with pytest.raises(ConfigurationError, match="read as a form before"):
+            await client.post("/postbacks", content=made.body, headers=made.headers)
+
+
+async def test_the_dependency_refuses_a_body_that_was_consumed_or_broken_off() -> None:
+    dependency = postback_from(credentials())
+    made = signed_postback()
+    headers = [(name.encode(), value.encode()) for name, value in made.headers.items()]
+    headers.append((b"content-length", str(len(made.body)).encode()))
+
+    def request_with(*messages: dict[str, Any]) -> Request:
+        left = list(messages)
+
+        async def receive() -> dict[str, Any]:
+            return left.pop(0)
+
+        return Request({"type": "http", "method": "POST", "path": "/", "headers": headers}, receive)
+
+    consumed = request_with({"type": "http.request", "body": made.body})
+    async for _ in consumed.stream():
+        pass
+    with pytest.raises(ConfigurationError, match="read as a form before"):
+        await dependency(consumed)
+    with pytest.raises(HTTPException, match="the sender has gone"):
+        await dependency(request_with({"type": "http.disconnect"}))
+
+
+async def test_the_dependency_gives_a_body_that_never_ends_up() -> None:
+    headers = [(name.encode(), value.encode()) for name, value in signed_postback().headers.items()]
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": headers}
+
+    async def never() -> dict[str, Any]:
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    with pytest.raises(HTTPException, match="did not arrive in time"):
+        await postback_from(credentials(), body_seconds=0.01)(Request(scope, never))
 
 
 async def test_the_dependency_shows_up_in_the_openapi_schema() -> None:

@@ -61,8 +61,11 @@ async def check_a_store(store: DeliveryStore) -> None:
     await store.release("a", "three")  # too late
     assert await store.claim("a", "four") is SETTLED
     await store.release("unknown", "one")
-    await store.settle("unknown", "one")
     assert await store.claim("unknown", "one") is GRANTED
+    assert await store.claim("unknown", "two") is IN_PROGRESS
+
+    await store.settle("expired", "one")  # its claim is gone, and it was handled all the same
+    assert await store.claim("expired", "two") is SETTLED
 
 
 async def test_the_store_in_memory_does_what_a_store_has_to() -> None:
@@ -139,6 +142,13 @@ class TestRedis:
             assert 19_000 < await client.pttl("shop:a") <= 20_000
             await store.settle("a", "one")
             assert 3_999_000 < await client.pttl("shop:a") <= 4_000_000
+
+    async def test_a_claim_asked_for_twice_by_its_owner_is_granted(self, redis_port: int) -> None:
+        """The client asks again by itself when the connection is lost before the answer."""
+        async with redis_store(redis_port) as store:
+            assert await store.claim("a", "one") is GRANTED
+            assert await store.claim("a", "one") is GRANTED
+            assert await store.claim("a", "two") is IN_PROGRESS
 
     async def test_of_many_claims_at_once_one_is_granted(self, redis_port: int) -> None:
         claims = []

@@ -19,6 +19,7 @@ import attrs
 from .config import Credentials
 from .deliveries import Claim, DeliveryStore, MemoryDeliveryStore
 from .errors import ConfigurationError, MalformedPostbackError, SignatureError
+from .middleware import is_async
 from .postbacks import FORM, JSON, Postback, parse_postback
 from .signatures import check_accepted, check_max_age, header
 from .transport import Headers
@@ -32,6 +33,10 @@ PostbackHandler: TypeAlias = Callable[[Postback], Awaitable[object]]
 BODY_LIMIT: Final = 64 * 1024
 """Bytes; real postbacks have a few hundred."""
 
+BODY_SECONDS: Final = 10.0
+"""How long a body may take to arrive."""
+
+_WITHOUT_BODY: Final = frozenset({204, 205, 304})
 _STORE_SECONDS: Final = 5.0
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 1.0
@@ -143,6 +148,10 @@ class PostbackApp:
         credentials: one, or several while a password is being rotated.
         handler: ``async def (postback) -> None``. When it returns, the decision is settled and the
             vendor is answered ``OK``; when it raises, the claim is released. It runs at least once.
+        repeat_handler: likewise, for a postback whose ``key`` was handled before. Nothing tells a late
+            repeat from a new decision of the same kind, such as a second rejection after an approval or
+            a second refund of the same amount; ``LoanState`` says which ones a person should look at.
+            Without it a repeat is answered ``OK`` and nothing else happens.
         store: who remembers what was handled; this process alone unless told otherwise.
         max_age: seconds that ``x-timestamp`` may lie in the past or the future; ``None`` for any.
         patience: seconds to try again while the handler says ``NotYet`` or another delivery is at it.
@@ -163,6 +172,7 @@ class PostbackApp:
         "_max_age",
         "_path",
         "_patience",
+        "_repeat_handler",
         "_store",
     )
 
@@ -171,19 +181,21 @@ class PostbackApp:
         credentials: Credentials | Iterable[Credentials],
         handler: PostbackHandler,
         *,
+        repeat_handler: PostbackHandler | None = None,
         store: DeliveryStore | None = None,
         max_age: float | None = None,
         patience: float = 5.0,
-        body_seconds: float = 10.0,
+        body_seconds: float = BODY_SECONDS,
         answers: Answers | None = None,
         path: str | None = None,
     ) -> None:
         """Check the settings."""
-        if not callable(handler):
-            msg = "handler must be 'async def (postback)'"
+        if not is_async(handler) or not (repeat_handler is None or is_async(repeat_handler)):
+            msg = "handler and repeat_handler must be 'async def (postback)'"
             raise ConfigurationError(msg)
         self._credentials = check_accepted(credentials)
         self._handler = handler
+        self._repeat_handler = repeat_handler
         self._store: DeliveryStore = MemoryDeliveryStore() if store is None else store
         self._max_age = None if max_age is None else check_max_age(max_age)
         self._patience = patience
@@ -223,7 +235,7 @@ class PostbackApp:
         headers = Headers(
             (name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]
         )
-        if self._path is not None and scope["path"].removeprefix(scope.get("root_path", "")) != self._path:
+        if self._path is not None and _path_below_mount(scope) != self._path:
             raise Refusal(404, "not found")
         if scope["method"] != "POST":
             raise Refusal(self._answers.wrong_method, "only POST")
@@ -248,20 +260,24 @@ class PostbackApp:
 
     async def _try_to_handle(self, postback: Postback) -> bool:
         key, owner = postback.key, secrets.token_hex(8)
-        claim = await self._store.claim(key, owner)
-        if claim is not Claim.GRANTED:
-            return claim is Claim.SETTLED
         try:
+            with anyio.fail_after(_STORE_SECONDS):
+                claim = await self._store.claim(key, owner)
+            if claim is Claim.SETTLED and self._repeat_handler is not None:
+                await self._repeat_handler(postback)
+            if claim is not Claim.GRANTED:
+                return claim is Claim.SETTLED
             await self._handler(postback)
         except BaseException as error:
-            # Even when cancelled: a claim left behind would hold off a redelivery until it expires.
-            with anyio.move_on_after(_STORE_SECONDS, shield=True):
+            # Even when cancelled, and even where the claim may not have been granted. If it fails, the
+            # claim expires by itself, and what went wrong first is what counts.
+            with contextlib.suppress(Exception), anyio.move_on_after(_STORE_SECONDS, shield=True):
                 await self._store.release(key, owner)
             if isinstance(error, NotYet):
                 return False
             raise
         try:
-            with anyio.move_on_after(_STORE_SECONDS, shield=True):
+            with anyio.CancelScope(shield=True), anyio.fail_after(_STORE_SECONDS):
                 await self._store.settle(key, owner)
         except Exception as error:
             msg = "the decision was handled, and the store could not note it"
@@ -287,9 +303,17 @@ async def _chunks(receive: Receive) -> AsyncGenerator[bytes, None]:
         more = message.get("more_body", False)
 
 
+def _path_below_mount(scope: Scope) -> str:
+    path: str = scope["path"]
+    mount = (scope.get("root_path") or "").rstrip("/")
+    return path.removeprefix(mount) if path.startswith(f"{mount}/") else path
+
+
 async def _answer(send: Send, status: int, text: str) -> None:
     body = text.encode("ascii", "replace")
     headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode())]
+    if status in _WITHOUT_BODY:
+        body, headers = b"", []
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 

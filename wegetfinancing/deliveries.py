@@ -97,9 +97,9 @@ class MemoryDeliveryStore:
             del self._entries[key]
 
     async def settle(self, key: str, owner: str) -> None:
-        """Remember the decision as handled, if ``owner`` still holds the claim."""
+        """Remember the decision as handled, unless another owner holds the claim by now."""
         await anyio.lowlevel.checkpoint()
-        if self._holds(key, owner):
+        if key not in self._entries or self._holds(key, owner):
             self._entries[key] = _Entry(None, self._clock() + self._keep_seconds)
 
     def __len__(self) -> int:

@@ -38,7 +38,7 @@ def check_middleware(middleware: Iterable[Middleware]) -> tuple[Middleware, ...]
         raise ConfigurationError(msg)
     links = tuple(middleware)
     for number, link in enumerate(links, start=1):
-        if not _is_async(link):
+        if not is_async(link):
             msg = (
                 f"middleware number {number} ({_name(link)}) must be 'async def' with the parameters"
                 " request and call_next, or an object whose __call__ is"
@@ -47,7 +47,8 @@ def check_middleware(middleware: Iterable[Middleware]) -> tuple[Middleware, ...]
     return links
 
 
-def _is_async(link: object) -> bool:
+def is_async(link: object) -> bool:
+    """Tell whether calling ``link`` gives something to await: ``async def``, or an object like it."""
     while isinstance(link, functools.partial):
         link = link.func
     call = type(link).__call__ if callable(link) else None

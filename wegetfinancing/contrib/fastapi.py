@@ -4,10 +4,13 @@ import contextlib
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Annotated, Any, Final
 
+import anyio
 from fastapi import Header, HTTPException, Request
+from starlette.requests import ClientDisconnect
 
-from ..asgi import Answers, Refusal, check_media_type, read_bounded, read_postback
+from ..asgi import BODY_SECONDS, Answers, Refusal, check_media_type, read_bounded, read_postback
 from ..config import Credentials
+from ..errors import ConfigurationError
 from ..postbacks import FORM, JSON, Postback
 from ..signatures import check_accepted, check_max_age
 
@@ -27,7 +30,10 @@ RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
 
 
 def postback_from(
-    credentials: Credentials | Iterable[Credentials], *, max_age: float | None = None
+    credentials: Credentials | Iterable[Credentials],
+    *,
+    max_age: float | None = None,
+    body_seconds: float = BODY_SECONDS,
 ) -> Callable[..., Awaitable[Postback]]:
     """Make a dependency that gives a route its postback, verified.
 
@@ -43,6 +49,7 @@ def postback_from(
     Args:
         credentials: one, or several while a password is being rotated.
         max_age: seconds that ``x-timestamp`` may lie in the past or the future; ``None`` for any.
+        body_seconds: how long the body may take to arrive.
 
     Raises:
         ConfigurationError: no credentials, or a ``max_age`` that is no number of seconds.
@@ -60,10 +67,28 @@ def postback_from(
         answers = Answers()
         try:
             check_media_type(request.headers, answers)
-            async with contextlib.aclosing(request.stream()) as chunks:
-                body = await read_bounded(chunks, answers)
-            return read_postback(body, request.headers, accepted, max_age, answers)
+            return read_postback(
+                await _body(request, body_seconds, answers), request.headers, accepted, max_age, answers
+            )
         except Refusal as refusal:
             raise HTTPException(refusal.status, str(refusal)) from None
 
     return verified_postback
+
+
+async def _body(request: Request, body_seconds: float, answers: Answers) -> bytes:
+    body = b""
+    with anyio.move_on_after(body_seconds) as scope:
+        try:
+            async with contextlib.aclosing(request.stream()) as chunks:
+                body = await read_bounded(chunks, answers)
+        except ClientDisconnect:
+            raise Refusal(answers.malformed, "the sender has gone") from None
+        except RuntimeError:  # "Stream consumed"
+            body = b""
+    if scope.cancelled_caught:
+        raise Refusal(answers.too_slow, "the body did not arrive in time")
+    if not body and request.headers.get("content-length", "0") != "0":
+        msg = "the raw body was read as a form before the postback could be verified; read request.body()"
+        raise ConfigurationError(msg)
+    return body

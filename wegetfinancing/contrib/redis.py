@@ -10,7 +10,8 @@ _SETTLED: Final = b"settled"
 # Each script is one atomic step in Redis: it changes a claim only while its owner still holds it.
 _RELEASE: Final = "return redis.call('get', KEYS[1]) == ARGV[1] and redis.call('del', KEYS[1])"
 _SETTLE: Final = """
-if redis.call('get', KEYS[1]) == ARGV[1] then
+local holder = redis.call('get', KEYS[1])
+if not holder or holder == ARGV[1] then
     redis.call('set', KEYS[1], ARGV[2], 'PX', ARGV[3])
 end
 """
@@ -51,7 +52,8 @@ class RedisDeliveryStore:
         name = self._prefix + key
         # One command sets the claim if there is none and says what there was.
         held = await self._redis.set(name, owner, nx=True, get=True, px=self._claim_ms)
-        if held is None:
+        # It may be our own: a client that lost the answer asks again by itself.
+        if held in (None, owner, owner.encode()):
             return Claim.GRANTED
         return Claim.SETTLED if held in (_SETTLED, _SETTLED.decode()) else Claim.IN_PROGRESS
 
@@ -60,5 +62,5 @@ class RedisDeliveryStore:
         await self._redis.eval(_RELEASE, 1, self._prefix + key, owner)
 
     async def settle(self, key: str, owner: str) -> None:
-        """Remember the decision as handled, if ``owner`` still holds the claim."""
+        """Remember the decision as handled, unless another owner holds the claim by now."""
         await self._redis.eval(_SETTLE, 1, self._prefix + key, owner, _SETTLED, str(self._keep_ms))
