@@ -1,13 +1,15 @@
 """The stores of deliveries, in memory and in a real Redis."""
 
 import contextlib
+import os
 import shutil
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, TypeAlias
 
 import anyio
+import fakeredis
 import pytest
 import redis.asyncio
 
@@ -19,12 +21,18 @@ pytestmark = pytest.mark.anyio
 GRANTED, IN_PROGRESS, SETTLED = Claim.GRANTED, Claim.IN_PROGRESS, Claim.SETTLED
 
 
+Connect: TypeAlias = Callable[..., redis.asyncio.Redis]
+
+
 @pytest.fixture(scope="module")
-def redis_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """A Redis server of our own on a free loopback port."""
+def connect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connect]:
+    """Clients of a Redis server of our own, or of an imitation where there is none to start."""
     server = shutil.which("redis-server")
     if server is None:
-        pytest.fail("redis-server is missing; on Debian: apt-get install redis-server")
+        assert "CI" not in os.environ, "on Debian: apt-get install redis-server"
+        imitation = fakeredis.FakeServer(version=(7,))
+        yield lambda **settings: fakeredis.FakeAsyncRedis(server=imitation, **settings)
+        return
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = int(free.getsockname()[1])
     folder = str(tmp_path_factory.mktemp("redis"))
@@ -32,13 +40,13 @@ def redis_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own command
         assert process.stdout is not None
         assert any("Ready to accept connections" in line for line in process.stdout)
-        yield port
+        yield lambda **settings: redis.asyncio.Redis(port=port, **settings)
         process.terminate()
 
 
 @contextlib.asynccontextmanager
-async def redis_store(port: int, **settings: Any) -> AsyncIterator[RedisDeliveryStore]:
-    async with redis.asyncio.Redis(port=port) as client:
+async def redis_store(connect: Connect, **settings: Any) -> AsyncIterator[RedisDeliveryStore]:
+    async with connect() as client:
         await client.flushall()
         yield RedisDeliveryStore(client, **settings)
 
@@ -125,17 +133,17 @@ class TestRedis:
     def anyio_backend(self) -> str:
         return "asyncio"
 
-    async def test_the_store_in_redis_does_what_a_store_has_to(self, redis_port: int) -> None:
-        async with redis_store(redis_port) as store:
+    async def test_the_store_in_redis_does_what_a_store_has_to(self, connect: Connect) -> None:
+        async with redis_store(connect) as store:
             await check_a_store(store)
 
-    async def test_a_client_that_decodes_answers_will_do(self, redis_port: int) -> None:
-        async with redis.asyncio.Redis(port=redis_port, decode_responses=True) as client:
+    async def test_a_client_that_decodes_answers_will_do(self, connect: Connect) -> None:
+        async with connect(decode_responses=True) as client:
             await client.flushall()
             await check_a_store(RedisDeliveryStore(client))
 
-    async def test_claims_and_settled_decisions_expire(self, redis_port: int) -> None:
-        async with redis.asyncio.Redis(port=redis_port) as client:
+    async def test_claims_and_settled_decisions_expire(self, connect: Connect) -> None:
+        async with connect() as client:
             await client.flushall()
             store = RedisDeliveryStore(client, claim_seconds=20, keep_seconds=4000, prefix="shop:")
             await store.claim("a", "one")
@@ -143,17 +151,17 @@ class TestRedis:
             await store.settle("a", "one")
             assert 3_999_000 < await client.pttl("shop:a") <= 4_000_000
 
-    async def test_a_claim_asked_for_twice_by_its_owner_is_granted(self, redis_port: int) -> None:
+    async def test_a_claim_asked_for_twice_by_its_owner_is_granted(self, connect: Connect) -> None:
         """The client asks again by itself when the connection is lost before the answer."""
-        async with redis_store(redis_port) as store:
+        async with redis_store(connect) as store:
             assert await store.claim("a", "one") is GRANTED
             assert await store.claim("a", "one") is GRANTED
             assert await store.claim("a", "two") is IN_PROGRESS
 
-    async def test_of_many_claims_at_once_one_is_granted(self, redis_port: int) -> None:
+    async def test_of_many_claims_at_once_one_is_granted(self, connect: Connect) -> None:
         claims = []
 
-        async with redis_store(redis_port) as store, anyio.create_task_group() as tasks:
+        async with redis_store(connect) as store, anyio.create_task_group() as tasks:
 
             async def claim(owner: str) -> None:
                 claims.append(await store.claim("a", owner))

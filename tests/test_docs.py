@@ -1,6 +1,8 @@
 """The examples in docs/, run as they stand there, and the scripts of examples/."""
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +56,9 @@ async def check_the_app(names: dict[str, Any]) -> None:
         names["database"].close()
 
 
+@pytest.mark.skipif(
+    shutil.which("redis-server") is None and "CI" not in os.environ, reason="starts a real redis-server"
+)
 def test_many_workers_handle_each_decision_once() -> None:
     command = [sys.executable, str(ROOT / "examples" / "many_workers.py")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own script
