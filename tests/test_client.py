@@ -154,7 +154,10 @@ async def test_the_documented_error_is_read(case: dict[str, Any]) -> None:
     ("status", "way_out"),
     [
         (401, "HTTP 401 http; check username and password: the sandbox and live each have their own. The"),
-        (403, "HTTP 403 http; are these the credentials of this merchant_id, in this environment\\?. The"),
+        (
+            403,
+            "HTTP 403 http; check that these are the credentials of this merchant_id, in this environment. The",
+        ),
     ],
 )
 async def test_refused_credentials_come_with_the_way_out(status: int, way_out: str) -> None:
