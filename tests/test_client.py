@@ -156,7 +156,7 @@ async def test_the_documented_error_is_read(case: dict[str, Any]) -> None:
         (401, "HTTP 401 http; check username and password: the sandbox and live each have their own. The"),
         (
             403,
-            "HTTP 403 http; check that these are the credentials of this merchant_id, in this environment. The",
+            "HTTP 403 http; check that these credentials are of this merchant_id and environment. The",
         ),
     ],
 )

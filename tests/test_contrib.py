@@ -131,14 +131,19 @@ def signed_postback_of(body: bytes) -> dict[str, str]:
     return {"content-type": "application/json", "x-signature": signature, "x-timestamp": now}
 
 
-class ReadingTheForm(BaseHTTPMiddleware):
+class ReadingTheForm:
     """Middleware that takes the raw bytes away: nothing can be verified after it."""
 
-    async def dispatch(
-        self, request: Request, call_next: Callable[[Request], Awaitable[Response]]
-    ) -> Response:
-        await request.form()
-        return await call_next(request)
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await Request(scope, receive).form()
+
+        async def nothing_left() -> dict[str, Any]:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        await self.app(scope, nothing_left, send)
 
 
 async def test_a_body_that_was_read_as_a_form_before_is_said_to_be_so() -> None:

@@ -17,6 +17,7 @@ the reason:
   ours: errors are raised only after the ``except`` block has been left.
 """
 
+import contextlib
 import functools
 import importlib
 import os
@@ -127,13 +128,8 @@ class HttpxTransport:
         fault: str | None = None
         with anyio.CancelScope(deadline=request.deadline - exchange.margin):
             try:
-                # On behalf of the exchange, since one task may have several of them in flight. Without
-                # waiting first: before 4.16 anyio loses a slot that is granted and cancelled at once.
                 await anyio.lowlevel.checkpoint_if_cancelled()
-                try:
-                    self._limiter.acquire_on_behalf_of_nowait(exchange)
-                except anyio.WouldBlock:
-                    await self._limiter.acquire_on_behalf_of(exchange)
+                await _acquire(self._limiter, exchange)
                 try:
                     return await self._carry(exchange)
                 finally:
@@ -217,6 +213,19 @@ class HttpxTransport:
     def _limit(self, name: str, default: float) -> float:
         limit = getattr(self._limits, name, None)
         return default if limit is None else limit
+
+
+async def _acquire(limiter: anyio.CapacityLimiter, borrower: Exchange) -> None:
+    """Take a place on behalf of the exchange, since one task may have several of them in flight.
+
+    A free one is taken without awaiting: before 4.16 anyio loses a place that is granted and cancelled
+    in the same step. And it is asked for first: old versions let trio's own WouldBlock out.
+    """
+    if limiter.available_tokens > 0:
+        with contextlib.suppress(anyio.WouldBlock):
+            limiter.acquire_on_behalf_of_nowait(borrower)
+            return
+    await limiter.acquire_on_behalf_of(borrower)
 
 
 def _library_of(client: object) -> ModuleType:

@@ -219,7 +219,7 @@ _MOST_FIELDS_SHOWN: Final = 10
 _WAYS_OUT: Final = MappingProxyType(
     {
         401: "; check username and password: the sandbox and live each have their own",
-        403: "; check that these are the credentials of this merchant_id, in this environment",
+        403: "; check that these credentials are of this merchant_id and environment",
     }
 )
 
