@@ -18,15 +18,6 @@ def install(session: nox.Session, *groups: str, extras: str = "") -> None:
     session.install("-e", f".{extras}", *nox.project.dependency_groups(PYPROJECT, *groups))
 
 
-def run_tests(session: nox.Session) -> None:
-    """Run the suite with coverage; arguments after ``--`` go to pytest."""
-    session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", *session.posargs)
-    session.run("coverage", "combine", "--quiet")
-    if not session.posargs:
-        session.run("coverage", "report")
-
-
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style with ruff."""
@@ -44,16 +35,20 @@ def typing(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the test suite on this Python."""
+    """Run the test suite on this Python, every branch of the package covered."""
     install(session, "tests", extras=EXTRAS)
-    run_tests(session)
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "combine", "--quiet")
+    if not session.posargs:
+        session.run("coverage", "report")
 
 
 @nox.session(python=PYTHONS)
 def tests_each(session: nox.Session) -> None:
     """Run the test suite on every supported Python there is."""
     install(session, "tests", extras=EXTRAS)
-    run_tests(session)
+    session.run("pytest", *session.posargs)
 
 
 @nox.session
@@ -68,7 +63,7 @@ def tests_lowest(session: nox.Session) -> None:
     constraints.write_text("\n".join(each.replace(">=", "==") for each in stated), encoding="utf-8")
     groups = nox.project.dependency_groups(PYPROJECT, "tests")
     session.install("--constraint", str(constraints), "-e", f".{EXTRAS}", *groups)
-    run_tests(session)
+    session.run("pytest", *session.posargs)
 
 
 @nox.session
