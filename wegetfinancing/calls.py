@@ -60,8 +60,7 @@ class Call:
         except TransportError as error:
             self._log(type(error).__name__, None, error.outcome.value, began)
             raise
-        succeeded = 200 <= response.status <= 299  # noqa: PLR2004 - the 2xx class
-        outcome = "done" if succeeded else outcome_of_status(response.status).value
+        outcome = "done" if response.is_success else outcome_of_status(response.status).value
         self._log(f"HTTP {response.status}", response.status, outcome, began)
         return response
 

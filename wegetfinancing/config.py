@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from typing import Any, Final, NoReturn, Self
+from typing import Any, Final, NoReturn, Self, TypeGuard, cast
 from urllib.parse import urlsplit
 
 import attrs
@@ -227,8 +227,10 @@ def settings_from_env(overrides: Mapping[str, Any]) -> dict[str, Any]:
     return settings
 
 
-# An int may be larger than any float.
-_LONGEST: Final = sys.float_info.max
+def is_finite_number(value: object) -> TypeGuard[float]:
+    """Tell whether a setting is a number that fits a float; an int may be larger than any."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and abs(cast("float", value)) <= sys.float_info.max
 
 
 def check_timeout(timeout: object) -> float:
@@ -238,7 +240,7 @@ def check_timeout(timeout: object) -> float:
         ConfigurationError: not a finite number above zero.
 
     """
-    if isinstance(timeout, int | float) and not isinstance(timeout, bool) and 0 < timeout <= _LONGEST:
+    if is_finite_number(timeout) and timeout > 0:
         return float(timeout)
     msg = "timeout must be a finite number of seconds above zero; it bounds the whole call"
     raise ConfigurationError(msg)

@@ -87,7 +87,7 @@ class Operation(Generic[_Answer]):
             DecodingError: it is, but the body cannot be read.
 
         """
-        if not 200 <= response.status <= 299:  # noqa: PLR2004 - the 2xx class
+        if not response.is_success:
             raise _api_error(self.name, response)
         problem = response.body_error
         if problem is None:

@@ -7,7 +7,6 @@ are given to ``Retry``, so that tests need neither wait nor patch.
 import email.utils
 import random
 import re
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC
@@ -16,6 +15,7 @@ from typing import Any, Final
 import anyio
 import attrs
 
+from .config import is_finite_number
 from .errors import ConfigurationError, TransportError
 from .transport import Handler, Request, Response
 
@@ -30,11 +30,7 @@ _MOST_DOUBLINGS: Final = 30
 
 def _at_least(limit: float) -> Callable[[object, "attrs.Attribute[Any]", Any], None]:
     def check(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
-        if (
-            isinstance(value, int | float)
-            and not isinstance(value, bool)
-            and limit <= value <= sys.float_info.max
-        ):
+        if is_finite_number(value) and value >= limit:
             return
         msg = f"RetryPolicy.{attribute.name} must be a finite number, {limit} or more"
         raise ConfigurationError(msg)

@@ -10,13 +10,12 @@ anything is hashed.
 import hashlib
 import hmac
 import re
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
-from .config import Credentials
+from .config import Credentials, is_finite_number
 from .errors import ConfigurationError, SignatureError
 
 SIGNATURE_HEADER: Final = "x-signature"
@@ -136,11 +135,7 @@ def check_max_age(max_age: float) -> float:
         ConfigurationError: not a finite number of 0 or more.
 
     """
-    if (
-        isinstance(max_age, int | float)
-        and not isinstance(max_age, bool)
-        and 0 <= max_age <= sys.float_info.max
-    ):
+    if is_finite_number(max_age) and max_age >= 0:
         return max_age
     msg = "max_age must be a finite number of seconds, 0 or more, or None"
     raise ConfigurationError(msg)

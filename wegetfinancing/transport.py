@@ -108,6 +108,11 @@ class Response:
     body: bytes = attrs.field(default=b"", repr=False, validator=_exactly(bytes))
     body_error: str | None = attrs.field(default=None, kw_only=True)
 
+    @property
+    def is_success(self) -> bool:
+        """Whether the status is 2xx."""
+        return 200 <= self.status <= 299  # noqa: PLR2004 - the class of statuses
+
 
 Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 """Anything that answers a request: a transport's ``send``, or the rest of a middleware chain."""
