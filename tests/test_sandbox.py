@@ -282,3 +282,20 @@ def test_whatever_json_comes_is_answered(wire: dict[str, Any], complete: bool, p
     base = {"requests": GOOD, "shipping": shipping, "postbacks": {}}[path] if complete else {}
     response = post(Sandbox(credentials()), f"merchant/1234/{path}", base | wire)
     assert response.status in {200, 400, 404}
+
+
+async def test_refunds_end_where_the_loan_is_used_up() -> None:
+    sandbox = Sandbox(credentials(), new_inv_id=lambda: "a1")
+    async with AsyncClient(credentials(), transport=sandbox) as client:
+        await client.create_request(financing_request())
+    sandbox.decide("a1", "refund", amount="99.00")
+    for amount in ("400.01", "0"):
+        with pytest.raises(ValueError, match=r"at most the 400\.00 that are left"):
+            sandbox.decide("a1", "refund", amount=amount)
+    rest = sandbox.decide("a1", "refund")
+    postback = parse_postback(rest.body, rest.headers, credentials())
+    assert isinstance(postback, Refunded)
+    assert postback.amount == Decimal(400)
+    assert sandbox.applications["a1"].refunded == Decimal(499)
+    with pytest.raises(ValueError, match="are left"):
+        sandbox.decide("a1", "refund")

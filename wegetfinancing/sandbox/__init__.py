@@ -1,6 +1,7 @@
 """The vendor's API in memory: to run a whole checkout without an account or a network."""
 
 from .core import Application, Sandbox
+from .faults import FAULTS, Effect, Fault
 from .postbacks import SignedPostback, signed_postback
 
-__all__ = ["Application", "Sandbox", "SignedPostback", "signed_postback"]
+__all__ = ["FAULTS", "Application", "Effect", "Fault", "Sandbox", "SignedPostback", "signed_postback"]

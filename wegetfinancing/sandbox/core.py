@@ -2,16 +2,16 @@
 
 Documented or seen: paths, authentication, required fields, error bodies, how ``amount`` comes about,
 the answers of ``create_request`` and ``update_shipping``, dialects and signature of postbacks. Its own
-choice, since nobody outside the vendor can see it: which of two faults is reported first beyond
-"missing before invalid", the texts of reasons, the answer for an unknown loan, that shipping events
-are appended and never merged, the answer of ``create_test_postback``, the form of ``x-timestamp``.
+choice, since nobody outside the vendor can see it: the answer for an unknown loan, that shipping events
+are appended and never merged, that refunds end where the loan is used up, the answer of
+``create_test_postback``, the form of ``x-timestamp``, and what ``validation`` says of itself.
 """
 
 import hmac
-import re
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, Final
@@ -21,24 +21,19 @@ import anyio.lowlevel
 import attrs
 
 from ..config import Credentials
-from ..converter import from_json, from_wire, to_json
+from ..converter import from_json
+from ..errors import TransportError
 from ..middleware import basic_authorization
-from ..models import Address, CartItem, FinancingRequest, ShippingEvent
+from ..models import FinancingRequest, ShippingEvent
 from ..operations import CREATE_REQUEST, CREATE_TEST_POSTBACK, OPERATIONS, UPDATE_SHIPPING
-from ..rules import Checked
+from ..postbacks import Refunded
+from ..rules import to_decimal
 from ..transport import Request, Response
+from .faults import SLOW_SECONDS, Effect, Fault, fault_of_order, named_fault
 from .postbacks import SignedPostback, signed_postback
+from .validation import error_answer, json_answer, read_request, read_shipping_event
 
-_INSIDE: Final[Mapping[str, type[Checked]]] = MappingProxyType(
-    {
-        "billing_address": Address,
-        "shipping_address": Address,
-        "cart_items": CartItem,
-        "shipping_event": ShippingEvent,
-    }
-)
 _BY_PATH: Final = MappingProxyType({each.path: each.name for each in OPERATIONS.values()})
-_INDEX: Final = re.compile(r"\[[0-9]+\]")
 
 
 @attrs.define(kw_only=True)
@@ -51,6 +46,7 @@ class Application:
         request: what the shop sent.
         amount: what is financed, in USD.
         status: the last decision: ``approved``, ``preapproved``, ``rejected`` or ``refund``.
+        refunded: USD, in all.
         shipping_events: in the order they came, repeats included.
 
     """
@@ -60,7 +56,24 @@ class Application:
     request: FinancingRequest = attrs.field(repr=False)
     amount: Decimal
     status: str | None = None
+    refunded: Decimal = Decimal(0)
     shipping_events: list[ShippingEvent] = attrs.field(factory=list)
+
+
+@attrs.frozen
+class Reaction:
+    """What the sandbox does with a request.
+
+    Attributes:
+        effect: what happens to the answer on its way.
+        response: the answer.
+        fault: the one that was asked for.
+
+    """
+
+    effect: Effect
+    response: Response
+    fault: Fault | None = None
 
 
 class Sandbox:
@@ -71,6 +84,10 @@ class Sandbox:
         page: what the ``href`` of a request begins with.
         new_inv_id: makes the ids; random ones of the vendor's form unless told otherwise.
         clock: seconds since the epoch, for ``x-timestamp``.
+        faults: for the next calls in their order, a name of ``wegetfinancing.sandbox.FAULTS`` or
+            ``None`` for a call that goes well. A ``create_request`` whose ``merchant_transaction_id``
+            is such a name, or begins with one and ``-``, fails in that way too.
+        sleep: waits so many seconds, for ``fault-slow``.
 
     Attributes:
         applications: what was created, by ``inv_id``.
@@ -83,8 +100,10 @@ class Sandbox:
         "_authorization",
         "_clock",
         "_credentials",
+        "_faults",
         "_new_inv_id",
         "_page",
+        "_sleep",
         "applications",
         "test_postbacks",
     )
@@ -96,6 +115,8 @@ class Sandbox:
         page: str = "https://sandbox.invalid/lc/",
         new_inv_id: Callable[[], str] = lambda: secrets.token_hex(16),
         clock: Callable[[], float] = time.time,
+        faults: Iterable[str | None] = (),
+        sleep: Callable[[float], Awaitable[object]] = anyio.sleep,
     ) -> None:
         """Start with nothing created."""
         self.applications: dict[str, Application] = {}
@@ -105,23 +126,64 @@ class Sandbox:
         self._page = page
         self._new_inv_id = new_inv_id
         self._clock = clock
+        self._faults: deque[Fault | None] = deque()
+        self._sleep = sleep
         self._answers: dict[str, Callable[[Any], Response]] = {
             CREATE_REQUEST.name: self._create_request,
             UPDATE_SHIPPING.name: self._update_shipping,
             CREATE_TEST_POSTBACK.name: self._create_test_postback,
         }
+        self.fail_next(*faults)
+
+    @property
+    def next_faults(self) -> tuple[Fault | None, ...]:
+        """The faults that the next calls will meet, in their order."""
+        return tuple(self._faults)
+
+    def fail_next(self, *faults: str | None) -> None:
+        """Let the next calls meet these faults, behind those that wait already.
+
+        Raises:
+            ValueError: no such fault.
+
+        """
+        self._faults.extend([None if name is None else named_fault(name) for name in faults])
 
     async def send(self, request: Request) -> Response:
-        """Answer ``request``."""
+        """Answer ``request``, or fail as asked.
+
+        Raises:
+            TransportError: the fault is a connection that is reset.
+
+        """
         await anyio.lowlevel.checkpoint()
-        return self.answer(request)
+        reaction = self.react(request)
+        match reaction.effect:
+            case Effect.SLOW:
+                await self._sleep(SLOW_SECONDS)
+            case Effect.SILENCE:
+                await anyio.sleep_forever()
+            case Effect.RESET:
+                msg = "the sandbox was asked to reset the connection"
+                raise TransportError(msg, operation=request.operation)
+        return reaction.response
 
     async def aclose(self) -> None:
         """Do nothing: there is nothing to close."""
         await anyio.lowlevel.checkpoint()
 
+    def react(self, request: Request) -> Reaction:
+        """Answer ``request`` without awaiting anything; what happens to the answer is left to do."""
+        fault = self._faults.popleft() if self._faults else _fault_of_body(request)
+        if fault is None:
+            return Reaction(Effect.ANSWER, self.answer(request))
+        good = self.answer(request) if fault.carried_out else Response(200)
+        if not good.is_success:
+            return Reaction(Effect.ANSWER, good)
+        return Reaction(fault.effect, fault.answer(good), fault)
+
     def answer(self, request: Request) -> Response:
-        """Answer ``request`` without awaiting anything."""
+        """Answer ``request`` without awaiting anything, and without a fault."""
         operation = _operation(request)
         if refusal := self._refusal(request, operation):
             return refusal
@@ -130,20 +192,20 @@ class Sandbox:
         except ValueError:
             wire = None
         if not isinstance(wire, dict):
-            return _error(400, "generic", "MalformedJson")
+            return error_answer(400, "generic", "MalformedJson")
         return self._answers[operation](wire)
 
     def _refusal(self, request: Request, operation: str) -> Response | None:
         if not hmac.compare_digest(
             request.headers.get("authorization", "").encode(), self._authorization.encode()
         ):
-            return _error(401, "http", "Unauthorized")
+            return error_answer(401, "http", "Unauthorized")
         if operation not in self._answers:
-            return _error(404, "http", "NotFound")
+            return error_answer(404, "http", "NotFound")
         if _path_parts(request)[1] != self._credentials.merchant_id:
-            return _error(403, "http", "Forbidden")
+            return error_answer(403, "http", "Forbidden")
         if request.method != "POST":
-            return _error(405, "http", "MethodNotAllowed")
+            return error_answer(405, "http", "MethodNotAllowed")
         return None
 
     def decide(
@@ -156,7 +218,7 @@ class Sandbox:
         Args:
             inv_id: of a request in ``applications``.
             status: ``approved``, ``preapproved``, ``rejected`` or ``refund``.
-            amount: USD, for a refund: the whole unless told otherwise.
+            amount: USD, for a refund: all that is left unless told otherwise.
 
         Raises:
             KeyError: no such request.
@@ -164,8 +226,9 @@ class Sandbox:
 
         """
         application = self.applications[inv_id]
-        if status == "refund" and amount is None:
-            amount = application.amount
+        left = application.amount - application.refunded
+        if status == Refunded.status and amount is None:
+            amount = left
         postback = signed_postback(
             status,
             self._credentials,
@@ -175,49 +238,41 @@ class Sandbox:
             version=application.request.version,
             timestamp=str(int(self._clock())),
         )
+        if status == Refunded.status and amount is not None:
+            if not 0 < to_decimal(amount) <= left:
+                msg = f"amount must be above 0 and at most the {left:.2f} that are left"
+                raise ValueError(msg)
+            application.refunded += to_decimal(amount)
         application.status = status
         return postback
 
     def _create_request(self, wire: dict[str, Any]) -> Response:
-        missing = list(_missing(FinancingRequest, wire))
-        if not wire.get("cart_items") and "amount" not in wire:
-            missing.append("cart_items")
-        if error := _missing_parameters(missing) or _unknown_parameters(FinancingRequest, wire):
-            return error
-        request = from_wire(FinancingRequest, wire)
-        if problems := request.problems():
-            return _invalid_parameters(problems)
+        request = read_request(wire)
+        if isinstance(request, Response):
+            return request
         inv_id = self._new_inv_id()
         application = Application(
             inv_id=inv_id, href=self._page + inv_id, request=request, amount=request.expected_amount
         )
         self.applications[inv_id] = application
-        return _json(200, {"inv_id": inv_id, "href": application.href, "amount": f"{application.amount:.2f}"})
+        return json_answer(
+            200, {"inv_id": inv_id, "href": application.href, "amount": f"{application.amount:.2f}"}
+        )
 
     def _update_shipping(self, wire: dict[str, Any]) -> Response:
-        event_wire = wire.get("shipping_event")
-        missing = [name for name in ("loan_id", "shipping_event") if not wire.get(name)]
-        if isinstance(event_wire, dict):
-            missing += [f"shipping_event.{name}" for name in _missing(ShippingEvent, event_wire)]
-        if error := _missing_parameters(missing):
-            return error
-        if not isinstance(event_wire, dict):
-            return _invalid_parameters({"shipping_event": "must be an object"})
-        if error := _unknown_parameters(ShippingEvent, event_wire, "shipping_event."):
-            return error
-        event = from_wire(ShippingEvent, event_wire)
-        if problems := event.problems():
-            return _invalid_parameters({f"shipping_event.{path}": text for path, text in problems.items()})
+        event = read_shipping_event(wire)
+        if isinstance(event, Response):
+            return event
         loan_id = wire["loan_id"]
         application = self.applications.get(loan_id) if isinstance(loan_id, str) else None
         if application is None:
-            return _error(404, "generic", "LoanNotFound")
+            return error_answer(404, "generic", "LoanNotFound")
         application.shipping_events.append(event)
-        return _json(200, {"loan": loan_id, "type": "done", "http_code": 200})
+        return json_answer(200, {"loan": loan_id, "type": "done", "http_code": 200})
 
     def _create_test_postback(self, wire: dict[str, Any]) -> Response:
         self.test_postbacks.append(wire)
-        return _json(200, {"type": "done", "http_code": 200})
+        return json_answer(200, {"type": "done", "http_code": 200})
 
 
 def _path_parts(request: Request) -> list[str]:
@@ -231,48 +286,9 @@ def _operation(request: Request) -> str:
     return ""
 
 
-def _missing(model: type[Checked], wire: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    for field in attrs.fields(model):  # type: ignore[arg-type] # subclasses are attrs classes
-        path, value = prefix + field.name, wire.get(field.name)
-        if field.default is attrs.NOTHING and (value is None or value == ""):
-            yield path
-        for item in value if isinstance(value, list) else [value]:
-            if isinstance(item, dict) and field.name in _INSIDE:
-                yield from _missing(_INSIDE[field.name], item, f"{path}.")
-
-
-def _unknown(model: type[Checked], wire: Mapping[str, Any], prefix: str) -> Iterator[str]:
-    known = {field.name for field in attrs.fields(model)}  # type: ignore[arg-type] # likewise
-    for name, value in wire.items():
-        if name not in known:
-            yield prefix + name
-        for item in value if isinstance(value, list) else [value]:
-            if isinstance(item, dict) and name in _INSIDE:
-                yield from _unknown(_INSIDE[name], item, f"{prefix}{name}.")
-
-
-def _missing_parameters(names: list[str]) -> Response | None:
-    reasons = dict.fromkeys(names, "Missing required parameter")
-    return _error(400, "missing_parameters", "MissingParameters", reasons) if reasons else None
-
-
-def _unknown_parameters(model: type[Checked], wire: Mapping[str, Any], prefix: str = "") -> Response | None:
-    unknown = dict.fromkeys(_unknown(model, wire, prefix), "Unknown parameter")
-    return _invalid_parameters(unknown) if unknown else None
-
-
-def _invalid_parameters(problems: Mapping[str, str]) -> Response:
-    # The vendor is believed to name fields inside others with dots and without an index.
-    reasons = {_INDEX.sub("", path): text for path, text in problems.items()}
-    return _error(400, "invalid_parameters", "InvalidParameters", reasons)
-
-
-def _error(status: int, error: str, message: str, reasons: Mapping[str, str] | None = None) -> Response:
-    fields = {"subjects": list(reasons), "reasons": dict(reasons)} if reasons else {}
-    stamp = secrets.token_hex(8)
-    body = {"type": "error", "error": error, "code": status, "message": message, **fields, "stamp": stamp}
-    return _json(status, body)
-
-
-def _json(status: int, value: object) -> Response:
-    return Response(status, {"content-type": "application/json"}, to_json(value))
+def _fault_of_body(request: Request) -> Fault | None:
+    try:
+        wire = from_json(request.body)
+    except ValueError:
+        return None
+    return fault_of_order(wire.get("merchant_transaction_id")) if isinstance(wire, dict) else None

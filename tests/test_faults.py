@@ -1,0 +1,138 @@
+"""The faults that the sandbox can be asked for."""
+
+import pytest
+
+from wegetfinancing import (
+    AsyncClient,
+    CallError,
+    DecodingError,
+    Outcome,
+    RateLimitError,
+    ServerError,
+    TransportError,
+)
+from wegetfinancing.sandbox import FAULTS, Effect, Sandbox
+from wegetfinancing.sandbox.faults import SLOW_SECONDS, fault_of_order
+from wegetfinancing.testing import credentials, financing_request, shipping_event
+
+pytestmark = pytest.mark.anyio
+
+WITH_AN_ANSWER = {"fault-slow", "fault-wrong-amount", "fault-no-amount"}
+
+
+async def no_sleep(_: float) -> None:
+    pass
+
+
+@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("by", ["order id", "order id and more", "script"])
+async def test_a_create_that_was_carried_out_is_never_called_refused(name: str, by: str) -> None:
+    fault = FAULTS[name]
+    sandbox = Sandbox(credentials(), faults=[name] if by == "script" else [], sleep=no_sleep)
+    order_id = {"order id": name, "order id and more": f"{name}-17", "script": "ORDER-1"}[by]
+    async with AsyncClient(credentials(), transport=sandbox, timeout=0.05) as client:
+        if name in WITH_AN_ANSWER:
+            await client.create_request(financing_request(merchant_transaction_id=order_id))
+        else:
+            with pytest.raises(CallError) as caught:
+                await client.create_request(financing_request(merchant_transaction_id=order_id))
+            assert caught.value.outcome is not Outcome.NOT_SENT
+            assert not (fault.carried_out and caught.value.outcome is Outcome.REFUSED)
+    assert len(sandbox.applications) == fault.carried_out
+
+
+@pytest.mark.parametrize("name", FAULTS)
+async def test_every_fault_may_meet_a_shipping_update(name: str) -> None:
+    sandbox = Sandbox(credentials(), new_inv_id=lambda: "a1", sleep=no_sleep)
+    async with AsyncClient(credentials(), transport=sandbox, middleware=[], timeout=0.05) as client:
+        await client.create_request(financing_request())
+        sandbox.fail_next(name)
+        if name in WITH_AN_ANSWER:
+            await client.update_shipping("a1", shipping_event())
+        else:
+            with pytest.raises(CallError) as caught:
+                await client.update_shipping("a1", shipping_event())
+            assert not (FAULTS[name].carried_out and caught.value.outcome is Outcome.REFUSED)
+    assert len(sandbox.applications["a1"].shipping_events) == FAULTS[name].carried_out
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("fault-malformed-json", DecodingError),
+        ("fault-html", DecodingError),
+        ("fault-502", ServerError),
+        ("fault-429", RateLimitError),
+        ("fault-reset", TransportError),
+    ],
+)
+async def test_a_fault_raises_what_the_real_one_would(name: str, error: type[CallError]) -> None:
+    sandbox = Sandbox(credentials(), faults=[name])
+    async with AsyncClient(credentials(), transport=sandbox) as client:
+        with pytest.raises(error):
+            await client.create_request(financing_request())
+
+
+async def test_faults_come_in_their_order_and_then_all_is_well() -> None:
+    sandbox = Sandbox(credentials(), faults=["fault-502", None, "fault-500"])
+    sandbox.fail_next("fault-429")
+    names = [each.name if each else None for each in sandbox.next_faults]
+    assert names == ["fault-502", None, "fault-500", "fault-429"]
+    seen: list[int | float | None] = []
+    async with AsyncClient(credentials(), transport=sandbox) as client:
+        for _ in range(5):
+            try:
+                await client.create_request(financing_request())
+                seen.append(None)
+            except RateLimitError as error:
+                seen += [error.status, error.retry_after]
+            except ServerError as error:
+                seen.append(error.status)
+    assert seen == [502, None, 500, 429, 2, None]
+
+
+async def test_the_answers_that_differ_are_seen() -> None:
+    sandbox = Sandbox(credentials(), faults=["fault-wrong-amount", "fault-no-amount"])
+    request = financing_request()
+    async with AsyncClient(credentials(), transport=sandbox) as client:
+        dearer = await client.create_request(request)
+        unnamed = await client.create_request(request)
+    assert dearer.amount == request.expected_amount + 1
+    assert unnamed.amount is None
+    assert unnamed.inv_id in sandbox.applications
+
+
+async def test_a_slow_answer_waits_on_the_sleep_it_was_given() -> None:
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+
+    sandbox = Sandbox(credentials(), faults=["fault-slow"], sleep=sleep)
+    async with AsyncClient(credentials(), transport=sandbox) as client:
+        await client.create_request(financing_request())
+    assert waited == [SLOW_SECONDS]
+
+
+async def test_what_is_refused_anyway_is_not_hidden_by_a_fault() -> None:
+    sandbox = Sandbox(credentials(), faults=["fault-timeout-after-commit"])
+    async with AsyncClient(credentials(password="wrong"), transport=sandbox) as client:
+        with pytest.raises(CallError) as caught:
+            await client.create_request(financing_request())
+    assert caught.value.outcome is Outcome.REFUSED
+
+
+def test_no_other_name_is_a_fault() -> None:
+    with pytest.raises(ValueError, match="no such fault; there are fault-timeout-after-commit, "):
+        Sandbox(credentials(), faults=["fault-of-mine"])
+    for order_id in ("ORDER-1", "fault-", "fault-5020", "my-fault-502", None, 502, ["fault-502"]):
+        assert fault_of_order(order_id) is None
+
+
+def test_the_longest_name_counts() -> None:
+    assert fault_of_order("fault-502-after-commit-9") is FAULTS["fault-502-after-commit"]
+    assert fault_of_order("fault-502-9") is FAULTS["fault-502"]
+
+
+def test_effects_other_than_an_answer_keep_the_answer_good() -> None:
+    assert {each.effect for each in FAULTS.values()} == set(Effect)

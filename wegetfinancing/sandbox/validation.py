@@ -1,0 +1,108 @@
+"""What the sandbox finds wrong with a request, in the vendor's form.
+
+Its own choice, since nobody outside the vendor can see it: which of two faults is reported first beyond
+"missing before invalid", and the texts of reasons.
+"""
+
+import re
+import secrets
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+import attrs
+
+from ..converter import from_wire, to_json
+from ..models import Address, CartItem, FinancingRequest, ShippingEvent
+from ..rules import Checked
+from ..transport import Response
+
+_INSIDE: Final[Mapping[str, type[Checked]]] = MappingProxyType(
+    {
+        "billing_address": Address,
+        "shipping_address": Address,
+        "cart_items": CartItem,
+        "shipping_event": ShippingEvent,
+    }
+)
+_INDEX: Final = re.compile(r"\[[0-9]+\]")
+
+
+def read_request(wire: Mapping[str, Any]) -> FinancingRequest | Response:
+    """Read the body of a ``create_request``, or refuse it."""
+    missing = list(_missing(FinancingRequest, wire))
+    if not wire.get("cart_items") and "amount" not in wire:
+        missing.append("cart_items")
+    if refusal := _missing_parameters(missing) or _unknown_parameters(FinancingRequest, wire):
+        return refusal
+    request = from_wire(FinancingRequest, wire)
+    if problems := request.problems():
+        return _invalid_parameters(problems)
+    return request
+
+
+def read_shipping_event(wire: Mapping[str, Any]) -> ShippingEvent | Response:
+    """Read the event of an ``update_shipping``, or refuse it."""
+    event_wire = wire.get("shipping_event")
+    missing = [name for name in ("loan_id", "shipping_event") if not wire.get(name)]
+    if isinstance(event_wire, dict):
+        missing += [f"shipping_event.{name}" for name in _missing(ShippingEvent, event_wire)]
+    if refusal := _missing_parameters(missing):
+        return refusal
+    if not isinstance(event_wire, dict):
+        return _invalid_parameters({"shipping_event": "must be an object"})
+    if refusal := _unknown_parameters(ShippingEvent, event_wire, "shipping_event."):
+        return refusal
+    event = from_wire(ShippingEvent, event_wire)
+    if problems := event.problems():
+        return _invalid_parameters({f"shipping_event.{path}": text for path, text in problems.items()})
+    return event
+
+
+def error_answer(status: int, error: str, message: str, reasons: Mapping[str, str] | None = None) -> Response:
+    """Make an error answer in the vendor's form."""
+    fields = {"subjects": list(reasons), "reasons": dict(reasons)} if reasons else {}
+    stamp = secrets.token_hex(8)
+    body = {"type": "error", "error": error, "code": status, "message": message, **fields, "stamp": stamp}
+    return json_answer(status, body)
+
+
+def json_answer(status: int, value: object) -> Response:
+    """Make an answer in JSON."""
+    return Response(status, {"content-type": "application/json"}, to_json(value))
+
+
+def _missing(model: type[Checked], wire: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for field in attrs.fields(model):  # type: ignore[arg-type] # subclasses are attrs classes
+        path, value = prefix + field.name, wire.get(field.name)
+        if field.default is attrs.NOTHING and (value is None or value == ""):
+            yield path
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, dict) and field.name in _INSIDE:
+                yield from _missing(_INSIDE[field.name], item, f"{path}.")
+
+
+def _unknown(model: type[Checked], wire: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    known = {field.name for field in attrs.fields(model)}  # type: ignore[arg-type] # likewise
+    for name, value in wire.items():
+        if name not in known:
+            yield prefix + name
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, dict) and name in _INSIDE:
+                yield from _unknown(_INSIDE[name], item, f"{prefix}{name}.")
+
+
+def _missing_parameters(names: list[str]) -> Response | None:
+    reasons = dict.fromkeys(names, "Missing required parameter")
+    return error_answer(400, "missing_parameters", "MissingParameters", reasons) if reasons else None
+
+
+def _unknown_parameters(model: type[Checked], wire: Mapping[str, Any], prefix: str = "") -> Response | None:
+    unknown = dict.fromkeys(_unknown(model, wire, prefix), "Unknown parameter")
+    return _invalid_parameters(unknown) if unknown else None
+
+
+def _invalid_parameters(problems: Mapping[str, str]) -> Response:
+    # The vendor is believed to name fields inside others with dots and without an index.
+    reasons = {_INDEX.sub("", path): text for path, text in problems.items()}
+    return error_answer(400, "invalid_parameters", "InvalidParameters", reasons)
