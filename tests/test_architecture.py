@@ -19,12 +19,21 @@ LAYERS = [
     ["client", "sandbox.postbacks", "sandbox.validation", "decisions"],
     ["sandbox.faults"],
     ["sandbox.core"],
-    ["sandbox", "testing", "asgi"],
+    ["sandbox", "sandbox.outbox", "testing", "asgi"],
+    ["sandbox.pages"],
     ["sandbox.server", "contrib", "contrib.starlette", "contrib.fastapi", "contrib.redis"],
-    [""],
+    ["sandbox.serving"],
+    ["", "__main__"],
 ]
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
-EXTRAS = ["sandbox.server", "contrib.starlette", "contrib.fastapi", "contrib.redis"]
+EXTRAS = [
+    "sandbox.pages",
+    "sandbox.server",
+    "sandbox.serving",
+    "contrib.starlette",
+    "contrib.fastapi",
+    "contrib.redis",
+]
 SANS_IO = [
     "enums",
     "rules",

@@ -9,14 +9,17 @@ import pytest
 from wegetfinancing import (
     AsyncClient,
     AuthenticationError,
+    CallError,
     HttpxTransport,
     Outcome,
+    ServerError,
     TransportError,
 )
 from wegetfinancing.sandbox import Sandbox
 from wegetfinancing.sandbox.server import sandbox_app
 from wegetfinancing.testing import (
     FakeTransport,
+    cart_item,
     credentials,
     error_response,
     financing_request,
@@ -114,3 +117,184 @@ async def test_a_decision_that_cannot_be_is_refused(browser: httpx.AsyncClient, 
         assert refused.status_code == 400
         assert "must be one of" in refused.json()["problem"]
     assert shop.requests == []
+
+
+HTML = {"accept": "text/html"}
+
+
+async def test_a_browser_is_sent_on_as_the_decision_says(
+    browser: httpx.AsyncClient, sandbox: Sandbox
+) -> None:
+    request = financing_request(
+        success_url="https://shop.example/thanks", failure_url="https://shop.example/sorry"
+    )
+    async with make_client(browser) as client:
+        href = (await client.create_request(request)).href
+    for decision, goes_to in [
+        ("preapproved", "https://shop.example/thanks"),
+        ("rejected", "https://shop.example/sorry"),
+        ("approved", "https://shop.example/thanks"),
+        ("refund", "/lc/a1"),
+    ]:
+        answer = await browser.post(href, data={"decision": decision}, headers=HTML)
+        assert (answer.status_code, answer.headers["location"]) == (303, goes_to)
+    answer = await browser.post(href, data={"decision": "rejected", "then": "dashboard"}, headers=HTML)
+    assert answer.headers["location"] == "/"
+    assert sandbox.applications["a1"].status == "rejected"
+
+
+async def test_without_addresses_of_the_shop_a_browser_stays(browser: httpx.AsyncClient) -> None:
+    async with make_client(browser) as client:
+        href = (await client.create_request(financing_request())).href
+    answer = await browser.post(href, data={"decision": "approved"}, headers=HTML)
+    assert answer.headers["location"] == "/lc/a1"
+
+
+@pytest.mark.parametrize(("decision", "outcome"), [("approved", "complete"), ("rejected", "abort")])
+async def test_a_lightbox_is_told_how_it_ended(
+    browser: httpx.AsyncClient, decision: str, outcome: str
+) -> None:
+    async with make_client(browser) as client:
+        href = (await client.create_request(financing_request())).href
+    page = await browser.post(href, data={"decision": decision, "then": "lightbox"}, headers=HTML)
+    assert f'data-outcome="{outcome}"' in page.text
+
+
+async def test_the_page_shows_what_is_asked_for_and_escapes_it(browser: httpx.AsyncClient) -> None:
+    request = financing_request(
+        first_name="<b>Jane", cart_items=[cart_item(display_name="<script>alert(1)</script>", quantity=3)]
+    )
+    async with make_client(browser) as client:
+        href = (await client.create_request(request)).href
+    for url in (href, "http://sandbox.test/"):
+        page = await browser.get(url)
+        assert page.status_code == 200
+        assert "<script>alert" not in page.text
+        assert "default-src 'none'" in page.headers["content-security-policy"]
+    page = await browser.get(href)
+    assert "$1,497.00" in page.text
+    assert "Approve" in page.text
+    assert "Refund" not in page.text
+
+
+async def test_a_refund_is_offered_where_it_can_be(browser: httpx.AsyncClient, sandbox: Sandbox) -> None:
+    async with make_client(browser) as client:
+        href = (await client.create_request(financing_request())).href
+    await browser.post(href, data={"decision": "approved"})
+    assert "Refund" in (await browser.get(href)).text
+    page = await browser.post(href, data={"decision": "refund", "amount": "500"}, headers=HTML)
+    assert "at most the 499.00 that are left" in page.text
+    await browser.post(href, data={"decision": "refund", "amount": ""}, headers=HTML)
+    assert sandbox.applications["a1"].refunded == 499
+    assert "Refund," not in (await browser.get(href)).text
+
+
+async def test_what_is_not_there_says_so(browser: httpx.AsyncClient) -> None:
+    for answer in (
+        await browser.get("http://sandbox.test/lc/none"),
+        await browser.post("http://sandbox.test/lc/none", headers=HTML),
+    ):
+        assert answer.status_code == 404
+        assert "No such request" in answer.text
+    assert (await browser.post("http://sandbox.test/deliver/7")).status_code == 303
+    answer = await browser.post("http://sandbox.test/faults", data={"fault": "none"})
+    assert answer.status_code == 400
+    assert "there are fault-" in answer.json()["problem"]
+
+
+async def test_a_postback_can_be_delivered_in_every_way(sandbox: Sandbox) -> None:
+    answered = [200, 200, 401, 200, 200, 200, 200]
+    shop = FakeTransport(*(error_response(each) for each in answered))
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+
+    app = sandbox_app(sandbox, shop, sleep=sleep, clock=lambda: 0.0)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app)) as browser:
+        async with make_client(browser) as client:
+            href = (await client.create_request(financing_request(postback_url=SHOP))).href
+        held = await browser.post(href, data={"decision": "approved", "delivery": "hold"})
+        assert held.json()["postback"] == "not delivered yet"
+        assert shop.requests == []
+        for how in ("again", "late", "forged", "twice", "hold"):
+            answer = await browser.post("http://sandbox.test/deliver/1", data={"how": how})
+            assert answer.headers["location"] == "/#postback-1"
+        dashboard = (await browser.get("http://sandbox.test/")).text
+        assert waited == [10.0]
+        assert "wrong signature <strong>HTTP 401" in dashboard
+        assert dashboard.count("twice at once <strong>HTTP 200") == 2
+
+        await browser.post(href, data={"decision": "refund", "delivery": "hold"})
+        shop_before = len(shop.requests)
+        await browser.post("http://sandbox.test/out-of-order/a1")
+    bodies = [each.body for each in shop.requests[shop_before:]]
+    assert [b"refund" in each for each in bodies] == [True, False]
+    assert len({each.headers["x-signature"] for each in shop.requests[:shop_before]}) == 2
+
+
+async def test_a_late_decision_is_delivered_after_the_answer(
+    browser: httpx.AsyncClient, sandbox: Sandbox, shop: FakeTransport
+) -> None:
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        assert shop.requests == []
+        waited.append(seconds)
+
+    app = sandbox_app(sandbox, shop, sleep=sleep)
+    async with make_client(browser) as client:
+        href = (await client.create_request(financing_request(postback_url=SHOP))).href
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app)) as other:
+        decided = await other.post(href, data={"decision": "approved", "delivery": "late"})
+    assert decided.json()["postback"] == "not delivered yet"
+    assert waited == [10.0]
+    assert len(shop.requests) == 1
+
+
+async def test_postbacks_go_to_the_hosts_that_were_allowed(sandbox: Sandbox, shop: FakeTransport) -> None:
+    app = sandbox_app(sandbox, shop, hosts=["shop.example"])
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app)) as browser:
+        async with make_client(browser) as client:
+            href = (await client.create_request(financing_request())).href
+        decided = await browser.post(href, data={"decision": "approved"})
+    assert decided.json()["postback"] == "HTTP 200"
+
+
+async def test_the_dashboard_asks_for_the_next_fault(browser: httpx.AsyncClient, sandbox: Sandbox) -> None:
+    await browser.post("http://sandbox.test/faults", data={"fault": "fault-502"})
+    assert [each and each.name for each in sandbox.next_faults] == ["fault-502"]
+    assert "Waiting: <code>fault-502</code>" in (await browser.get("http://sandbox.test/")).text
+    async with make_client(browser) as client:
+        with pytest.raises(ServerError):
+            await client.create_request(financing_request())
+    assert "<strong>fault-502</strong>" in (await browser.get("http://sandbox.test/")).text
+
+
+async def test_a_slow_fault_waits_and_answers(sandbox: Sandbox, shop: FakeTransport) -> None:
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+
+    app = sandbox_app(sandbox, shop, sleep=sleep)
+    async with (
+        httpx.AsyncClient(transport=httpx.ASGITransport(app)) as browser,
+        make_client(browser) as client,
+    ):
+        await client.create_request(financing_request(merchant_transaction_id="fault-slow"))
+    assert waited == [5.0]
+
+
+async def test_where_nothing_can_reset_a_connection_the_answer_breaks_off(browser: httpx.AsyncClient) -> None:
+    async with make_client(browser) as client:
+        with pytest.raises(CallError) as caught:
+            await client.create_request(financing_request(merchant_transaction_id="fault-reset"))
+    assert caught.value.outcome is Outcome.UNKNOWN
+
+
+async def test_the_lightbox_script_is_served_where_the_vendor_has_it(browser: httpx.AsyncClient) -> None:
+    script = await browser.get("http://sandbox.test/libs/1.0/getfinancing.js")
+    assert "constructor(href, onComplete, onAbort)" in script.text
+    assert "javascript" in script.headers["content-type"]
+    assert (await browser.get("http://sandbox.test/static/sandbox.css")).status_code == 200

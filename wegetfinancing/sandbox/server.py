@@ -1,39 +1,125 @@
-"""The sandbox over HTTP, for any client and any language. Needs ``wegetfinancing[sandbox]``."""
+"""The sandbox over HTTP, for any client, language and browser. Needs ``wegetfinancing[sandbox]``."""
 
-from urllib.parse import parse_qs, urlsplit
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from http import HTTPStatus
+from pathlib import Path
+from typing import Final
+from urllib.parse import parse_qsl
 
 import anyio
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.requests import Request as HTTPRequest
-from starlette.responses import JSONResponse
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse
 from starlette.responses import Response as HTTPResponse
-from starlette.routing import Route
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import Receive, Scope, Send
 
-from ..config import is_loopback
-from ..errors import TransportError
 from ..httpx_transport import HttpxTransport
+from ..postbacks import Approved, Preapproved, Rejected
 from ..transport import Request, Transport
-from .core import Sandbox
-from .postbacks import SignedPostback
+from . import pages
+from .core import Application, Sandbox
+from .faults import SLOW_SECONDS, Effect
+from .outbox import Outbox, OutgoingPostback
 
-_DELIVERY_SECONDS = 10.0
+LIGHTBOX_PATH: Final = "/libs/1.0/getfinancing.js"
+"""Where the vendor's own server has the lightbox script (seen in the official clients)."""
+
+_STATIC: Final = Path(__file__).parent / "static"
+_CALLS_KEPT: Final = 50
+_HEADERS: Final = {
+    "cache-control": "no-store",
+    "content-security-policy": (
+        "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; "
+        "base-uri 'none'"
+    ),
+}
 
 
-def sandbox_app(sandbox: Sandbox, transport: Transport | None = None) -> Starlette:
-    """Make the ASGI app that serves ``sandbox`` and delivers its postbacks.
+class _Silence(HTTPResponse):
+    """No answer at all."""
 
-    ``Sandbox(page=...)`` must begin with the address it is served under and end with ``/lc/``. The
-    postbacks travel with ``transport``, an ``HttpxTransport`` unless told otherwise.
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
+        await receive()  # the body has been read, so this is the caller going away
+
+
+def _cut_short(_: Scope) -> bool:
+    return False
+
+
+def sandbox_app(
+    sandbox: Sandbox,
+    transport: Transport | None = None,
+    *,
+    hosts: Iterable[str] = (),
+    reset: Callable[[Scope], bool] = _cut_short,
+    clock: Callable[[], float] = time.time,
+    sleep: Callable[[float], Awaitable[object]] = anyio.sleep,
+) -> Starlette:
+    """Make the ASGI app that serves ``sandbox``, its pages and its postbacks.
+
+    ``Sandbox(page=...)`` must begin with the address it is served under and end with ``/lc/``.
 
     - ``/merchant/...``: the vendor's API.
-    - ``POST /lc/<inv_id>`` with the form field ``decision`` (``approved``, ``preapproved``,
-      ``rejected`` or ``refund``): what the applicant and the lender decide. The postback is
-      delivered, to loopback addresses only, before the answer, which tells what the shop answered.
+    - ``/lc/<inv_id>``: the application page. ``POST`` with the form field ``decision`` (``approved``,
+      ``preapproved``, ``rejected`` or ``refund``, then also ``amount``) decides; the postback is
+      delivered before the answer, which sends a browser on to ``success_url`` or ``failure_url`` and
+      tells anybody else in JSON what the shop answered.
+    - ``/``: the dashboard.
+    - ``/libs/1.0/getfinancing.js``: the lightbox script.
+
+    Args:
+        sandbox: what is served.
+        transport: carries the postbacks; an ``HttpxTransport`` unless told otherwise.
+        hosts: where postbacks may go besides loopback addresses.
+        reset: resets the connection of an ASGI scope and returns ``True``; ASGI itself cannot, and a
+            fault that wants it is then an answer that breaks off.
+        clock: seconds since the epoch.
+        sleep: waits so many seconds.
+
     """
     carrier = HttpxTransport() if transport is None else transport
+    outbox = Outbox(carrier, hosts=hosts, clock=clock, sleep=sleep)
+    endpoints = _Endpoints(sandbox, outbox, reset, clock, sleep)
+    return Starlette(
+        routes=[
+            Route("/merchant/{rest:path}", endpoints.api, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
+            Route("/lc/{inv_id}", endpoints.decide, methods=["POST"]),
+            Route("/lc/{inv_id}", endpoints.application_page),
+            Route("/", endpoints.dashboard),
+            Route("/deliver/{number:int}", endpoints.deliver, methods=["POST"]),
+            Route("/out-of-order/{inv_id}", endpoints.out_of_order, methods=["POST"]),
+            Route("/faults", endpoints.fail_next, methods=["POST"]),
+            Route(LIGHTBOX_PATH, endpoints.lightbox),
+            Mount("/static", StaticFiles(directory=_STATIC)),
+        ]
+    )
 
-    async def api(request: HTTPRequest) -> HTTPResponse:
-        answer = sandbox.answer(
+
+class _Endpoints:
+    """What answers under each path."""
+
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        outbox: Outbox,
+        reset: Callable[[Scope], bool],
+        clock: Callable[[], float],
+        sleep: Callable[[float], Awaitable[object]],
+    ) -> None:
+        self._sandbox = sandbox
+        self._outbox = outbox
+        self._reset = reset
+        self._clock = clock
+        self._sleep = sleep
+        self._calls: deque[pages.Call] = deque(maxlen=_CALLS_KEPT)
+
+    async def api(self, request: HTTPRequest) -> HTTPResponse:
+        reaction = self._sandbox.react(
             Request(
                 operation="",
                 method=request.method,
@@ -42,44 +128,114 @@ def sandbox_app(sandbox: Sandbox, transport: Transport | None = None) -> Starlet
                 body=await request.body(),
             )
         )
+        answer = reaction.response
+        result = f"HTTP {answer.status}" if reaction.fault is None else reaction.fault.name
+        what = f"{request.method} {request.url.path}"
+        self._calls.append(pages.Call(at=self._clock(), what=what, result=result))
+        match reaction.effect:
+            case Effect.SLOW:
+                await self._sleep(SLOW_SECONDS)
+            case Effect.SILENCE:
+                return _Silence()
+            case Effect.RESET:
+                was_reset = self._reset(request.scope)
+                return _Silence() if was_reset else HTTPResponse(headers={"content-length": "1"})
         return HTTPResponse(answer.body, answer.status, dict(answer.headers))
 
-    async def decide(request: HTTPRequest) -> HTTPResponse:
-        application = sandbox.applications.get(request.path_params["inv_id"])
-        (decision,) = parse_qs((await request.body()).decode("ascii", "replace")).get("decision", [""])[:1]
+    async def application_page(self, request: HTTPRequest) -> HTTPResponse:
+        application = self._sandbox.applications.get(request.path_params["inv_id"])
         if application is None:
-            return JSONResponse({"problem": "no such request"}, 404)
-        try:
-            postback = sandbox.decide(application.inv_id, decision)
-        except ValueError as error:
-            return JSONResponse({"problem": str(error)}, 400)
-        return JSONResponse(
-            {"decision": decision, "postback": await _deliver(postback, application.request.postback_url)}
-        )
+            return _page(pages.missing_page(), HTTPStatus.NOT_FOUND)
+        return _page(pages.application_page(application))
 
-    async def _deliver(postback: SignedPostback, url: str | None) -> str:
-        if url is None:
-            return "discarded: the request named no postback_url"
-        if not is_loopback(urlsplit(url).hostname or ""):
-            return "discarded: this sandbox delivers to loopback addresses only"
+    async def decide(self, request: HTTPRequest) -> HTTPResponse:
+        application = self._sandbox.applications.get(request.path_params["inv_id"])
+        wants_page = "text/html" in request.headers.get("accept", "")
+        if application is None:
+            if wants_page:
+                return _page(pages.missing_page(), HTTPStatus.NOT_FOUND)
+            return _problem("no such request", HTTPStatus.NOT_FOUND)
+        fields = await _fields(request)
         try:
-            answer = await carrier.send(
-                Request(
-                    operation="postback",
-                    method="POST",
-                    url=url,
-                    headers=postback.headers,
-                    body=postback.body,
-                    deadline=anyio.current_time() + _DELIVERY_SECONDS,
-                )
+            signed = self._sandbox.decide(
+                application.inv_id, fields.get("decision", ""), amount=fields.get("amount") or None
             )
-        except TransportError as error:
-            return str(error)
-        return f"HTTP {answer.status}"
+        except ValueError as error:
+            if wants_page:
+                return _page(pages.application_page(application, problem=str(error)))
+            return _problem(str(error), HTTPStatus.BAD_REQUEST)
+        postback = self._outbox.add(application, signed)
+        later = await self._deliver(postback, fields.get("delivery", "now"))
+        if wants_page:
+            return _onward(application, fields.get("then", ""), later)
+        told = postback.attempts[-1].answer if postback.attempts else "not delivered yet"
+        return JSONResponse({"decision": postback.status, "postback": told}, background=later)
 
-    return Starlette(
-        routes=[
-            Route("/merchant/{rest:path}", api, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
-            Route("/lc/{inv_id}", decide, methods=["POST"]),
-        ]
-    )
+    async def _deliver(self, postback: OutgoingPostback, how: str) -> BackgroundTask | None:
+        match how:
+            case "late":
+                return BackgroundTask(self._outbox.deliver_late, postback)
+            case "hold":
+                return None
+            case "twice":
+                await self._outbox.deliver_twice(postback)
+            case "forged":
+                await self._outbox.deliver_forged(postback)
+            case "again":
+                await self._outbox.deliver(postback, "again")
+            case _:
+                await self._outbox.deliver(postback)
+        return None
+
+    async def deliver(self, request: HTTPRequest) -> HTTPResponse:
+        number = request.path_params["number"]
+        later = None
+        for postback in self._outbox.postbacks[number - 1 : number]:
+            later = await self._deliver(postback, (await _fields(request)).get("how", ""))
+        return RedirectResponse(f"/#postback-{number}", HTTPStatus.SEE_OTHER, background=later)
+
+    async def out_of_order(self, request: HTTPRequest) -> HTTPResponse:
+        await self._outbox.deliver_out_of_order(request.path_params["inv_id"])
+        return RedirectResponse("/#postbacks", HTTPStatus.SEE_OTHER)
+
+    async def fail_next(self, request: HTTPRequest) -> HTTPResponse:
+        try:
+            self._sandbox.fail_next((await _fields(request)).get("fault", ""))
+        except ValueError as error:
+            return _problem(str(error), HTTPStatus.BAD_REQUEST)
+        return RedirectResponse("/#faults", HTTPStatus.SEE_OTHER)
+
+    async def dashboard(self, _: HTTPRequest) -> HTTPResponse:
+        return _page(pages.dashboard(self._sandbox, self._outbox, self._calls))
+
+    async def lightbox(self, _: HTTPRequest) -> HTTPResponse:
+        return FileResponse(_STATIC / "getfinancing.js", headers={"cache-control": "no-store"})
+
+
+def _page(html: str, status: int = HTTPStatus.OK) -> HTTPResponse:
+    return HTMLResponse(html, status, _HEADERS)
+
+
+def _problem(text: str, status: int) -> HTTPResponse:
+    return JSONResponse({"problem": text}, status)
+
+
+async def _fields(request: HTTPRequest) -> dict[str, str]:
+    return dict(parse_qsl((await request.body()).decode("ascii", "replace")))
+
+
+def _onward(application: Application, then: str, later: BackgroundTask | None) -> HTTPResponse:
+    """Send the browser on after a decision."""
+    granted = application.status in {Approved.status, Preapproved.status}
+    if then == "lightbox":
+        return HTMLResponse(pages.finished_page(granted=granted), headers=_HEADERS, background=later)
+    if then == "dashboard":
+        destination: str | None = "/"
+    elif granted:
+        destination = application.request.success_url
+    elif application.status == Rejected.status:
+        destination = application.request.failure_url
+    else:
+        destination = None
+    destination = destination or f"/lc/{application.inv_id}"
+    return RedirectResponse(destination, HTTPStatus.SEE_OTHER, background=later)

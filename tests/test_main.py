@@ -1,0 +1,218 @@
+"""``python -m wegetfinancing``, run as a person runs it."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import attrs
+import httpx
+import pytest
+
+from wegetfinancing import (
+    Approved,
+    AsyncClient,
+    CallError,
+    Credentials,
+    DeadlineExceededError,
+    Outcome,
+    PostbackError,
+    Refunded,
+    TransportError,
+    parse_postback,
+)
+from wegetfinancing.__main__ import main
+from wegetfinancing.testing import credentials, financing_request, shipping_event
+
+
+@attrs.define
+class Endpoint:
+    """A shop's endpoint that believes what verifies."""
+
+    url: str = ""
+    got: list[Any] = attrs.field(factory=list)
+
+
+@pytest.fixture
+def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
+    for name in ("merchant_id", "username", "password"):
+        monkeypatch.setenv(f"WEGETFINANCING_{name.upper()}", getattr(credentials(), name))
+    shop = Endpoint()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            try:
+                shop.got.append(parse_postback(body, dict(self.headers), credentials(), max_age=60))
+                status, text = 200, b"OK"
+            except PostbackError:
+                status, text = 401, b"bad signature"
+            self.send_response(status)
+            self.send_header("content-length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        shop.url = f"http://127.0.0.1:{server.server_port}/postbacks"
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield shop
+        server.shutdown()
+        thread.join()
+
+
+def test_a_postback_is_signed_and_the_answer_printed(
+    endpoint: Endpoint, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["postback", endpoint.url, "--inv-id", "a1", "--merchant-transaction-id", "ORDER-1"]) == 0
+    assert capsys.readouterr().out == "HTTP 200\nOK\n"
+    assert main(["postback", endpoint.url, "--status", "refund", "--amount", "12.50"]) == 0
+    approved, refunded = endpoint.got
+    assert isinstance(approved, Approved)
+    assert (approved.inv_id, approved.merchant_transaction_id) == ("a1", "ORDER-1")
+    assert isinstance(refunded, Refunded)
+    assert str(refunded.amount) == "12.50"
+    assert refunded.merchant_transaction_id is None
+
+
+def test_a_forged_postback_is_refused_and_the_command_says_so(
+    endpoint: Endpoint, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["postback", endpoint.url, "--wrong-signature", "--version", "0.2"]) == 1
+    assert capsys.readouterr().out == "HTTP 401\nbad signature\n"
+    assert endpoint.got == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["postback", "http://shop.example/postbacks"], "plain http is for loopback addresses only"),
+        (["postback", "shop.example"], "the URL must begin with"),
+        (["postback", "https://:8000"], "the URL must begin with"),
+        (["postback", "http://127.0.0.1:9/", "--amount", "1.234"], "amount must have at most two decimals"),
+        (["sandbox", "--merchant-id", "../admin"], "merchant_id"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_nothing_is_sent(
+    endpoint: Endpoint, capsys: pytest.CaptureFixture[str], arguments: list[str], problem: str
+) -> None:
+    assert main(arguments) == 2
+    told = capsys.readouterr().err
+    assert problem in told
+    assert told.count("\n") == 1
+    assert endpoint.got == []
+
+
+def test_without_credentials_the_command_names_the_variable(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["postback", "http://127.0.0.1:9/"]) == 2
+    assert "WEGETFINANCING_MERCHANT_ID" in capsys.readouterr().err
+
+
+def test_an_endpoint_that_is_not_there_is_told(
+    endpoint: Endpoint, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert endpoint.url
+    assert main(["postback", "http://127.0.0.1:9/"]) == 1
+    assert "Nothing was sent." in capsys.readouterr().err
+
+
+def test_without_the_extra_the_command_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    monkeypatch.delitem(sys.modules, "wegetfinancing.sandbox.serving", raising=False)
+    assert main(["sandbox"]) == 2
+    assert "uvicorn is missing; pip install 'wegetfinancing[sandbox]'" in capsys.readouterr().err
+
+
+@contextlib.contextmanager
+def running_sandbox(*arguments: str) -> Iterator[dict[str, str]]:
+    """Start the command, read its settings as a person copies them, and stop it with Ctrl-C."""
+    command = [sys.executable, "-m", "wegetfinancing", "sandbox", "--port=0", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own
+        assert process.stdout is not None
+        try:
+            settings = {}
+            while not (line := process.stdout.readline()).startswith("Everything"):
+                if line.startswith("  export "):
+                    name, _, value = line.strip().removeprefix("export ").partition("=")
+                    settings[name] = value
+            yield settings
+        finally:
+            process.send_signal(signal.SIGINT)
+        assert process.wait() == 0
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[tuple[str, Credentials]]:
+    with running_sandbox("--username=somebody") as settings:
+        yield (
+            settings["WEGETFINANCING_BASE_URL"],
+            Credentials(
+                merchant_id=settings["WEGETFINANCING_MERCHANT_ID"],
+                username=settings["WEGETFINANCING_USERNAME"],
+                password=settings["WEGETFINANCING_PASSWORD"],
+            ),
+        )
+
+
+@pytest.mark.anyio
+async def test_the_served_sandbox_does_the_whole_flow(
+    sandbox: tuple[str, Credentials], endpoint: Endpoint
+) -> None:
+    base_url, accepted = sandbox
+    assert accepted.username == "somebody"
+    request = financing_request(postback_url=endpoint.url)
+    async with AsyncClient(accepted, base_url=base_url) as client, httpx.AsyncClient() as browser:
+        created = await client.create_request(request)
+        assert created.href == f"{base_url}/lc/{created.inv_id}"
+        receipt = await client.update_shipping(created.inv_id, shipping_event())
+        assert receipt.loan == created.inv_id
+        assert "Finance your purchase" in (await browser.get(created.href)).text
+        decided = await browser.post(created.href, data={"decision": "approved"})
+        # Signed with the sandbox's password, which this endpoint does not have.
+        assert decided.json() == {"decision": "approved", "postback": "HTTP 401"}
+        assert created.inv_id in (await browser.get(base_url)).text
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        ("fault-reset", TransportError),
+        ("fault-reset-after-commit", TransportError),
+        ("fault-timeout-after-commit", DeadlineExceededError),
+    ],
+)
+async def test_the_served_sandbox_fails_on_the_wire(
+    sandbox: tuple[str, Credentials], fault: str, kind: type[CallError]
+) -> None:
+    base_url, accepted = sandbox
+    async with AsyncClient(accepted, base_url=base_url, timeout=1) as client:
+        with pytest.raises(kind) as caught:
+            await client.create_request(financing_request(merchant_transaction_id=fault))
+    assert caught.value.outcome is Outcome.UNKNOWN
+    assert ("reset" in str(caught.value)) == ("reset" in fault)
+
+
+@pytest.mark.anyio
+async def test_a_name_of_the_internet_that_resolves_here_is_refused(
+    sandbox: tuple[str, Credentials],
+) -> None:
+    async with httpx.AsyncClient() as browser:
+        answer = await browser.get(sandbox[0], headers={"host": "evil.example"})
+    assert answer.status_code == 400
+
+
+def test_a_port_that_is_taken_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        assert main(["sandbox", "--port", str(server.server_port)]) == 2
+    assert os.strerror(98) in capsys.readouterr().err

@@ -1,0 +1,152 @@
+"""``python -m wegetfinancing``: a sandbox to click through, and a postback to one's own endpoint."""
+
+import argparse
+import contextlib
+import secrets
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from typing import Final
+from urllib.parse import urlsplit
+
+import anyio
+
+from .config import Credentials, is_loopback
+from .enums import PostbackVersion
+from .errors import ConfigurationError, TransportError
+from .httpx_transport import HttpxTransport
+from .sandbox.postbacks import STATUSES, SignedPostback, signed_postback
+from .transport import Request, Response
+
+_PORT: Final = 8200
+_POSTBACK_SECONDS: Final = 30.0
+_SHOWN_CHARACTERS: Final = 1000
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status."""
+    chosen = _parser().parse_args(arguments)
+    try:
+        status: int = chosen.run(chosen)
+    except (ConfigurationError, OSError, ValueError) as error:
+        print(f"wegetfinancing: {error}", file=sys.stderr)
+        return 2
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m wegetfinancing", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    sandbox = commands.add_parser("sandbox", help="serve the vendor's API, its pages and a dashboard locally")
+    sandbox.add_argument("--port", type=int, default=_PORT, help="default: %(default)s; 0 takes a free one")
+    sandbox.add_argument("--merchant-id", default="1234", help="default: %(default)s")
+    sandbox.add_argument("--username", default="sandbox-user", help="default: %(default)s")
+    sandbox.add_argument("--password", help="default: a new one each time")
+    sandbox.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="HOST",
+        help="deliver postbacks to this host too; loopback addresses only unless told otherwise",
+    )
+    sandbox.set_defaults(run=_sandbox)
+
+    postback = commands.add_parser(
+        "postback",
+        help="send a signed postback to your endpoint and print its answer",
+        description="Send a postback, signed with the credentials of WEGETFINANCING_*, and print the answer.",
+    )
+    postback.add_argument("url", help="your endpoint, such as http://127.0.0.1:8000/postbacks")
+    postback.add_argument("--status", choices=STATUSES, default=STATUSES[0], help="default: %(default)s")
+    postback.add_argument("--inv-id", help="default: a new one")
+    postback.add_argument("--merchant-transaction-id", metavar="ORDER", help="left out unless given")
+    postback.add_argument("--amount", help="USD, for a refund")
+    postback.add_argument(
+        "--version",
+        choices=[version.value for version in PostbackVersion],
+        default=PostbackVersion.V1_9.value,
+        help="the dialect; default: %(default)s",
+    )
+    postback.add_argument("--wrong-signature", action="store_true", help="as a forger would")
+    postback.set_defaults(run=_postback)
+    return parser
+
+
+def _sandbox(chosen: argparse.Namespace) -> int:
+    try:
+        from .sandbox.serving import sandbox_server  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        msg = f"{error.name} is missing; pip install 'wegetfinancing[sandbox]'"
+        raise ConfigurationError(msg) from None
+    credentials = Credentials(
+        merchant_id=chosen.merchant_id,
+        username=chosen.username,
+        password=chosen.password or secrets.token_urlsafe(12),
+    )
+    with socket.create_server(("127.0.0.1", chosen.port)) as listening:
+        base_url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        print(
+            f"The sandbox and its dashboard: {base_url}\n\n"
+            f"  export WEGETFINANCING_BASE_URL={base_url}\n"
+            f"  export WEGETFINANCING_MERCHANT_ID={credentials.merchant_id}\n"
+            f"  export WEGETFINANCING_USERNAME={credentials.username}\n"
+            f"  export WEGETFINANCING_PASSWORD={credentials.password}\n\n"
+            "Everything is forgotten when it stops (Ctrl-C).",
+            flush=True,
+        )
+        server = sandbox_server(credentials, listening, hosts=chosen.allow_host)
+        with contextlib.suppress(KeyboardInterrupt):
+            server.run(sockets=[listening])
+    return 0
+
+
+def _postback(chosen: argparse.Namespace) -> int:
+    parts = urlsplit(chosen.url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        msg = "the URL must begin with http:// or https:// and a host"
+        raise ConfigurationError(msg)
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
+        msg = "a signed postback could be read on its way; plain http is for loopback addresses only"
+        raise ConfigurationError(msg)
+    signed = signed_postback(
+        chosen.status,
+        Credentials.from_env(),
+        inv_id=chosen.inv_id or secrets.token_hex(16),
+        merchant_transaction_id=chosen.merchant_transaction_id,
+        amount=chosen.amount,
+        version=PostbackVersion(chosen.version),
+        timestamp=str(int(time.time())),
+    )
+    if chosen.wrong_signature:
+        signed.headers["x-signature"] = "0" * 64
+    try:
+        answer = anyio.run(_deliver, chosen.url, signed)
+    except TransportError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"HTTP {answer.status}")
+    print(answer.body.decode("utf-8", "replace")[:_SHOWN_CHARACTERS])
+    return 0 if answer.is_success else 1
+
+
+async def _deliver(url: str, signed: SignedPostback) -> Response:
+    transport = HttpxTransport()
+    try:
+        return await transport.send(
+            Request(
+                operation="postback",
+                method="POST",
+                url=url,
+                headers=signed.headers,
+                body=signed.body,
+                deadline=anyio.current_time() + _POSTBACK_SECONDS,
+            )
+        )
+    finally:
+        await transport.aclose()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

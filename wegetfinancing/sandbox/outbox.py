@@ -1,0 +1,149 @@
+"""The postbacks of a served sandbox: what was delivered, and what the shop answered."""
+
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final
+from urllib.parse import urlsplit
+
+import anyio
+import attrs
+
+from ..config import is_loopback
+from ..errors import TransportError
+from ..transport import Request, Transport
+from .core import Application
+from .postbacks import SignedPostback
+
+LATE_SECONDS: Final = 10.0
+"""How late a late delivery is."""
+
+_DELIVERY_SECONDS: Final = 10.0
+
+
+@attrs.frozen(kw_only=True)
+class Attempt:
+    """One delivery.
+
+    Attributes:
+        at: seconds since the epoch.
+        how: in which way it was special; empty if in none.
+        answer: what the shop answered, or why it was not asked.
+
+    """
+
+    at: float
+    how: str
+    answer: str
+
+
+@attrs.frozen(kw_only=True)
+class OutgoingPostback:
+    """A decision on its way to the shop.
+
+    Attributes:
+        number: from 1, in the order of the decisions.
+        inv_id: of the request that was decided on.
+        status: the decision.
+        url: where it goes.
+        signed: what is delivered.
+        attempts: oldest first.
+
+    """
+
+    number: int
+    inv_id: str
+    status: str
+    url: str | None
+    signed: SignedPostback = attrs.field(repr=False)
+    attempts: list[Attempt] = attrs.field(factory=list)
+
+
+class Outbox:
+    """Delivers postbacks: once, again, twice at once, late, forged, out of order.
+
+    Args:
+        transport: carries them.
+        hosts: where they may go besides loopback addresses.
+        clock: seconds since the epoch.
+        sleep: waits so many seconds.
+
+    Attributes:
+        postbacks: all of them, oldest first.
+
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        hosts: Iterable[str] = (),
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], Awaitable[object]] = anyio.sleep,
+    ) -> None:
+        """Start empty."""
+        self.postbacks: list[OutgoingPostback] = []
+        self._transport = transport
+        self._hosts = frozenset(hosts)
+        self._clock = clock
+        self._sleep = sleep
+
+    def add(self, application: Application, signed: SignedPostback) -> OutgoingPostback:
+        """Take in the postback of a decision just made; it is not delivered yet."""
+        postback = OutgoingPostback(
+            number=len(self.postbacks) + 1,
+            inv_id=application.inv_id,
+            status=str(application.status),
+            url=application.request.postback_url,
+            signed=signed,
+        )
+        self.postbacks.append(postback)
+        return postback
+
+    async def deliver(self, postback: OutgoingPostback, how: str = "") -> None:
+        """Deliver it as it is."""
+        await self._attempt(postback, postback.signed, how)
+
+    async def deliver_twice(self, postback: OutgoingPostback) -> None:
+        """Deliver it twice at once."""
+        async with anyio.create_task_group() as tasks:
+            for _ in range(2):
+                tasks.start_soon(self.deliver, postback, "twice at once")
+
+    async def deliver_late(self, postback: OutgoingPostback) -> None:
+        """Deliver it in ``LATE_SECONDS``."""
+        await self._sleep(LATE_SECONDS)
+        await self.deliver(postback, "late")
+
+    async def deliver_forged(self, postback: OutgoingPostback) -> None:
+        """Deliver it with a signature that is well formed and wrong."""
+        headers = postback.signed.headers | {"x-signature": "0" * 64}
+        await self._attempt(postback, attrs.evolve(postback.signed, headers=headers), "wrong signature")
+
+    async def deliver_out_of_order(self, inv_id: str) -> None:
+        """Deliver all that a request has had, the newest first."""
+        for postback in reversed([each for each in self.postbacks if each.inv_id == inv_id]):
+            await self.deliver(postback, "out of order")
+
+    async def _attempt(self, postback: OutgoingPostback, signed: SignedPostback, how: str) -> None:
+        answer = await self._answer_to(postback.url, signed)
+        postback.attempts.append(Attempt(at=self._clock(), how=how, answer=answer))
+
+    async def _answer_to(self, url: str | None, signed: SignedPostback) -> str:
+        if url is None:
+            return "discarded: the request named no postback_url"
+        host = urlsplit(url).hostname or ""
+        if not is_loopback(host) and host not in self._hosts:
+            return "discarded: this sandbox delivers to loopback addresses only"
+        request = Request(
+            operation="postback",
+            method="POST",
+            url=url,
+            headers=signed.headers,
+            body=signed.body,
+            deadline=anyio.current_time() + _DELIVERY_SECONDS,
+        )
+        try:
+            answer = await self._transport.send(request)
+        except TransportError as error:
+            return str(error)
+        return f"HTTP {answer.status}"

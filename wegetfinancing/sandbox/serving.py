@@ -1,0 +1,52 @@
+"""Serve the sandbox with uvicorn. Needs ``wegetfinancing[sandbox]``."""
+
+import asyncio
+import socket
+import struct
+from collections.abc import Iterable
+from weakref import WeakValueDictionary
+
+import uvicorn
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.types import Scope
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from ..config import Credentials
+from .core import Sandbox
+from .server import sandbox_app
+
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, for 0 seconds
+
+
+def sandbox_server(
+    credentials: Credentials, listening: socket.socket, *, hosts: Iterable[str] = ()
+) -> uvicorn.Server:
+    """Make the server of a new sandbox; start it with ``run(sockets=[listening])``.
+
+    Args:
+        credentials: the ones it accepts.
+        listening: a socket that listens already.
+        hosts: where postbacks may go besides loopback addresses.
+
+    """
+    host, port = listening.getsockname()[:2]
+    transports: WeakValueDictionary[tuple[str, int], asyncio.Transport] = WeakValueDictionary()
+
+    class Protocol(H11Protocol):
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
+            transports[transport.get_extra_info("peername")[:2]] = transport
+            super().connection_made(transport)
+
+    def reset(scope: Scope) -> bool:
+        transport = transports[tuple(scope["client"])]
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        transport.abort()
+        return True
+
+    app = sandbox_app(Sandbox(credentials, page=f"http://{host}:{port}/lc/"), hosts=hosts, reset=reset)
+    # Otherwise a page of the internet could reach the sandbox through a name that resolves to this machine.
+    guarded = TrustedHostMiddleware(app, allowed_hosts=[host, "localhost"])
+    config = uvicorn.Config(
+        guarded, http=Protocol, log_level="warning", lifespan="off", timeout_graceful_shutdown=1
+    )
+    return uvicorn.Server(config)
