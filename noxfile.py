@@ -90,6 +90,21 @@ def demo(session: nox.Session) -> None:
 
 
 @nox.session
+def shop(session: nox.Session) -> None:
+    """Run the example shop beside a local sandbox, and print both addresses."""
+    install(session, "shop", extras=EXTRAS)
+    session.chdir("examples")
+    session.run("python", "-m", "shop", *session.posargs)
+
+
+@nox.session
+def browser(session: nox.Session) -> None:
+    """Use the example shop and the sandbox in a real browser (needs chromium)."""
+    install(session, "browser", extras=EXTRAS)
+    session.run("pytest", "tests/browser", *session.posargs)
+
+
+@nox.session
 def workers(session: nox.Session) -> None:
     """Show each decision handled once by four workers that are killed, with figures (needs redis-server)."""
     session.install(f".{EXTRAS}")

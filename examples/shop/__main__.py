@@ -1,0 +1,59 @@
+"""Start the sandbox and the shop together: ``python -m nox -s shop``."""
+
+import argparse
+import contextlib
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import uvicorn
+
+from wegetfinancing import Credentials
+
+from .app import make_app
+from .state import Settings
+
+
+@contextlib.contextmanager
+def sandbox(credentials: Credentials, port: int) -> Iterator[str]:
+    """Run ``python -m wegetfinancing sandbox`` beside the shop."""
+    command = [sys.executable, "-m", "wegetfinancing", "sandbox", f"--port={port}"]
+    command += [f"--merchant-id={credentials.merchant_id}", f"--username={credentials.username}"]
+    command += [f"--password={credentials.password}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own
+        try:
+            assert process.stdout is not None  # noqa: S101 - for the type checker
+            if not process.stdout.readline():
+                sys.exit(f"The sandbox does not start on port {port}; choose another.")
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="shop", description=__doc__)
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--sandbox-port", type=int, default=8200)
+    parser.add_argument("--timeout", type=float, default=20.0, help="seconds of a call to the vendor")
+    chosen = parser.parse_args()
+    credentials = Credentials(merchant_id="1234", username="sandbox-user", password=secrets.token_urlsafe(12))
+    own_url = f"http://127.0.0.1:{chosen.port}"
+    with TemporaryDirectory() as folder, sandbox(credentials, chosen.sandbox_port) as sandbox_url:
+        settings = Settings(
+            credentials=credentials,
+            base_url=sandbox_url,
+            lightbox_url=f"{sandbox_url}/libs/1.0/getfinancing.js",
+            own_url=own_url,
+            database=Path(folder) / "shop.sqlite",
+            timeout=chosen.timeout,
+        )
+        print(f"The shop: {own_url}\nIts own people: {own_url}/admin\nThe sandbox: {sandbox_url}", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            uvicorn.run(make_app(settings), port=chosen.port, log_level="warning")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""The shop as an ASGI app.
+
+What to copy: one ``AsyncClient`` in the lifespan; the order written down *before* the vendor is called;
+an unknown outcome shown as pending and never created again; each postback taken in once, in one
+transaction with what it changes.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator
+
+from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
+
+from wegetfinancing import AsyncClient, Postback, Transport
+from wegetfinancing.asgi import NotYet
+from wegetfinancing.contrib.starlette import postback_route
+
+from . import admin, checkout
+from .database import Database
+from .state import HERE, Settings, Shop
+
+
+def make_app(settings: Settings, transport: Transport | None = None) -> FastAPI:
+    database = Database(settings.database)
+
+    async def handle(postback: Postback) -> None:
+        if not database.record(postback):
+            raise NotYet  # the order may be on its way: it is tried again
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncClient(
+            settings.credentials,
+            base_url=settings.base_url,
+            timeout=settings.timeout,
+            transport=transport,
+        ) as client:
+            app.state.shop = Shop(settings=settings, database=database, client=client)
+            yield
+
+    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None)
+    # Repeats go the same way: LoanState tells those that change nothing from those a person has to see.
+    app.router.routes.append(
+        postback_route("/postbacks", settings.credentials, handle, repeat_handler=handle)
+    )
+    app.include_router(checkout.router)
+    app.include_router(admin.router)
+    app.mount("/static", StaticFiles(directory=HERE / "static"))
+    return app

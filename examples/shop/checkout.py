@@ -1,0 +1,135 @@
+"""The pages of the customers: products, cart, checkout, order."""
+
+import logging
+import re
+import secrets
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Cookie, Form, Request
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+
+from wegetfinancing import Address, CallError, FinancingRequest, InvalidRequestError, Outcome
+
+from .catalogue import MOST, PRODUCTS, SHIPPING, cart_items, read_cart, total, write_cart
+from .state import PAGES, Shop, TheShop
+
+LOG = logging.getLogger("shop")
+CartCookie = Annotated[str, Cookie()]
+router = APIRouter()
+
+
+@router.get("/")
+def products(request: Request, cart: CartCookie = "") -> HTMLResponse:
+    chosen = read_cart(cart)
+    values = {"products": PRODUCTS.values(), "items": cart_items(chosen), "cart": chosen, "most": MOST}
+    return PAGES.TemplateResponse(request, "products.html", values)
+
+
+@router.post("/cart")
+def change_cart(
+    sku: Annotated[str, Form()],
+    quantity: Annotated[int, Form(ge=0, le=MOST)],
+    cart: CartCookie = "",
+) -> RedirectResponse:
+    response = RedirectResponse("/#cart", HTTPStatus.SEE_OTHER)
+    changed = write_cart(read_cart(cart) | {sku: quantity})
+    response.set_cookie("cart", changed, httponly=True, samesite="lax")
+    return response
+
+
+@router.get("/checkout")
+def checkout(request: Request, cart: CartCookie = "") -> Response:
+    if not read_cart(cart):
+        return RedirectResponse("/", HTTPStatus.SEE_OTHER)
+    # The order's id is made with the form, so that a form that is sent twice is one order.
+    return checkout_page(request, {"order_id": f"ORDER-{secrets.token_hex(8)}"}, cart, {})
+
+
+@router.post("/checkout")
+async def apply(request: Request, shop: TheShop, cart: CartCookie = "") -> Response:
+    form = {name: value for name, value in (await request.form()).items() if isinstance(value, str)}
+    order_id = form.get("order_id", "")
+    if not re.fullmatch(r"ORDER-[0-9a-f]{16}", order_id) or not read_cart(cart):
+        return RedirectResponse("/checkout", HTTPStatus.SEE_OTHER)
+    financing_request = read_form(form, cart, shop.settings.own_url)
+    problems: Mapping[str, str] = financing_request.problems()
+    if not problems and shop.database.begin(order_id, financing_request.expected_amount):
+        problems = await create(shop, financing_request, order_id)
+    if problems:
+        return checkout_page(request, form, cart, problems)
+    order = shop.order(order_id)
+    if order.checkout != "applied" or order.href is None:
+        return RedirectResponse(f"/orders/{order_id}", HTTPStatus.SEE_OTHER)
+    if form.get("show") == "lightbox":
+        values = {"order": order, "lightbox_url": shop.settings.lightbox_url}
+        return PAGES.TemplateResponse(request, "lightbox.html", values)
+    return RedirectResponse(order.href, HTTPStatus.SEE_OTHER)
+
+
+async def create(shop: Shop, request: FinancingRequest, order_id: str) -> Mapping[str, str]:
+    """Create the request once; what comes back is what to show beside the form, if anything."""
+    try:
+        created = await shop.client.create_request(request)
+    except CallError as error:
+        LOG.warning("%s: %r, outcome %s", order_id, error, error.outcome.value)
+        if error.outcome is Outcome.UNKNOWN:
+            # It may have been created: never again. The postback will say.
+            shop.database.failed(order_id, checkout="unknown", note=str(error))
+            return {}
+        shop.database.failed(order_id, checkout="failed", note=str(error))
+        reasons = error.reasons if isinstance(error, InvalidRequestError) else {}
+        return reasons or {"form": "Financing cannot be reached just now. Please try again."}
+    if created.amount in {None, request.expected_amount}:
+        shop.database.applied(order_id, created)
+    else:
+        shop.database.applied(order_id, created, checkout="mismatch")
+        shop.database.note(order_id, f"the vendor finances {created.amount}")
+    return {}
+
+
+@router.get("/orders/{order_id}")
+def order(request: Request, order_id: str, shop: TheShop) -> HTMLResponse:
+    return PAGES.TemplateResponse(request, "order.html", {"order": shop.order(order_id)})
+
+
+@router.get("/orders/{order_id}/state")
+def order_state(order_id: str, shop: TheShop) -> JSONResponse:
+    return JSONResponse({"state": shop.order(order_id).told_to_the_customer})
+
+
+def checkout_page(
+    request: Request, form: Mapping[str, str], cart: str, problems: Mapping[str, str]
+) -> HTMLResponse:
+    items = cart_items(read_cart(cart))
+    values = {"items": items, "shipping": SHIPPING, "total": total(items), "form": form, "problems": problems}
+    return PAGES.TemplateResponse(request, "checkout.html", values)
+
+
+def read_form(form: Mapping[str, str], cart: str, own_url: str) -> FinancingRequest:
+    """Read the checkout form, whose fields are named as ``problems()`` names them."""
+    order_id = form["order_id"]
+
+    def field(name: str) -> str:
+        return form.get(name, "").strip()
+
+    return FinancingRequest(
+        first_name=field("first_name"),
+        last_name=field("last_name"),
+        email=field("email"),
+        phone=re.sub(r"[ ().-]", "", field("phone")) or None,
+        billing_address=Address(
+            street1=field("billing_address.street1"),
+            city=field("billing_address.city"),
+            state=field("billing_address.state").upper(),
+            zipcode=field("billing_address.zipcode"),
+        ),
+        cart_items=cart_items(read_cart(cart)),
+        shipping_amount=SHIPPING,
+        merchant_transaction_id=order_id,
+        postback_url=f"{own_url}/postbacks",
+        success_url=f"{own_url}/orders/{order_id}",
+        failure_url=f"{own_url}/orders/{order_id}",
+        software_name="Example Furniture",
+    )

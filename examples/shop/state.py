@@ -1,0 +1,49 @@
+"""What every page of the shop works with."""
+
+from http import HTTPStatus
+from pathlib import Path
+from typing import Annotated
+
+import attrs
+from fastapi import Depends, HTTPException, Request
+from fastapi.templating import Jinja2Templates
+
+from wegetfinancing import AsyncClient, Credentials
+
+from .database import Database, Order
+
+HERE = Path(__file__).parent
+PAGES = Jinja2Templates(HERE / "templates")
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """What differs between the sandbox and the shop that is live."""
+
+    credentials: Credentials
+    own_url: str
+    lightbox_url: str
+    database: Path
+    base_url: str | None = None
+    timeout: float = 20.0
+
+
+@attrs.frozen(kw_only=True)
+class Shop:
+    settings: Settings
+    database: Database
+    client: AsyncClient
+
+    def order(self, order_id: str) -> Order:
+        order = self.database.order(order_id)
+        if order is None:
+            raise HTTPException(HTTPStatus.NOT_FOUND, "no such order")
+        return order
+
+
+def _shop(request: Request) -> Shop:
+    shop: Shop = request.app.state.shop
+    return shop
+
+
+TheShop = Annotated[Shop, Depends(_shop)]

@@ -1,0 +1,213 @@
+"""The example shop, without a browser: what happens to money when something fails."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import attrs
+import httpx
+import pytest
+from shop.app import make_app
+from shop.catalogue import read_cart, write_cart
+from shop.database import Database, Order
+from shop.state import Settings
+
+from wegetfinancing import CreatedRequest, Outcome, TransportError
+from wegetfinancing.sandbox import FAULTS, Sandbox
+from wegetfinancing.testing import FakeTransport, credentials, signed_postback
+
+pytestmark = pytest.mark.anyio
+
+ORDER = "ORDER-00112233aabbccdd"
+FORM = {
+    "order_id": ORDER,
+    "first_name": "Jane",
+    "last_name": "Doe",
+    "email": "jane@example.com",
+    "phone": "(212) 555-1234",
+    "billing_address.street1": "123 Main St",
+    "billing_address.city": "New York",
+    "billing_address.state": "ny",
+    "billing_address.zipcode": "10001",
+}
+
+
+@attrs.frozen(kw_only=True)
+class Visit:
+    """A customer at the shop, and what stands behind the shop."""
+
+    browser: httpx.AsyncClient
+    sandbox: Sandbox
+    database: Database
+
+    async def apply(self, **changes: str) -> httpx.Response:
+        return await self.browser.post("/checkout", data=FORM | changes)
+
+    async def post(self, status: str, **changes: Any) -> httpx.Response:
+        postback = signed_postback(status, **({"merchant_transaction_id": ORDER} | changes))
+        return await self.browser.post("/postbacks", content=postback.body, headers=postback.headers)
+
+    @property
+    def order(self) -> Order:
+        order = self.database.order(ORDER)
+        assert order is not None
+        return order
+
+
+@contextlib.asynccontextmanager
+async def visit(folder: Path, transport: Any = None) -> AsyncIterator[Visit]:
+    sandbox = Sandbox(credentials(), new_inv_id=lambda: f"inv-{len(sandbox.applications)}")
+    path = folder / "shop.sqlite"
+    settings = Settings(
+        credentials=credentials(),
+        own_url="http://127.0.0.1:8000",
+        lightbox_url="http://127.0.0.1:8200/libs/1.0/getfinancing.js",
+        database=path,
+        timeout=0.1,
+    )
+    app = make_app(settings, sandbox if transport is None else transport)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(
+            transport=httpx.ASGITransport(app), base_url="http://shop.test", cookies={"cart": "sofa.1"}
+        ) as browser,
+    ):
+        yield Visit(browser=browser, sandbox=sandbox, database=Database(path))
+
+
+@pytest.mark.parametrize("name", FAULTS)
+async def test_whatever_fails_one_form_is_at_most_one_application(name: str, tmp_path: Path) -> None:
+    async with visit(tmp_path) as shop:
+        shop.sandbox.fail_next(name)
+        for _ in range(3):
+            await shop.apply()
+        assert len(shop.sandbox.applications) <= 1
+        if FAULTS[name].carried_out:
+            assert shop.order.checkout in {"applied", "unknown", "mismatch"}
+
+
+async def test_an_unknown_outcome_is_pending_and_the_postback_settles_it(tmp_path: Path) -> None:
+    async with visit(tmp_path) as shop:
+        shop.sandbox.fail_next("fault-timeout-after-commit")
+        answer = await shop.apply()
+        assert answer.headers["location"] == f"/orders/{ORDER}"
+        assert shop.order.told_to_the_customer == "pending"
+        assert not shop.order.may_ship
+        assert (await shop.post("approved", inv_id="inv-0")).status_code == 200
+        assert shop.order.may_ship
+        assert shop.order.inv_id == "inv-0"
+
+
+async def test_what_was_certainly_not_created_can_be_sent_again(tmp_path: Path) -> None:
+    lost = TransportError("no connection was made", outcome=Outcome.NOT_SENT)
+    async with visit(tmp_path, FakeTransport(lost, lost)) as shop:
+        for _ in range(2):
+            answer = await shop.apply()
+            assert "Please try again" in answer.text
+            assert f'value="{ORDER}"' in answer.text
+        assert shop.order.told_to_the_customer == "failed"
+
+
+async def test_the_order_stands_before_the_vendor_is_called(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    class Dying:
+        async def send(self, _: Any) -> Any:
+            order = Database(tmp_path / "shop.sqlite").order(ORDER)
+            assert order is not None
+            seen.append(order.told_to_the_customer)
+            msg = "the machine loses power"
+            raise SystemError(msg)
+
+        async def aclose(self) -> None:
+            pass
+
+    async with visit(tmp_path, Dying()) as shop:
+        await shop.apply()
+        assert seen == ["pending"]
+
+
+async def test_another_amount_is_not_shown_to_the_customer(tmp_path: Path) -> None:
+    async with visit(tmp_path) as shop:
+        shop.sandbox.fail_next("fault-wrong-amount")
+        answer = await shop.apply()
+        assert answer.headers["location"] == f"/orders/{ORDER}"
+        assert shop.order.note == "the vendor finances 909.50"
+        assert shop.order.told_to_the_customer == "pending"
+
+
+async def test_the_prices_are_the_shops_and_not_the_cookies(tmp_path: Path) -> None:
+    async with visit(tmp_path) as shop:
+        await shop.apply(amount="0.01", unit_price="0.01")
+        assert shop.sandbox.applications["inv-0"].amount == Decimal("908.50")
+    assert read_cart("sofa.2-free.1-lamp.0-table.999") == {"sofa": 2, "table": 99}
+    assert write_cart({"sofa": 0, "lamp": 2}) == "lamp.2"
+
+
+async def test_a_postback_before_the_answer_is_not_lost(tmp_path: Path) -> None:
+    async with visit(tmp_path) as shop:
+        shop.database.begin(ORDER, Decimal("908.50"))
+        assert (await shop.post("approved", inv_id="inv-7")).status_code == 200
+        shop.database.applied(ORDER, CreatedRequest(inv_id="inv-7", href="https://…", amount=None, raw={}))
+        assert shop.order.may_ship
+
+
+async def test_a_postback_without_our_id_finds_its_order(tmp_path: Path) -> None:
+    async with visit(tmp_path) as shop:
+        await shop.apply()
+        await shop.post("rejected", inv_id="inv-0", merchant_transaction_id=None)
+        assert shop.order.told_to_the_customer == "rejected"
+
+
+async def test_a_forged_or_foreign_postback_ships_nothing(tmp_path: Path) -> None:
+    async with visit(tmp_path) as shop:
+        await shop.apply()
+        forger = credentials(password="guessed")
+        assert (await shop.post("approved", inv_id="inv-0", credentials=forger)).status_code == 401
+        assert not shop.order.may_ship
+        await shop.post("approved", inv_id="inv-other")
+        assert not shop.order.may_ship
+        assert shop.order.note == "approved for another request of this order: inv-other"
+
+
+async def test_a_refund_is_given_once_and_a_surprise_waits_for_a_person(tmp_path: Path) -> None:
+    async with visit(tmp_path) as shop:
+        await shop.apply()
+        await shop.post("approved", inv_id="inv-0")
+        for _ in range(2):
+            await shop.post("refund", inv_id="inv-0", amount="100.00")
+        assert shop.order.refunded == Decimal("100.00")
+        await shop.post("rejected", inv_id="inv-0")
+        assert shop.order.told_to_the_customer == "in review"
+        await shop.browser.post(f"/admin/{ORDER}/resolve", data={"status": "approved"})
+        assert shop.order.may_ship
+
+
+async def test_goods_leave_only_after_an_approval_and_once(tmp_path: Path) -> None:
+    async with visit(tmp_path) as shop:
+        await shop.apply()
+        assert (await shop.browser.post(f"/admin/{ORDER}/ship")).status_code == 409
+        await shop.post("approved", inv_id="inv-0")
+        shop.sandbox.fail_next("fault-400")
+        await shop.browser.post(f"/admin/{ORDER}/ship")
+        assert "the vendor was not told" in shop.order.note
+        await shop.browser.post(f"/admin/{ORDER}/ship")
+        assert shop.order.told_to_the_customer == "shipped"
+        assert (await shop.browser.post(f"/admin/{ORDER}/ship")).status_code == 409
+        assert len(shop.sandbox.applications["inv-0"].shipping_events) == 1
+
+
+async def test_an_order_that_is_not_there(tmp_path: Path) -> None:
+    async with visit(tmp_path) as shop:
+        for answer in (
+            await shop.browser.get("/orders/none"),
+            await shop.browser.get("/orders/none/state"),
+            await shop.browser.post("/admin/none/ship"),
+            await shop.browser.post("/admin/none/resolve", data={"status": "approved"}),
+        ):
+            assert answer.status_code == 404
+        answer = await shop.apply(order_id="ORDER-1")
+        assert answer.headers["location"] == "/checkout"
+        assert shop.sandbox.applications == {}
