@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import anyio.to_thread
 import httpx
 import pytest
 
+from wegetfinancing.sandbox import FAULTS
 from wegetfinancing.testing import credentials, signed_postback
 
 pytestmark = pytest.mark.anyio
@@ -31,7 +33,11 @@ async def test_an_example_of_the_docs_runs_as_it_stands(
     for name in ("merchant_id", "username", "password"):
         monkeypatch.setenv(f"WEGETFINANCING_{name.upper()}", getattr(credentials(), name))
     names: dict[str, Any] = {}
-    exec(compile(block, f"{page}-{number}", "exec"), names)  # noqa: S102 - what is tested
+    code = compile(block, f"{page}-{number}", "exec")
+    if "anyio.run(" in block:
+        await anyio.to_thread.run_sync(exec, code, names)
+    else:
+        exec(code, names)  # noqa: S102 - what is tested
     if "app" in names and "Redis" not in names:
         await check_the_app(names)
 
@@ -54,6 +60,19 @@ async def check_the_app(names: dict[str, Any]) -> None:
     if "database" in names:
         assert list(names["database"].execute("SELECT state FROM orders")) == [("rejected",)]
         names["database"].close()
+
+
+def test_the_faults_in_the_docs_are_those_there_are() -> None:
+    rows = re.findall(r"^\| `(fault-[a-z0-9-]+)` \| (yes|no) \| (.*) \|$", PAGES["sandbox.md"], re.MULTILINE)
+    assert rows == [
+        (fault.name, "yes" if fault.carried_out else "no", fault.happens) for fault in FAULTS.values()
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_the_docs_link_to_is_there(page: str) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", PAGES[page]):
+        assert target.startswith("https://") or (ROOT / "docs" / target).exists(), target
 
 
 @pytest.mark.skipif(
