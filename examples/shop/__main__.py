@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import secrets
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -51,6 +52,8 @@ def main() -> None:
             timeout=chosen.timeout,
         )
         print(f"The shop: {own_url}\nIts own people: {own_url}/admin\nThe sandbox: {sandbox_url}", flush=True)
+        # Told to end, uvicorn ends and then lets the signal act: it has to unwind, or the sandbox stays.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit())
         with contextlib.suppress(KeyboardInterrupt):
             uvicorn.run(make_app(settings), port=chosen.port, log_level="warning")
 

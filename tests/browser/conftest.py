@@ -1,5 +1,6 @@
 """A real browser, the example shop and the sandbox, each as its users start it."""
 
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -43,6 +44,8 @@ def addresses() -> Iterator[Addresses]:
             yield Addresses(f"http://127.0.0.1:{shop}", f"http://127.0.0.1:{sandbox}")
         finally:
             process.terminate()
+    with pytest.raises(ConnectionRefusedError):  # the sandbox has ended with the shop
+        socket.create_connection(("127.0.0.1", sandbox)).close()
 
 
 @pytest.fixture(scope="session")
