@@ -1,7 +1,9 @@
 """``python -m wegetfinancing``, run as a person runs it."""
 
 import contextlib
+import errno
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -95,8 +97,8 @@ def test_a_forged_postback_is_refused_and_the_command_says_so(
     ("arguments", "problem"),
     [
         (["postback", "http://shop.example/postbacks"], "plain http is for loopback addresses only"),
-        (["postback", "shop.example"], "the URL must begin with"),
-        (["postback", "https://:8000"], "the URL must begin with"),
+        (["postback", "shop.example"], "the URL must be"),
+        (["postback", "http://127.0.0.1:abc/"], "the URL must be"),
         (["postback", "http://127.0.0.1:9/", "--amount", "1.234"], "amount must have at most two decimals"),
         (["sandbox", "--merchant-id", "../admin"], "merchant_id"),
     ],
@@ -141,10 +143,12 @@ def running_sandbox(*arguments: str) -> Iterator[dict[str, str]]:
         assert process.stdout is not None
         try:
             settings = {}
-            while not (line := process.stdout.readline()).startswith("Everything"):
+            for line in process.stdout:
                 if line.startswith("  export "):
-                    name, _, value = line.strip().removeprefix("export ").partition("=")
+                    name, _, value = shlex.split(line)[1].partition("=")
                     settings[name] = value
+                if line.startswith("Everything"):
+                    break
             yield settings
         finally:
             process.send_signal(signal.SIGINT)
@@ -153,7 +157,7 @@ def running_sandbox(*arguments: str) -> Iterator[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[tuple[str, Credentials]]:
-    with running_sandbox("--username=somebody") as settings:
+    with running_sandbox("--username=some body", "--password=a $(id) b") as settings:
         yield (
             settings["WEGETFINANCING_BASE_URL"],
             Credentials(
@@ -169,7 +173,7 @@ async def test_the_served_sandbox_does_the_whole_flow(
     sandbox: tuple[str, Credentials], endpoint: Endpoint
 ) -> None:
     base_url, accepted = sandbox
-    assert accepted.username == "somebody"
+    assert (accepted.username, accepted.password) == ("some body", "a $(id) b")
     request = financing_request(postback_url=endpoint.url)
     async with AsyncClient(accepted, base_url=base_url) as client, httpx.AsyncClient() as browser:
         created = await client.create_request(request)
@@ -215,4 +219,11 @@ async def test_a_name_of_the_internet_that_resolves_here_is_refused(
 def test_a_port_that_is_taken_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
         assert main(["sandbox", "--port", str(server.server_port)]) == 2
-    assert os.strerror(98) in capsys.readouterr().err
+    assert os.strerror(errno.EADDRINUSE) in capsys.readouterr().err
+
+
+def test_a_port_that_cannot_be_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["sandbox", "--port", "99999"])
+    assert caught.value.code == 2
+    assert "must be from 0 to 65535" in capsys.readouterr().err

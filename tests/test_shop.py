@@ -1,11 +1,13 @@
 """The example shop, without a browser: what happens to money when something fails."""
 
 import contextlib
+import sqlite3
 from collections.abc import AsyncIterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import anyio
 import attrs
 import httpx
 import pytest
@@ -16,11 +18,12 @@ from shop.state import Settings
 
 from wegetfinancing import CreatedRequest, Outcome, TransportError
 from wegetfinancing.sandbox import FAULTS, Sandbox
-from wegetfinancing.testing import FakeTransport, credentials, signed_postback
+from wegetfinancing.testing import FakeTransport, credentials, error_response, signed_postback
 
 pytestmark = pytest.mark.anyio
 
 ORDER = "ORDER-00112233aabbccdd"
+CONTENTS = {"cart": {"sofa": 1}, "customer": {"first_name": "Jane"}}
 FORM = {
     "order_id": ORDER,
     "first_name": "Jane",
@@ -45,6 +48,10 @@ class Visit:
     async def apply(self, **changes: str) -> httpx.Response:
         return await self.browser.post("/checkout", data=FORM | changes)
 
+    async def act(self, action: str, **form: str) -> httpx.Response:
+        """Press a button of the shop's own people."""
+        return await self.browser.post(f"/admin/{ORDER}/{action}", data=form)
+
     async def post(self, status: str, **changes: Any) -> httpx.Response:
         postback = signed_postback(status, **({"merchant_transaction_id": ORDER} | changes))
         return await self.browser.post("/postbacks", content=postback.body, headers=postback.headers)
@@ -56,16 +63,20 @@ class Visit:
         return order
 
 
+async def no_sleep(_: float) -> None:
+    pass
+
+
 @contextlib.asynccontextmanager
 async def visit(folder: Path, transport: Any = None) -> AsyncIterator[Visit]:
-    sandbox = Sandbox(credentials(), new_inv_id=lambda: f"inv-{len(sandbox.applications)}")
+    sandbox = Sandbox(credentials(), new_inv_id=lambda: f"inv-{len(sandbox.applications)}", sleep=no_sleep)
     path = folder / "shop.sqlite"
     settings = Settings(
         credentials=credentials(),
         own_url="http://127.0.0.1:8000",
         lightbox_url="http://127.0.0.1:8200/libs/1.0/getfinancing.js",
         database=path,
-        timeout=0.1,
+        timeout=1.0,  # only what is silent takes so long
     )
     app = make_app(settings, sandbox if transport is None else transport)
     async with (
@@ -129,13 +140,19 @@ async def test_the_order_stands_before_the_vendor_is_called(tmp_path: Path) -> N
         assert seen == ["pending"]
 
 
-async def test_another_amount_is_not_shown_to_the_customer(tmp_path: Path) -> None:
+async def test_another_amount_is_not_shown_to_the_customer_and_ships_only_after_a_look(
+    tmp_path: Path,
+) -> None:
     async with visit(tmp_path) as shop:
         shop.sandbox.fail_next("fault-wrong-amount")
         answer = await shop.apply()
         assert answer.headers["location"] == f"/orders/{ORDER}"
-        assert shop.order.note == "the vendor finances 909.50"
-        assert shop.order.told_to_the_customer == "pending"
+        assert shop.order.notes == ["the vendor finances 909.50"]
+        await shop.post("approved", inv_id="inv-0")
+        assert shop.order.told_to_the_customer == "in review"
+        assert (await shop.act("ship")).status_code == 409
+        await shop.act("let-go")
+        assert shop.order.may_ship
 
 
 async def test_the_prices_are_the_shops_and_not_the_cookies(tmp_path: Path) -> None:
@@ -146,12 +163,16 @@ async def test_the_prices_are_the_shops_and_not_the_cookies(tmp_path: Path) -> N
     assert write_cart({"sofa": 0, "lamp": 2}) == "lamp.2"
 
 
-async def test_a_postback_before_the_answer_is_not_lost(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("answered", "may_ship"), [("inv-7", True), ("inv-8", False)])
+async def test_a_postback_before_the_answer_is_not_lost(
+    tmp_path: Path, answered: str, may_ship: bool
+) -> None:
     async with visit(tmp_path) as shop:
-        shop.database.begin(ORDER, Decimal("908.50"))
+        shop.database.begin(ORDER, Decimal("908.50"), CONTENTS)
         assert (await shop.post("approved", inv_id="inv-7")).status_code == 200
-        shop.database.applied(ORDER, CreatedRequest(inv_id="inv-7", href="https://…", amount=None, raw={}))
-        assert shop.order.may_ship
+        shop.database.applied(ORDER, CreatedRequest(inv_id=answered, href="https://x", amount=None, raw={}))
+        assert shop.order.may_ship is may_ship
+        assert shop.order.inv_id == "inv-7"
 
 
 async def test_a_postback_without_our_id_finds_its_order(tmp_path: Path) -> None:
@@ -169,34 +190,159 @@ async def test_a_forged_or_foreign_postback_ships_nothing(tmp_path: Path) -> Non
         assert not shop.order.may_ship
         await shop.post("approved", inv_id="inv-other")
         assert not shop.order.may_ship
-        assert shop.order.note == "approved for another request of this order: inv-other"
+        assert shop.order.notes == ["approved for another request of this order: inv-other"]
+        await shop.post("approved", inv_id="inv-0")
+        assert not shop.order.may_ship
 
 
-async def test_a_refund_is_given_once_and_a_surprise_waits_for_a_person(tmp_path: Path) -> None:
+async def test_a_refund_is_given_once_and_what_is_given_back_is_not_shipped(tmp_path: Path) -> None:
     async with visit(tmp_path) as shop:
         await shop.apply()
         await shop.post("approved", inv_id="inv-0")
         for _ in range(2):
             await shop.post("refund", inv_id="inv-0", amount="100.00")
         assert shop.order.refunded == Decimal("100.00")
+        assert shop.order.notes == ["again refund of 100.00: a repeat, or as much once more?"]
         await shop.post("rejected", inv_id="inv-0")
+        await shop.act("resolve", status="approved")
+        assert not shop.order.may_ship
+
+
+@pytest.mark.parametrize("amount", [None, "908.51"])
+async def test_a_refund_that_cannot_be_is_for_a_person(tmp_path: Path, amount: str | None) -> None:
+    async with visit(tmp_path) as shop:
+        await shop.apply()
+        await shop.post("approved", inv_id="inv-0")
+        await shop.post("refund", inv_id="inv-0", amount=amount)
+        assert shop.order.refunded == 0
         assert shop.order.told_to_the_customer == "in review"
-        await shop.browser.post(f"/admin/{ORDER}/resolve", data={"status": "approved"})
-        assert shop.order.may_ship
+        assert shop.order.notes[0].endswith("of 908.50 that are left")
+
+
+async def test_a_surprise_is_named_and_waits_for_a_person(tmp_path: Path) -> None:
+    async with visit(tmp_path) as shop:
+        await shop.apply()
+        assert (await shop.act("resolve", status="approved")).status_code == 409
+        await shop.post("refund", inv_id="inv-0", amount="908.50")
+        await shop.post("approved", inv_id="inv-0")
+        assert shop.order.told_to_the_customer == "in review"
+        assert shop.order.notes[0] == "surprising after None: refund of 908.50"
+        assert "surprising after None" in (await shop.browser.get("/admin")).text
+        await shop.act("resolve", status="refund")
+        assert not shop.order.may_ship
 
 
 async def test_goods_leave_only_after_an_approval_and_once(tmp_path: Path) -> None:
     async with visit(tmp_path) as shop:
         await shop.apply()
-        assert (await shop.browser.post(f"/admin/{ORDER}/ship")).status_code == 409
+        assert (await shop.act("ship")).status_code == 409
         await shop.post("approved", inv_id="inv-0")
         shop.sandbox.fail_next("fault-400")
-        await shop.browser.post(f"/admin/{ORDER}/ship")
-        assert "the vendor was not told" in shop.order.note
-        await shop.browser.post(f"/admin/{ORDER}/ship")
+        await shop.act("ship")
+        assert "the vendor was not told" in shop.order.notes[0]
+        answers: list[int] = []
+
+        async def ship() -> None:
+            answers.append((await shop.act("ship")).status_code)
+
+        async with anyio.create_task_group() as people:
+            for _ in range(5):
+                people.start_soon(ship)
+        assert sorted(answers) == [303, 409, 409, 409, 409]
         assert shop.order.told_to_the_customer == "shipped"
-        assert (await shop.browser.post(f"/admin/{ORDER}/ship")).status_code == 409
         assert len(shop.sandbox.applications["inv-0"].shipping_events) == 1
+
+
+async def test_a_loan_that_changes_while_it_is_shipped_is_noted(tmp_path: Path) -> None:
+    async with visit(tmp_path) as shop:
+        await shop.apply()
+        await shop.post("approved", inv_id="inv-0")
+        assert shop.database.claim_shipping(ORDER)
+        await shop.post("refund", inv_id="inv-0", amount="908.50")
+        shop.database.shipped(ORDER)
+        assert shop.order.notes == ["the loan changed while it was shipped: stop the parcel"]
+
+
+async def test_an_order_that_the_vendor_never_had_can_be_given_up(tmp_path: Path) -> None:
+    async with visit(tmp_path) as shop:
+        shop.sandbox.fail_next("fault-502")
+        await shop.apply()
+        assert shop.order.told_to_the_customer == "pending"
+        assert (await shop.act("give-up")).status_code == 303
+        assert shop.order.told_to_the_customer == "failed"
+        assert (await shop.act("give-up")).status_code == 409
+        answer = await shop.apply()
+        assert answer.headers["location"] == "https://sandbox.invalid/lc/inv-0"
+        assert len(shop.sandbox.applications) == 1
+
+
+async def test_an_order_whose_call_may_still_run_is_not_given_up(tmp_path: Path) -> None:
+    async with visit(tmp_path) as shop:
+        shop.database.begin(ORDER, Decimal("908.50"), CONTENTS)
+        assert (await shop.act("give-up")).status_code == 409
+        long_ago = Database(tmp_path / "shop.sqlite", clock=lambda: 0.0)
+        long_ago.failed(ORDER, checkout="started", note="")
+        assert (await shop.act("give-up")).status_code == 303
+
+
+async def test_a_failed_order_that_the_vendor_has_does_not_begin_again(tmp_path: Path) -> None:
+    async with visit(tmp_path) as shop:
+        shop.sandbox.fail_next("fault-429")
+        await shop.apply()
+        await shop.post("approved", inv_id="inv-x")
+        await shop.apply()
+        assert shop.sandbox.applications == {}
+
+
+async def test_a_cart_that_changed_is_another_order(tmp_path: Path) -> None:
+    async with visit(tmp_path) as shop:
+        await shop.apply()
+        shop.browser.cookies.set("cart", "sofa.2")
+        answer = await shop.apply()
+        assert f"{ORDER} is under way with other contents" in answer.text
+        assert f'value="{ORDER}"' not in answer.text
+        assert len(shop.sandbox.applications) == 1
+
+
+async def test_a_form_of_another_site_is_refused(tmp_path: Path) -> None:
+    async with visit(tmp_path) as shop:
+        await shop.apply()
+        await shop.post("approved", inv_id="inv-0")
+        foreign = {"sec-fetch-site": "cross-site"}
+        answer = await shop.browser.post(f"/admin/{ORDER}/ship", headers=foreign)
+        assert answer.status_code == 403
+        assert shop.order.may_ship
+
+
+async def test_a_locked_database_is_tried_again(tmp_path: Path) -> None:
+    async with visit(tmp_path) as shop:
+        await shop.apply()
+        with contextlib.closing(sqlite3.connect(tmp_path / "shop.sqlite", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            answers: list[int] = []
+
+            async def post() -> None:
+                answers.append((await shop.post("approved", inv_id="inv-0")).status_code)
+
+            async with anyio.create_task_group() as vendor:
+                vendor.start_soon(post)
+                # Neither the pages nor the event loop wait for the database.
+                assert (await shop.browser.get("/static/shop.css")).status_code == 200
+                other.execute("ROLLBACK")
+        assert answers == [200]
+        assert shop.order.may_ship
+
+
+async def test_a_product_that_is_not_sold_is_not_put_into_the_cart(tmp_path: Path) -> None:
+    async with visit(tmp_path) as shop:
+        answer = await shop.browser.post("/cart", data={"sku": "日本", "quantity": "1"})
+        assert answer.status_code == 404
+
+
+async def test_a_problem_without_a_field_is_told(tmp_path: Path) -> None:
+    refusal = error_response(400, "invalid_parameters", reasons={"cart_items.display_name": "is not allowed"})
+    async with visit(tmp_path, FakeTransport(refusal)) as shop:
+        assert "is not allowed" in (await shop.apply()).text
 
 
 async def test_an_order_that_is_not_there(tmp_path: Path) -> None:
@@ -204,7 +350,7 @@ async def test_an_order_that_is_not_there(tmp_path: Path) -> None:
         for answer in (
             await shop.browser.get("/orders/none"),
             await shop.browser.get("/orders/none/state"),
-            await shop.browser.post("/admin/none/ship"),
+            *[await shop.browser.post(f"/admin/none/{action}") for action in ("ship", "let-go", "give-up")],
             await shop.browser.post("/admin/none/resolve", data={"status": "approved"}),
         ):
             assert answer.status_code == 404

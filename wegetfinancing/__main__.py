@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import secrets
+import shlex
 import socket
 import sys
 import time
@@ -16,10 +17,12 @@ from .config import Credentials, is_loopback
 from .enums import PostbackVersion
 from .errors import ConfigurationError, TransportError
 from .httpx_transport import HttpxTransport
+from .rules import url
 from .sandbox.postbacks import STATUSES, SignedPostback, signed_postback
 from .transport import Request, Response
 
 _PORT: Final = 8200
+_LAST_PORT: Final = 65535
 _POSTBACK_SECONDS: Final = 30.0
 _SHOWN_CHARACTERS: Final = 1000
 
@@ -40,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     sandbox = commands.add_parser("sandbox", help="serve the vendor's API, its pages and a dashboard locally")
-    sandbox.add_argument("--port", type=int, default=_PORT, help="default: %(default)s; 0 takes a free one")
+    sandbox.add_argument("--port", type=_port, default=_PORT, help="default: %(default)s; 0 takes a free one")
     sandbox.add_argument("--merchant-id", default="1234", help="default: %(default)s")
     sandbox.add_argument("--username", default="sandbox-user", help="default: %(default)s")
     sandbox.add_argument("--password", help="default: a new one each time")
@@ -74,6 +77,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= _LAST_PORT:
+        msg = f"must be from 0 to {_LAST_PORT}"
+        raise argparse.ArgumentTypeError(msg)
+    return port
+
+
 def _sandbox(chosen: argparse.Namespace) -> int:
     try:
         from .sandbox.serving import sandbox_server  # noqa: PLC0415 - an extra
@@ -91,8 +102,8 @@ def _sandbox(chosen: argparse.Namespace) -> int:
             f"The sandbox and its dashboard: {base_url}\n\n"
             f"  export WEGETFINANCING_BASE_URL={base_url}\n"
             f"  export WEGETFINANCING_MERCHANT_ID={credentials.merchant_id}\n"
-            f"  export WEGETFINANCING_USERNAME={credentials.username}\n"
-            f"  export WEGETFINANCING_PASSWORD={credentials.password}\n\n"
+            f"  export WEGETFINANCING_USERNAME={shlex.quote(credentials.username)}\n"
+            f"  export WEGETFINANCING_PASSWORD={shlex.quote(credentials.password)}\n\n"
             "Everything is forgotten when it stops (Ctrl-C).",
             flush=True,
         )
@@ -103,11 +114,11 @@ def _sandbox(chosen: argparse.Namespace) -> int:
 
 
 def _postback(chosen: argparse.Namespace) -> int:
-    parts = urlsplit(chosen.url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        msg = "the URL must begin with http:// or https:// and a host"
+    if problem := url(chosen.url):
+        msg = f"the URL {problem}"
         raise ConfigurationError(msg)
-    if parts.scheme == "http" and not is_loopback(parts.hostname):
+    parts = urlsplit(chosen.url)
+    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
         msg = "a signed postback could be read on its way; plain http is for loopback addresses only"
         raise ConfigurationError(msg)
     signed = signed_postback(

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ def sandbox(credentials: Credentials, port: int) -> Iterator[str]:
         try:
             assert process.stdout is not None  # noqa: S101 - for the type checker
             if not process.stdout.readline():
-                sys.exit(f"The sandbox does not start on port {port}; choose another.")
+                sys.exit(f"--sandbox-port {port}: the sandbox does not start there")
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
@@ -40,9 +41,19 @@ def main() -> None:
     parser.add_argument("--sandbox-port", type=int, default=8200)
     parser.add_argument("--timeout", type=float, default=20.0, help="seconds of a call to the vendor")
     chosen = parser.parse_args()
+    # Told to end, uvicorn ends and then lets the signal act: it has to unwind, or the sandbox stays.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     credentials = Credentials(merchant_id="1234", username="sandbox-user", password=secrets.token_urlsafe(12))
     own_url = f"http://127.0.0.1:{chosen.port}"
-    with TemporaryDirectory() as folder, sandbox(credentials, chosen.sandbox_port) as sandbox_url:
+    try:
+        listening = socket.create_server(("127.0.0.1", chosen.port))
+    except OSError as error:
+        sys.exit(f"--port {chosen.port}: {error}")
+    with (
+        listening,
+        TemporaryDirectory() as folder,
+        sandbox(credentials, chosen.sandbox_port) as sandbox_url,
+    ):
         settings = Settings(
             credentials=credentials,
             base_url=sandbox_url,
@@ -51,11 +62,17 @@ def main() -> None:
             database=Path(folder) / "shop.sqlite",
             timeout=chosen.timeout,
         )
-        print(f"The shop: {own_url}\nIts own people: {own_url}/admin\nThe sandbox: {sandbox_url}", flush=True)
-        # Told to end, uvicorn ends and then lets the signal act: it has to unwind, or the sandbox stays.
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+        print(
+            f"The shop: {own_url}\nIts own people: {own_url}/admin\nThe sandbox: {sandbox_url}\n\n"
+            f"  export WEGETFINANCING_BASE_URL={sandbox_url}\n"
+            f"  export WEGETFINANCING_MERCHANT_ID={credentials.merchant_id}\n"
+            f"  export WEGETFINANCING_USERNAME={credentials.username}\n"
+            f"  export WEGETFINANCING_PASSWORD={credentials.password}",
+            flush=True,
+        )
+        server = uvicorn.Server(uvicorn.Config(make_app(settings), log_level="warning"))
         with contextlib.suppress(KeyboardInterrupt):
-            uvicorn.run(make_app(settings), port=chosen.port, log_level="warning")
+            server.run(sockets=[listening])
 
 
 if __name__ == "__main__":

@@ -4,14 +4,15 @@ import datetime as dt
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Form, HTTPException, Request
+from anyio.to_thread import run_sync
+from fastapi import APIRouter, Depends, Form, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from wegetfinancing import CallError, ShippingEvent, ShippingState
 
-from .state import PAGES, TheShop
+from .state import PAGES, TheShop, own_forms_only
 
-router = APIRouter(prefix="/admin")
+router = APIRouter(prefix="/admin", dependencies=[Depends(own_forms_only)])
 
 
 @router.get("")
@@ -21,23 +22,43 @@ def orders(request: Request, shop: TheShop) -> HTMLResponse:
 
 @router.post("/{order_id}/ship")
 async def ship(order_id: str, shop: TheShop) -> RedirectResponse:
-    order = shop.order(order_id)
-    if not order.may_ship or order.inv_id is None:
-        raise HTTPException(HTTPStatus.CONFLICT, "this order must not be shipped")
+    order = await run_sync(shop.order, order_id)
+    # Claimed in the database, so that it is shipped once however often the button is pressed.
+    if order.inv_id is None or not await run_sync(shop.database.claim_shipping, order_id):
+        raise HTTPException(HTTPStatus.CONFLICT, "this order must not be shipped, or is being shipped")
     event = ShippingEvent(date=dt.datetime.now(dt.UTC).date(), state=ShippingState.DISPATCHED)
     try:
         await shop.client.update_shipping(order.inv_id, event)
     except CallError as error:
         # It has been repeated already where that helps, and may be tried again by hand.
-        shop.database.note(order_id, f"the vendor was not told of the shipment: {error}")
+        text = f"the vendor was not told of the shipment: {error}"
+        await run_sync(shop.database.shipping_failed, order_id, text)
     else:
-        shop.database.shipped(order_id)
-    return RedirectResponse("/admin", HTTPStatus.SEE_OTHER)
+        await run_sync(shop.database.shipped, order_id)
+    return _back()
 
 
 @router.post("/{order_id}/resolve")
 def resolve(
-    order_id: str, status: Annotated[str, Form(pattern="^(approved|rejected)$")], shop: TheShop
+    order_id: str, status: Annotated[str, Form(pattern="^(approved|rejected|refund)$")], shop: TheShop
 ) -> RedirectResponse:
-    shop.database.resolve(shop.order(order_id).id, status)
+    if not shop.database.resolve(shop.order(order_id).id, status):
+        raise HTTPException(HTTPStatus.CONFLICT, "nothing about this order is surprising")
+    return _back()
+
+
+@router.post("/{order_id}/let-go")
+def let_go(order_id: str, shop: TheShop) -> RedirectResponse:
+    shop.database.let_go(shop.order(order_id).id)
+    return _back()
+
+
+@router.post("/{order_id}/give-up")
+def give_up(order_id: str, shop: TheShop) -> RedirectResponse:
+    if not shop.database.give_up(shop.order(order_id).id):
+        raise HTTPException(HTTPStatus.CONFLICT, "this order is not lost")
+    return _back()
+
+
+def _back() -> RedirectResponse:
     return RedirectResponse("/admin", HTTPStatus.SEE_OTHER)

@@ -6,8 +6,10 @@ transaction with what it changes.
 """
 
 import contextlib
+import sqlite3
 from collections.abc import AsyncIterator
 
+from anyio.to_thread import run_sync
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
@@ -24,13 +26,18 @@ def make_app(settings: Settings, transport: Transport | None = None) -> FastAPI:
     database = Database(settings.database)
 
     async def handle(postback: Postback) -> None:
-        if not database.record(postback):
+        try:
+            is_recorded = await run_sync(database.record, postback)
+        except sqlite3.OperationalError as error:  # locked
+            raise NotYet from error
+        if not is_recorded:
             raise NotYet  # the order may be on its way: it is tried again
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncClient(
             settings.credentials,
+            environment=settings.environment,
             base_url=settings.base_url,
             timeout=settings.timeout,
             transport=transport,

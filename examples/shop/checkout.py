@@ -4,20 +4,33 @@ import logging
 import re
 import secrets
 from collections.abc import Mapping
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Cookie, Form, Request
+from anyio.to_thread import run_sync
+from fastapi import APIRouter, Cookie, Depends, Form, HTTPException, Request
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from wegetfinancing import Address, CallError, FinancingRequest, InvalidRequestError, Outcome
 
 from .catalogue import MOST, PRODUCTS, SHIPPING, cart_items, read_cart, total, write_cart
-from .state import PAGES, Shop, TheShop
+from .database import Order
+from .state import PAGES, Shop, TheShop, own_forms_only
 
 LOG = logging.getLogger("shop")
 CartCookie = Annotated[str, Cookie()]
-router = APIRouter()
+router = APIRouter(dependencies=[Depends(own_forms_only)])
+FIELDS = (
+    "first_name",
+    "last_name",
+    "email",
+    "phone",
+    "billing_address.street1",
+    "billing_address.city",
+    "billing_address.state",
+    "billing_address.zipcode",
+)
 
 
 @router.get("/")
@@ -33,6 +46,8 @@ def change_cart(
     quantity: Annotated[int, Form(ge=0, le=MOST)],
     cart: CartCookie = "",
 ) -> RedirectResponse:
+    if sku not in PRODUCTS:
+        raise HTTPException(HTTPStatus.NOT_FOUND, "no such product")
     response = RedirectResponse("/#cart", HTTPStatus.SEE_OTHER)
     changed = write_cart(read_cart(cart) | {sku: quantity})
     response.set_cookie("cart", changed, httponly=True, samesite="lax")
@@ -44,7 +59,7 @@ def checkout(request: Request, cart: CartCookie = "") -> Response:
     if not read_cart(cart):
         return RedirectResponse("/", HTTPStatus.SEE_OTHER)
     # The order's id is made with the form, so that a form that is sent twice is one order.
-    return checkout_page(request, {"order_id": f"ORDER-{secrets.token_hex(8)}"}, cart, {})
+    return checkout_page(request, {"order_id": new_order_id()}, cart, {})
 
 
 @router.post("/checkout")
@@ -54,15 +69,29 @@ async def apply(request: Request, shop: TheShop, cart: CartCookie = "") -> Respo
     if not re.fullmatch(r"ORDER-[0-9a-f]{16}", order_id) or not read_cart(cart):
         return RedirectResponse("/checkout", HTTPStatus.SEE_OTHER)
     financing_request = read_form(form, cart, shop.settings.own_url)
-    problems: Mapping[str, str] = financing_request.problems()
-    if not problems and shop.database.begin(order_id, financing_request.expected_amount):
-        problems = await create(shop, financing_request, order_id)
-    if problems:
+    if problems := financing_request.problems():
         return checkout_page(request, form, cart, problems)
-    order = shop.order(order_id)
-    if order.checkout != "applied" or order.href is None:
-        return RedirectResponse(f"/orders/{order_id}", HTTPStatus.SEE_OTHER)
-    if form.get("show") == "lightbox":
+    contents = {"cart": read_cart(cart), "customer": {name: form.get(name, "") for name in FIELDS}}
+    amount = financing_request.expected_amount
+    if await run_sync(shop.database.begin, order_id, amount, contents):
+        refusal = await create(shop, financing_request, order_id)
+        if refusal:
+            return checkout_page(request, form, cart, refusal)
+    order = await run_sync(shop.order, order_id)
+    if order.contents != contents:
+        fresh = form | {"order_id": new_order_id()}
+        told = {
+            "form": f"{order_id} is under way with other contents. Send this form to order these as well."
+        }
+        return checkout_page(request, fresh, cart, told)
+    return onward(request, shop, order, form.get("show", ""))
+
+
+def onward(request: Request, shop: Shop, order: Order, show: str) -> Response:
+    """Send the customer to the application, or to the order's page where there is none to show."""
+    if order.told_to_the_customer != "waiting" or order.href is None:
+        return RedirectResponse(f"/orders/{order.id}", HTTPStatus.SEE_OTHER)
+    if show == "lightbox":
         values = {"order": order, "lightbox_url": shop.settings.lightbox_url}
         return PAGES.TemplateResponse(request, "lightbox.html", values)
     return RedirectResponse(order.href, HTTPStatus.SEE_OTHER)
@@ -76,21 +105,18 @@ async def create(shop: Shop, request: FinancingRequest, order_id: str) -> Mappin
         LOG.warning("%s: %r, outcome %s", order_id, error, error.outcome.value)
         if error.outcome is Outcome.UNKNOWN:
             # It may have been created: never again. The postback will say.
-            shop.database.failed(order_id, checkout="unknown", note=str(error))
+            await run_sync(partial(shop.database.failed, order_id, checkout="unknown", note=str(error)))
             return {}
-        shop.database.failed(order_id, checkout="failed", note=str(error))
+        await run_sync(partial(shop.database.failed, order_id, checkout="failed", note=str(error)))
         reasons = error.reasons if isinstance(error, InvalidRequestError) else {}
         return reasons or {"form": "Financing cannot be reached just now. Please try again."}
-    if created.amount in {None, request.expected_amount}:
-        shop.database.applied(order_id, created)
-    else:
-        shop.database.applied(order_id, created, checkout="mismatch")
-        shop.database.note(order_id, f"the vendor finances {created.amount}")
+    LOG.info("%s is %s", order_id, created.inv_id)  # stands here even if the database fails now
+    await run_sync(shop.database.applied, order_id, created)
     return {}
 
 
 @router.get("/orders/{order_id}")
-def order(request: Request, order_id: str, shop: TheShop) -> HTMLResponse:
+def order_page(request: Request, order_id: str, shop: TheShop) -> HTMLResponse:
     return PAGES.TemplateResponse(request, "order.html", {"order": shop.order(order_id)})
 
 
@@ -99,11 +125,23 @@ def order_state(order_id: str, shop: TheShop) -> JSONResponse:
     return JSONResponse({"state": shop.order(order_id).told_to_the_customer})
 
 
+def new_order_id() -> str:
+    """Make an id that nobody guesses: whoever knows it sees the order's page."""
+    return f"ORDER-{secrets.token_hex(8)}"
+
+
 def checkout_page(
     request: Request, form: Mapping[str, str], cart: str, problems: Mapping[str, str]
 ) -> HTMLResponse:
     items = cart_items(read_cart(cart))
-    values = {"items": items, "shipping": SHIPPING, "total": total(items), "form": form, "problems": problems}
+    values = {
+        "items": items,
+        "shipping": SHIPPING,
+        "total": total(items),
+        "form": form,
+        "problems": problems,
+        "without_field": [text for name, text in problems.items() if name not in (*FIELDS, "form")],
+    }
     return PAGES.TemplateResponse(request, "checkout.html", values)
 
 

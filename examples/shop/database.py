@@ -1,33 +1,41 @@
-"""The shop's orders, in SQLite. Each function is one transaction: all of it or nothing."""
+"""The shop's orders, in SQLite. Each method is one transaction: all of it or nothing."""
 
 import contextlib
 import json
 import sqlite3
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
+from typing import Any, Final
 
 import attrs
 
-from wegetfinancing import CreatedRequest, Postback, Refunded
+from wegetfinancing import Approved, CreatedRequest, Postback, Refunded
 from wegetfinancing.decisions import Advice, LoanState
 
-SCHEMA = """
+SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS orders (
     id TEXT PRIMARY KEY,            -- our merchant_transaction_id
+    contents TEXT NOT NULL,         -- who bought what, as JSON
+    amount TEXT NOT NULL,           -- USD
+    checkout TEXT NOT NULL,         -- started, applied, unknown or failed
     inv_id TEXT UNIQUE,             -- the vendor's, as soon as it is known
     href TEXT,                      -- the application page, likewise
-    amount TEXT NOT NULL,           -- USD
-    checkout TEXT NOT NULL,         -- started, applied, unknown, mismatch or failed
     loan_status TEXT,               -- LoanState
     loan_handled TEXT NOT NULL DEFAULT '[]',
     loan_surprises TEXT NOT NULL DEFAULT '[]',
     refunded TEXT NOT NULL DEFAULT '0',
+    held INTEGER NOT NULL DEFAULT 0,            -- until a person has looked at the notes
+    shipping_until REAL NOT NULL DEFAULT 0,     -- somebody is telling the vendor, until then
     shipped INTEGER NOT NULL DEFAULT 0,
-    note TEXT NOT NULL DEFAULT '',  -- for the people of the shop
-    created TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP
+    changed REAL NOT NULL
 );
+CREATE TABLE IF NOT EXISTS notes (order_id TEXT NOT NULL, text TEXT NOT NULL);
 """
+_SHIPPING_SECONDS: Final = 120.0
+_CERTAINLY_OVER_SECONDS: Final = 600.0
+_LOCKED_SECONDS: Final = 3.0
 
 
 @attrs.frozen(kw_only=True)
@@ -35,26 +43,37 @@ class Order:
     """One order; it is written down before the vendor is called."""
 
     id: str
-    inv_id: str | None
-    href: str | None
+    contents: dict[str, Any]
     amount: Decimal
     checkout: str
+    inv_id: str | None
+    href: str | None
     loan: LoanState
     refunded: Decimal
+    held: bool
     shipped: bool
-    note: str
+    changed: float
+    notes: list[str]
 
     @property
     def may_ship(self) -> bool:
-        """Whether goods may leave: approved, nothing surprising, not shipped yet."""
-        return self.loan.may_ship and self.inv_id is not None and not self.shipped
+        """Whether goods may leave: approved, nothing given back, nothing for a person to look at."""
+        return self.loan.may_ship and not (self.refunded or self.held or self.shipped or not self.inv_id)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether nobody knows if the vendor has it, and its call is certainly over."""
+        over = self.checkout == "unknown" or (
+            self.checkout == "started" and self.changed + _CERTAINLY_OVER_SECONDS < time.time()
+        )
+        return over and self.loan.status is None and not self.loan.surprises
 
     @property
     def told_to_the_customer(self) -> str:
         """What the order page says."""
         if self.shipped:
             return "shipped"
-        if self.loan.surprises:
+        if self.loan.surprises or self.held:
             return "in review"
         if self.loan.status is not None:
             return self.loan.status
@@ -62,16 +81,17 @@ class Order:
 
 
 class Database:
-    """The orders of one shop."""
+    """The orders of one shop. Its methods block: await them in a thread."""
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, *, clock: Callable[[], float] = time.time) -> None:
         self._path = str(path)
-        with self._transaction() as cursor:
-            cursor.execute(SCHEMA)
+        self._clock = clock
+        with contextlib.closing(sqlite3.connect(self._path)) as connection:
+            connection.executescript(SCHEMA)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Cursor]:
-        connection = sqlite3.connect(self._path, isolation_level=None, timeout=10)
+        connection = sqlite3.connect(self._path, isolation_level=None, timeout=_LOCKED_SECONDS)
         connection.row_factory = sqlite3.Row
         try:
             cursor = connection.cursor()
@@ -81,50 +101,51 @@ class Database:
         finally:
             connection.close()
 
-    def begin(self, order_id: str, amount: Decimal) -> bool:
+    def begin(self, order_id: str, amount: Decimal, contents: Mapping[str, Any]) -> bool:
         """Write an order down; ``False`` if it is under way already, as after a double click.
 
-        An order that failed may begin again: the vendor has no request of it.
+        An order that failed may begin again, unless a postback has said since that the vendor has it.
         """
         with self._transaction() as cursor:
             cursor.execute(
-                "INSERT INTO orders (id, amount, checkout) VALUES (?, ?, 'started') ON CONFLICT (id) "
-                "DO UPDATE SET amount = excluded.amount, checkout = 'started', note = '' "
-                "WHERE checkout = 'failed'",
-                (order_id, str(amount)),
+                "INSERT INTO orders (id, amount, contents, checkout, changed) VALUES (?, ?, ?, 'started', ?) "
+                "ON CONFLICT (id) DO UPDATE SET amount = excluded.amount, contents = excluded.contents, "
+                "checkout = 'started', changed = excluded.changed "
+                "WHERE checkout = 'failed' AND inv_id IS NULL AND loan_status IS NULL",
+                (order_id, str(amount), json.dumps(contents), self._clock()),
             )
             return cursor.rowcount == 1
 
-    def applied(self, order_id: str, created: CreatedRequest, *, checkout: str = "applied") -> None:
-        """Keep what the vendor answered."""
+    def applied(self, order_id: str, created: CreatedRequest) -> None:
+        """Keep what the vendor answered; hold the order back if that is not what was expected."""
         with self._transaction() as cursor:
-            cursor.execute(
-                "UPDATE orders SET checkout = ?, inv_id = ?, href = ? WHERE id = ?",
-                (checkout, created.inv_id, created.href, order_id),
-            )
+            order = _read(cursor, order_id)
+            if order.inv_id not in {None, created.inv_id}:
+                _hold(
+                    cursor, order_id, f"the vendor answered {created.inv_id}, and a postback said otherwise"
+                )
+                return
+            _set(cursor, order_id, checkout="applied", inv_id=created.inv_id, href=created.href)
+            if created.amount not in {None, order.amount}:
+                _hold(cursor, order_id, f"the vendor finances {created.amount}")
 
     def failed(self, order_id: str, *, checkout: str, note: str) -> None:
         """Note that the checkout is ``failed`` for certain, or that its outcome is ``unknown``."""
         with self._transaction() as cursor:
-            cursor.execute(
-                "UPDATE orders SET checkout = ?, note = ? WHERE id = ?", (checkout, note, order_id)
-            )
-
-    def note(self, order_id: str, note: str) -> None:
-        """Leave a note for the people of the shop."""
-        with self._transaction() as cursor:
-            cursor.execute("UPDATE orders SET note = ? WHERE id = ?", (note, order_id))
+            _set(cursor, order_id, checkout=checkout, changed=self._clock())
+            _note(cursor, order_id, note)
 
     def order(self, order_id: str) -> Order | None:
         """Return the order, if there is one."""
         with self._transaction() as cursor:
             row = cursor.execute("SELECT * FROM orders WHERE id = ?", (order_id,)).fetchone()
-            return None if row is None else _order(row)
+            return None if row is None else _order(cursor, row)
 
     def orders(self) -> list[Order]:
         """Return all orders, the newest first."""
         with self._transaction() as cursor:
-            return [_order(row) for row in cursor.execute("SELECT * FROM orders ORDER BY rowid DESC")]
+            rows = cursor.execute("SELECT * FROM orders ORDER BY rowid DESC").fetchall()
+            return [_order(cursor, row) for row in rows]
 
     def record(self, postback: Postback) -> bool:
         """Take in a postback; ``False`` if it is about no order that stands here yet."""
@@ -135,54 +156,132 @@ class Database:
             ).fetchone()
             if row is None:
                 return False
-            order = _order(row)
+            order = _order(cursor, row)
             if order.inv_id not in {None, postback.inv_id}:
-                note = f"{postback.status} for another request of this order: {postback.inv_id}"
-                cursor.execute("UPDATE orders SET note = ? WHERE id = ?", (note, order.id))
+                text = f"{postback.status} for another request of this order: {postback.inv_id}"
+                _hold(cursor, order.id, text)
                 return True
-            refunded = order.refunded
-            if order.loan.advise(postback) is Advice.APPLY and isinstance(postback, Refunded):
-                refunded += postback.amount or 0  # the vendor may leave the amount out: ask a person
+            advice = order.loan.advise(postback)
             _save_loan(cursor, order.id, order.loan.after(postback))
-            cursor.execute(
-                "UPDATE orders SET refunded = ?, inv_id = coalesce(inv_id, ?) WHERE id = ?",
-                (str(refunded), postback.inv_id, order.id),
-            )
+            _set(cursor, order.id, inv_id=postback.inv_id)
+            if advice is Advice.SURPRISING:
+                _note(cursor, order.id, f"surprising after {order.loan.status}: {_in_words(postback)}")
+            elif isinstance(postback, Approved) and order.checkout in {"started", "unknown"}:
+                _note(cursor, order.id, "approved, and the amount the vendor finances was never seen")
+            elif isinstance(postback, Refunded):
+                _record_refund(cursor, order, postback, is_repeat=advice is Advice.DUPLICATE)
             return True
 
-    def resolve(self, order_id: str, status: str) -> None:
-        """Note which decision stands, after a person has looked it up at the vendor's."""
+    def resolve(self, order_id: str, status: str) -> bool:
+        """Note which decision stands, after a person has looked it up; ``False`` if nothing was odd."""
         with self._transaction() as cursor:
-            row = cursor.execute("SELECT * FROM orders WHERE id = ?", (order_id,)).fetchone()
-            if row is not None:
-                _save_loan(cursor, order_id, _order(row).loan.resolved(status))
+            order = _read(cursor, order_id)
+            if not order.loan.surprises:
+                return False
+            _save_loan(cursor, order_id, order.loan.resolved(status))
+            _note(cursor, order_id, f"a person looked it up: {status}")
+            return True
+
+    def let_go(self, order_id: str) -> None:
+        """Note that a person has looked at the notes and the order may go on."""
+        with self._transaction() as cursor:
+            _set(cursor, order_id, held=0)
+            _note(cursor, order_id, "a person let it go on")
+
+    def give_up(self, order_id: str) -> bool:
+        """Note that a person has found no such request at the vendor's; ``False`` if it is not lost."""
+        with self._transaction() as cursor:
+            if not _read(cursor, order_id).is_lost:
+                return False
+            _set(cursor, order_id, checkout="failed")
+            _note(cursor, order_id, "a person found no request of it at the vendor's")
+            return True
+
+    def claim_shipping(self, order_id: str) -> bool:
+        """Begin to ship; ``False`` if it must not be, or somebody is at it."""
+        with self._transaction() as cursor:
+            order = _read(cursor, order_id)
+            now = self._clock()
+            free = "SELECT 1 FROM orders WHERE id = ? AND shipping_until < ?"
+            if not order.may_ship or cursor.execute(free, (order_id, now)).fetchone() is None:
+                return False
+            _set(cursor, order_id, shipping_until=now + _SHIPPING_SECONDS)
+            return True
+
+    def shipping_failed(self, order_id: str, note: str) -> None:
+        """Let it be tried again."""
+        with self._transaction() as cursor:
+            _set(cursor, order_id, shipping_until=0)
+            _note(cursor, order_id, note)
 
     def shipped(self, order_id: str) -> None:
         """Note that the goods have left and the vendor knows."""
         with self._transaction() as cursor:
-            cursor.execute("UPDATE orders SET shipped = 1, note = '' WHERE id = ?", (order_id,))
+            if not _read(cursor, order_id).may_ship:
+                _hold(cursor, order_id, "the loan changed while it was shipped: stop the parcel")
+            _set(cursor, order_id, shipped=1)
+
+
+def _record_refund(cursor: sqlite3.Cursor, order: Order, postback: Refunded, *, is_repeat: bool) -> None:
+    if is_repeat:
+        _note(cursor, order.id, f"again {_in_words(postback)}: a repeat, or as much once more?")
+    elif postback.amount is None or postback.amount > order.amount - order.refunded:
+        _hold(cursor, order.id, f"{_in_words(postback)}, of {order.amount - order.refunded} that are left")
+    else:
+        _set(cursor, order.id, refunded=str(order.refunded + postback.amount))
+
+
+def _in_words(postback: Postback) -> str:
+    if isinstance(postback, Refunded):
+        return f"refund of {'an amount not named' if postback.amount is None else postback.amount}"
+    return str(postback.status)
+
+
+def _read(cursor: sqlite3.Cursor, order_id: str) -> Order:
+    return _order(cursor, cursor.execute("SELECT * FROM orders WHERE id = ?", (order_id,)).fetchone())
+
+
+def _set(cursor: sqlite3.Cursor, order_id: str, **columns: str | float | None) -> None:
+    names = ", ".join(f"{name} = ?" for name in columns)
+    cursor.execute(f"UPDATE orders SET {names} WHERE id = ?", (*columns.values(), order_id))  # noqa: S608 - our own names
+
+
+def _note(cursor: sqlite3.Cursor, order_id: str, text: str) -> None:
+    cursor.execute("INSERT INTO notes VALUES (?, ?)", (order_id, text))
+
+
+def _hold(cursor: sqlite3.Cursor, order_id: str, text: str) -> None:
+    _note(cursor, order_id, text)
+    _set(cursor, order_id, held=1)
 
 
 def _save_loan(cursor: sqlite3.Cursor, order_id: str, loan: LoanState) -> None:
-    cursor.execute(
-        "UPDATE orders SET loan_status = ?, loan_handled = ?, loan_surprises = ? WHERE id = ?",
-        (loan.status, json.dumps(sorted(loan.handled)), json.dumps(sorted(loan.surprises)), order_id),
+    _set(
+        cursor,
+        order_id,
+        loan_status=loan.status,
+        loan_handled=json.dumps(sorted(loan.handled)),
+        loan_surprises=json.dumps(sorted(loan.surprises)),
     )
 
 
-def _order(row: sqlite3.Row) -> Order:
+def _order(cursor: sqlite3.Cursor, row: sqlite3.Row) -> Order:
+    notes = cursor.execute("SELECT text FROM notes WHERE order_id = ? ORDER BY rowid", (row["id"],))
     return Order(
         id=row["id"],
-        inv_id=row["inv_id"],
-        href=row["href"],
+        contents=json.loads(row["contents"]),
         amount=Decimal(row["amount"]),
         checkout=row["checkout"],
+        inv_id=row["inv_id"],
+        href=row["href"],
         loan=LoanState(
             status=row["loan_status"],
             handled=frozenset(json.loads(row["loan_handled"])),
             surprises=frozenset(json.loads(row["loan_surprises"])),
         ),
         refunded=Decimal(row["refunded"]),
+        held=bool(row["held"]),
         shipped=bool(row["shipped"]),
-        note=row["note"],
+        changed=row["changed"],
+        notes=[note["text"] for note in notes],
     )

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Annotated
 
 import attrs
-from fastapi import Depends, HTTPException, Request
+from fastapi import Depends, Header, HTTPException, Request
 from fastapi.templating import Jinja2Templates
 
-from wegetfinancing import AsyncClient, Credentials
+from wegetfinancing import AsyncClient, Credentials, Environment
 
 from .database import Database, Order
 
@@ -24,6 +24,7 @@ class Settings:
     own_url: str
     lightbox_url: str
     database: Path
+    environment: Environment = Environment.SANDBOX
     base_url: str | None = None
     timeout: float = 20.0
 
@@ -44,6 +45,12 @@ class Shop:
 def _shop(request: Request) -> Shop:
     shop: Shop = request.app.state.shop
     return shop
+
+
+def own_forms_only(request: Request, sec_fetch_site: Annotated[str, Header()] = "none") -> None:
+    """Refuse a form that another site makes a person of this shop send."""
+    if request.method == "POST" and sec_fetch_site not in {"same-origin", "none"}:
+        raise HTTPException(HTTPStatus.FORBIDDEN, "this form was sent from another site")
 
 
 TheShop = Annotated[Shop, Depends(_shop)]

@@ -39,16 +39,6 @@ def free_port() -> int:
         return port
 
 
-def wait_for(port: int) -> None:
-    """Return as soon as something listens."""
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-        except ConnectionRefusedError:
-            continue
-        return
-
-
 def watch(context: BrowserContext, complaints: list[str]) -> None:
     """Note every error and warning of the console, failed request and error status."""
 

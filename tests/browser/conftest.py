@@ -20,7 +20,6 @@ from .browsing import (
     Addresses,
     Photograph,
     free_port,
-    wait_for,
     watch,
 )
 
@@ -40,7 +39,6 @@ def addresses() -> Iterator[Addresses]:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == f"The shop: http://127.0.0.1:{shop}\n"
-            wait_for(shop)
             yield Addresses(f"http://127.0.0.1:{shop}", f"http://127.0.0.1:{sandbox}")
         finally:
             process.terminate()

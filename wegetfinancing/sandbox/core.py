@@ -174,7 +174,13 @@ class Sandbox:
 
     def react(self, request: Request) -> Reaction:
         """Answer ``request`` without awaiting anything; what happens to the answer is left to do."""
-        fault = self._faults.popleft() if self._faults else _fault_of_body(request)
+        operation = _operation(request)
+        if refusal := self._refusal(request, operation):
+            return Reaction(Effect.ANSWER, refusal)
+        if self._faults:
+            fault = self._faults.popleft()
+        else:
+            fault = _fault_of_body(request) if operation == CREATE_REQUEST.name else None
         if fault is None:
             return Reaction(Effect.ANSWER, self.answer(request))
         good = self.answer(request) if fault.carried_out else Response(200)

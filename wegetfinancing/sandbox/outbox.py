@@ -83,7 +83,7 @@ class Outbox:
         """Start empty."""
         self.postbacks: list[OutgoingPostback] = []
         self._transport = transport
-        self._hosts = frozenset(hosts)
+        self._hosts = frozenset(host.lower() for host in hosts)
         self._clock = clock
         self._sleep = sleep
 
@@ -133,7 +133,7 @@ class Outbox:
             return "discarded: the request named no postback_url"
         host = urlsplit(url).hostname or ""
         if not is_loopback(host) and host not in self._hosts:
-            return "discarded: this sandbox delivers to loopback addresses only"
+            return f"discarded: {host} is no loopback address and was not allowed"
         request = Request(
             operation="postback",
             method="POST",

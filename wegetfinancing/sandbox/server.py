@@ -19,7 +19,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
 from ..httpx_transport import HttpxTransport
-from ..postbacks import Approved, Preapproved, Rejected
+from ..postbacks import Approved, Preapproved, Refunded, Rejected
 from ..transport import Request, Transport
 from . import pages
 from .core import Application, Sandbox
@@ -47,16 +47,12 @@ class _Silence(HTTPResponse):
         await receive()  # the body has been read, so this is the caller going away
 
 
-def _cut_short(_: Scope) -> bool:
-    return False
-
-
 def sandbox_app(
     sandbox: Sandbox,
     transport: Transport | None = None,
     *,
     hosts: Iterable[str] = (),
-    reset: Callable[[Scope], bool] = _cut_short,
+    reset: Callable[[Scope], None] | None = None,
     clock: Callable[[], float] = time.time,
     sleep: Callable[[float], Awaitable[object]] = anyio.sleep,
 ) -> Starlette:
@@ -76,8 +72,8 @@ def sandbox_app(
         sandbox: what is served.
         transport: carries the postbacks; an ``HttpxTransport`` unless told otherwise.
         hosts: where postbacks may go besides loopback addresses.
-        reset: resets the connection of an ASGI scope and returns ``True``; ASGI itself cannot, and a
-            fault that wants it is then an answer that breaks off.
+        reset: resets the connection of an ASGI scope. ASGI itself cannot; without it a fault that wants
+            it is an answer that breaks off.
         clock: seconds since the epoch.
         sleep: waits so many seconds.
 
@@ -107,7 +103,7 @@ class _Endpoints:
         self,
         sandbox: Sandbox,
         outbox: Outbox,
-        reset: Callable[[Scope], bool],
+        reset: Callable[[Scope], None] | None,
         clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[object]],
     ) -> None:
@@ -138,8 +134,10 @@ class _Endpoints:
             case Effect.SILENCE:
                 return _Silence()
             case Effect.RESET:
-                was_reset = self._reset(request.scope)
-                return _Silence() if was_reset else HTTPResponse(headers={"content-length": "1"})
+                if self._reset is None:
+                    return HTTPResponse(headers={"content-length": "1"})
+                self._reset(request.scope)
+                return _Silence()
         return HTTPResponse(answer.body, answer.status, dict(answer.headers))
 
     async def application_page(self, request: HTTPRequest) -> HTTPResponse:
@@ -157,15 +155,16 @@ class _Endpoints:
             return _problem("no such request", HTTPStatus.NOT_FOUND)
         fields = await _fields(request)
         try:
-            signed = self._sandbox.decide(
-                application.inv_id, fields.get("decision", ""), amount=fields.get("amount") or None
-            )
+            decision, delivery = fields.get("decision", ""), fields.get("delivery", "now")
+            _check_delivery(delivery, "now", "late", "hold")
+            amount = fields.get("amount", "").strip() if decision == Refunded.status else None
+            signed = self._sandbox.decide(application.inv_id, decision, amount=amount or None)
         except ValueError as error:
             if wants_page:
                 return _page(pages.application_page(application, problem=str(error)))
             return _problem(str(error), HTTPStatus.BAD_REQUEST)
         postback = self._outbox.add(application, signed)
-        later = await self._deliver(postback, fields.get("delivery", "now"))
+        later = await self._deliver(postback, delivery)
         if wants_page:
             return _onward(application, fields.get("then", ""), later)
         told = postback.attempts[-1].answer if postback.attempts else "not delivered yet"
@@ -175,23 +174,26 @@ class _Endpoints:
         match how:
             case "late":
                 return BackgroundTask(self._outbox.deliver_late, postback)
-            case "hold":
-                return None
             case "twice":
                 await self._outbox.deliver_twice(postback)
             case "forged":
                 await self._outbox.deliver_forged(postback)
             case "again":
                 await self._outbox.deliver(postback, "again")
-            case _:
+            case "now":
                 await self._outbox.deliver(postback)
         return None
 
     async def deliver(self, request: HTTPRequest) -> HTTPResponse:
         number = request.path_params["number"]
-        later = None
-        for postback in self._outbox.postbacks[number - 1 : number]:
-            later = await self._deliver(postback, (await _fields(request)).get("how", ""))
+        if not 0 < number <= len(self._outbox.postbacks):
+            return _problem("no such postback", HTTPStatus.NOT_FOUND)
+        how = (await _fields(request)).get("how", "")
+        try:
+            _check_delivery(how, "again", "twice", "late", "forged")
+        except ValueError as error:
+            return _problem(str(error), HTTPStatus.BAD_REQUEST)
+        later = await self._deliver(self._outbox.postbacks[number - 1], how)
         return RedirectResponse(f"/#postback-{number}", HTTPStatus.SEE_OTHER, background=later)
 
     async def out_of_order(self, request: HTTPRequest) -> HTTPResponse:
@@ -218,6 +220,12 @@ def _page(html: str, status: int = HTTPStatus.OK) -> HTTPResponse:
 
 def _problem(text: str, status: int) -> HTTPResponse:
     return JSONResponse({"problem": text}, status)
+
+
+def _check_delivery(how: str, *known: str) -> None:
+    if how not in known:
+        msg = f"delivery must be one of {', '.join(known)}"
+        raise ValueError(msg)
 
 
 async def _fields(request: HTTPRequest) -> dict[str, str]:

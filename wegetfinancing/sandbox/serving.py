@@ -37,16 +37,20 @@ def sandbox_server(
             transports[transport.get_extra_info("peername")[:2]] = transport
             super().connection_made(transport)
 
-    def reset(scope: Scope) -> bool:
+    def reset(scope: Scope) -> None:
         transport = transports[tuple(scope["client"])]
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         transport.abort()
-        return True
 
     app = sandbox_app(Sandbox(credentials, page=f"http://{host}:{port}/lc/"), hosts=hosts, reset=reset)
     # Otherwise a page of the internet could reach the sandbox through a name that resolves to this machine.
     guarded = TrustedHostMiddleware(app, allowed_hosts=[host, "localhost"])
     config = uvicorn.Config(
-        guarded, http=Protocol, log_level="warning", lifespan="off", timeout_graceful_shutdown=1
+        guarded,
+        http=Protocol,
+        lifespan="off",
+        log_level="critical",  # a call that is silent at the end, or whose caller has gone, is no error here
+        proxy_headers=False,  # a connection is found by the peer's own address
+        timeout_graceful_shutdown=1,
     )
     return uvicorn.Server(config)
