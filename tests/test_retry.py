@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from wegetfinancing import (
     ConfigurationError,
+    DeadlineExceededError,
     Outcome,
     Request,
     Response,
@@ -43,6 +44,11 @@ def test_a_lost_connection_is_repeated(outcome: Outcome) -> None:
 
 def test_what_no_repeat_cures_is_not_repeated() -> None:
     assert decide(TransportError("certificate", outcome=Outcome.NOT_SENT, permanent=True)) is None
+
+
+@pytest.mark.parametrize("outcome", [Outcome.NOT_SENT, Outcome.UNKNOWN])
+def test_nothing_is_repeated_once_the_calls_time_ran_out(outcome: Outcome) -> None:
+    assert decide(DeadlineExceededError("late", outcome=outcome), jitter=0.0) is None
 
 
 def test_the_pause_doubles_up_to_the_most() -> None:

@@ -16,7 +16,7 @@ import anyio
 import attrs
 
 from .config import is_finite_number
-from .errors import ConfigurationError, TransportError
+from .errors import ConfigurationError, DeadlineExceededError, TransportError
 from .transport import Handler, Request, Response
 
 # 408 to 504 by their definition; 520 to 527 and 530 are the CDN's words for an origin out of reach.
@@ -112,7 +112,9 @@ def pause_before_repeat(
     """
     asked: float | None = None
     if isinstance(result, TransportError):
-        if result.permanent:
+        # A transport ends a little before the deadline; an attempt in what is left could only be cut off,
+        # and then nobody knows whether it was sent.
+        if result.permanent or isinstance(result, DeadlineExceededError):
             return None
     elif result.status not in REPEATED_STATUSES:
         return None
