@@ -379,6 +379,14 @@ async def test_an_endless_body_on_a_kept_alive_connection_ends_at_the_bound_too(
     assert response.body_error == "is larger than 1 MiB"
 
 
+async def test_an_answer_in_crumbs_does_not_keep_the_event_loop_busy(transport: HttpxTransport) -> None:
+    crumbs = answering("HTTP/1.1 200 OK\nTransfer-Encoding: chunked", b"1\r\nx\r\n" * 100_000)
+    async with raw_server(crumbs) as server:
+        response = await transport.send(make_request(server.url))
+    assert response.body_error == "came in too many pieces"
+    assert response.body == b""
+
+
 async def test_a_body_of_exactly_the_bound_is_read(transport: HttpxTransport) -> None:
     body = b"x" * (1024 * 1024)
     async with raw_server(answering(f"HTTP/1.1 200 OK\nContent-Length: {len(body)}", body)) as server:
