@@ -267,6 +267,18 @@ async def test_a_success_that_cannot_be_read_most_likely_happened_and_is_not_rep
     assert len(transport.requests) == 1
 
 
+@pytest.mark.parametrize("member", [b"{}", b"[]", b"999", b'""'])
+async def test_an_answer_of_very_many_values_is_not_unfolded_in_memory(member: bytes) -> None:
+    body = b'{"inv_id": "x", "href": "https://x", "more": [' + b",".join([member] * 30_000) + b"]}"
+    client, _ = make_client(Response(200, body=body), Response(400, body=body))
+    async with client:
+        with pytest.raises(DecodingError, match="holds too many values") as caught:
+            await create(client)
+        assert caught.value.body == body
+        with pytest.raises(InvalidRequestError):
+            await create(client)
+
+
 # Each row of the table: what the answer is, what it means for a create, and whether an update is repeated.
 ROWS: list[tuple[Any, Outcome, bool]] = [
     *[(status, Outcome.UNKNOWN, False) for status in (101, 103, 300, 301, 302, 303, 304, 305)],
