@@ -5,11 +5,12 @@ libraries share, and imports neither.
 """
 
 import contextlib
+import functools
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 import anyio
@@ -108,6 +109,7 @@ class Exchange:
             content=self.request.body,
             extensions={"timeout": timeout, "trace": self.trace},
         )
+        prepared.stream = _body_class(library)(self.request.body)
         self.begun = True
         return prepared
 
@@ -203,6 +205,42 @@ class Exchange:
         """Close what may still be open: a handshake that was cancelled leaves its socket behind."""
         if self.socket is not None:
             await close_quietly(self.socket)
+
+
+@functools.cache
+def _body_class(library: ModuleType) -> Any:  # noqa: ANN401 - a class of either library
+    """Make a body whose iterator needs no closing.
+
+    The library's own is an async generator, left to the collector when a body is not sent to its end;
+    trio then gives a ``ResourceWarning``.
+    """
+
+    class Body(library.ByteStream):  # type: ignore[misc,name-defined] # either library
+        def __init__(self, data: bytes) -> None:
+            super().__init__(data)
+            self._data = data
+
+        def __aiter__(self) -> AsyncIterator[bytes]:
+            return aiter(_Once(self._data))
+
+    return Body
+
+
+class _Once:
+    """Gives one piece."""
+
+    __slots__ = ("_pieces",)
+
+    def __init__(self, piece: bytes) -> None:
+        self._pieces = [piece]
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._pieces:
+            raise StopAsyncIteration
+        return self._pieces.pop()
 
 
 def _problem_of(size: int, pieces: int) -> str | None:
