@@ -6,6 +6,8 @@ import httpx
 import httpx2
 import pytest
 
+import figures
+
 VECTORS: dict[str, list[dict[str, Any]]] = json.loads(
     (Path(__file__).parent / "vectors" / "docs.json").read_text(encoding="utf-8")
 )
@@ -33,3 +35,9 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     for name in ("MERCHANT_ID", "USERNAME", "PASSWORD", "ENVIRONMENT", "BASE_URL"):
         monkeypatch.delenv(f"WEGETFINANCING_{name}", raising=False)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what was measured."""
+    for line in figures.LINES:
+        terminalreporter.write_line(line)

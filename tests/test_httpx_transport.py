@@ -740,32 +740,6 @@ async def test_a_stand_ins_answer_is_bounded_too(library: Any, content: Any) -> 
     assert response.body == b""
 
 
-@pytest.mark.parametrize(
-    ("name", "outcome"),
-    [
-        ("ConnectError", Outcome.NOT_SENT),
-        ("ConnectTimeout", Outcome.NOT_SENT),
-        ("PoolTimeout", Outcome.NOT_SENT),
-        ("UnsupportedProtocol", Outcome.NOT_SENT),
-        ("ReadTimeout", Outcome.UNKNOWN),
-        ("WriteError", Outcome.UNKNOWN),
-        ("RemoteProtocolError", Outcome.UNKNOWN),
-        ("ProxyError", Outcome.UNKNOWN),
-    ],
-)
-async def test_where_nothing_is_traced_only_what_precedes_a_connection_sent_nothing(
-    library: Any, name: str, outcome: Outcome
-) -> None:
-    def handler(request: Any) -> Any:
-        raise getattr(library, name)("simulated")
-
-    async with library.AsyncClient(transport=library.MockTransport(handler)) as client:
-        with pytest.raises(TransportError) as caught:
-            await HttpxTransport(client).send(make_request("https://x.example"))
-    assert caught.value.outcome is outcome
-    assert isinstance(caught.value, DeadlineExceededError) == name.endswith("Timeout")
-
-
 async def test_a_name_that_another_library_took_for_its_own_failure_counts_as_sent(library: Any) -> None:
     """httpx-aiohttp calls a disconnect after sending a ConnectTimeout, for example."""
 

@@ -1,0 +1,252 @@
+"""Every fault on both event loops, through every kind of connection, for a create and a shipping update."""
+
+import collections
+import gc
+import tracemalloc
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import anyio
+import attrs
+import httpx
+import httpx2
+import pytest
+
+import figures
+from canaries import LogWatch, canaries_in_error, credentials_with_canaries, request_with_canaries
+from fault_server import Arrived, FaultServer
+from faults import DONE, FAULTS, NOT_SENT, UNKNOWN, Fault, Processed, client_context
+from promises import columns
+from wegetfinancing import (
+    AsyncClient,
+    CallError,
+    FinancingRequest,
+    HttpxTransport,
+    Retry,
+    RetryPolicy,
+    ShippingEvent,
+)
+from wegetfinancing.testing import INV_ID, shipping_event
+
+pytestmark = pytest.mark.anyio
+
+CONNECTIONS = ("own", "httpx", "httpx2")
+OPERATIONS = ("create", "shipping")
+CELLS = [(connection, operation) for connection in CONNECTIONS for operation in OPERATIONS]
+# A call that is to end by itself has plenty of time; one that only its deadline ends has little.
+PLENTY, SHORT, GRACE = 20.0, 0.5, 0.5
+MEBIBYTE = 1024 * 1024
+MOST_MEMORY = 8 * MEBIBYTE
+# More than the buffers of two sockets hold.
+LARGE = 3 * MEBIBYTE
+
+
+@attrs.define
+class Called:
+    """What one call came to, and what the server saw of it."""
+
+    fault: Fault
+    connection: str
+    operation: str
+    timeout: float
+    ended: str = DONE
+    seconds: float = 0.0
+    arrived: list[Arrived] = attrs.field(factory=list)
+    error: CallError | None = None
+
+    @property
+    def sent(self) -> list[Arrived]:
+        """The requests of which anything came."""
+        return [each for each in self.arrived if each > Arrived.TLS_UNFINISHED]
+
+    @property
+    def is_create_sent_twice(self) -> bool:
+        return self.operation == "create" and len(self.sent) > 1
+
+    @property
+    def is_not_sent_wrong(self) -> bool:
+        return self.ended == NOT_SENT and bool(self.sent)
+
+    @property
+    def is_processed_and_refused(self) -> bool:
+        may_be_done = self.fault.processed is not Processed.NEVER and Arrived.WHOLE in self.sent
+        return may_be_done and self.ended not in (DONE, UNKNOWN)
+
+    @property
+    def lateness(self) -> float:
+        return self.seconds - self.timeout
+
+    @property
+    def is_expected(self) -> bool:
+        return self.ended in (self.fault.create if self.operation == "create" else self.fault.shipping)
+
+
+RESULTS: list[Called] = []
+MEMORY: list[int] = []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def log() -> Iterator[LogWatch]:
+    """Watch everything that is logged while the matrix runs; then print the figures."""
+    with LogWatch() as watch:
+        yield watch
+    if RESULTS:
+        figures.LINES += summary(watch)
+
+
+def summary(watch: LogWatch) -> list[str]:
+    ended = collections.Counter(each.ended for each in RESULTS)
+    faults = {id(each.fault) for each in RESULTS}
+    return [
+        f"matrix: {len(faults)} behaviours, {len(RESULTS)} calls: "
+        + ", ".join(f"{number} {name}" for name, number in sorted(ended.items())),
+        f"  creates sent twice: {sum(each.is_create_sent_twice for each in RESULTS)}",
+        f"  NOT_SENT wrong: {sum(each.is_not_sent_wrong for each in RESULTS)}",
+        f"  processed and called refused: {sum(each.is_processed_and_refused for each in RESULTS)}",
+        f"  latest end: {max(each.lateness for each in RESULTS) * 1000:.0f} ms after the deadline",
+        f"  most memory of a call over its own body: {max(MEMORY) / MEBIBYTE:.1f} MiB",
+        f"  secrets in {watch.records} log records and in the errors: {len(watch.found)}",
+    ]
+
+
+@asynccontextmanager
+async def connections(kind: str, fault: Fault, server: FaultServer) -> AsyncIterator[HttpxTransport]:
+    """Connections of our own, or a ready client of a library."""
+    proxy = f"http://127.0.0.1:{server.port}" if fault.proxy else None
+    if kind == "own":
+        transport = HttpxTransport(ssl_context=client_context(), proxy=proxy)
+        yield transport
+        await transport.aclose()
+    else:
+        library: Any = {"httpx": httpx, "httpx2": httpx2}[kind]
+        async with library.AsyncClient(verify=client_context(), proxy=proxy, trust_env=False) as client:
+            yield HttpxTransport(client)
+
+
+def address_of(fault: Fault, server: FaultServer) -> str:
+    if fault.proxy:
+        return "https://127.0.0.1:1"
+    scheme = "https" if fault.tls or fault.expects_tls else "http"
+    return f"{scheme}://127.0.0.1:{server.port}"
+
+
+async def make_call(
+    fault: Fault, connection: str, operation: str, request: FinancingRequest, event: ShippingEvent
+) -> Called:
+    """Make one call to a server of its own."""
+    called = Called(fault, connection, operation, PLENTY if fault.ends else SHORT)
+    with fault.server() as server:
+        async with AsyncExitStack() as stack:
+            transport = await stack.enter_async_context(connections(connection, fault, server))
+            client = AsyncClient(
+                credentials_with_canaries(),
+                base_url=address_of(fault, server),
+                transport=transport,
+                middleware=[Retry(RetryPolicy(base_delay=0))],
+                timeout=called.timeout,
+            )
+            await stack.enter_async_context(client)
+            if fault.warm_up:
+                await client.update_shipping(INV_ID, shipping_event())
+            before = len(server.arrivals)
+            began = anyio.current_time()
+            try:
+                if operation == "create":
+                    await client.create_request(request)
+                else:
+                    await client.update_shipping(INV_ID, event)
+            except CallError as error:
+                called.ended, called.error = error.outcome.value, error
+            called.seconds = anyio.current_time() - began
+    called.arrived = [each.how_far for each in server.arrivals[before:]]
+    return called
+
+
+async def make_calls(fault: Fault, cells: list[tuple[str, str]]) -> list[Called]:
+    """Make the calls at once and note the most memory they took together, if it is measured."""
+    results: list[Called] = []
+    text = "x" * LARGE if fault.large else "ORDER-123"
+    request, event = request_with_canaries(merchant_transaction_id=text), shipping_event(message=text)
+
+    async def make(connection: str, operation: str) -> None:
+        results.append(await make_call(fault, connection, operation, request, event))
+
+    before, _ = tracemalloc.get_traced_memory()
+    tracemalloc.reset_peak()
+    async with anyio.create_task_group() as tasks:
+        for cell in cells:
+            tasks.start_soon(make, *cell)
+    _, peak = tracemalloc.get_traced_memory()
+    MEMORY.append(peak - before - len(cells) * (LARGE if fault.large else 0))
+    return results
+
+
+@pytest.fixture
+def measured(fault: Fault) -> Iterator[None]:
+    """Measure memory, which makes a fault that keeps the client busy too slow to be timed as well."""
+    if not fault.alone:
+        tracemalloc.start()
+    yield
+    tracemalloc.stop()
+
+
+@pytest.fixture
+def sockets() -> Iterator[None]:
+    """Count open sockets before and after, with the collector switched off: it would close what leaks."""
+    gc.disable()
+    before = figures.open_sockets()
+    yield
+    after = figures.open_sockets()
+    gc.enable()
+    assert after <= before
+
+
+def groups_of(fault: Fault) -> list[list[tuple[str, str]]]:
+    """Silence is waited for once for all; anything else is looked at by itself."""
+    return [[cell] for cell in CELLS] if fault.ends or fault.alone or fault.large else [CELLS]
+
+
+async def test_the_libraries_are_loaded_before_memory_is_measured() -> None:
+    for called in await make_calls(FAULTS[0], CELLS):
+        assert called.ended == DONE
+
+
+def cases() -> Iterator[Any]:
+    """One fault of each row of the documented table runs on every interpreter, and all of them on one."""
+    rows = set()
+    for fault in FAULTS:
+        row = columns(fault)
+        marks = [pytest.mark.one_interpreter] if row in rows else []
+        rows.add(row)
+        yield pytest.param(fault, id=f"{fault.group}: {fault.name}", marks=marks)
+
+
+@pytest.mark.usefixtures("sockets", "measured")
+@pytest.mark.parametrize("fault", list(cases()))
+async def test_every_call_keeps_every_promise(fault: Fault, log: LogWatch) -> None:
+    as_expected = 0
+    for cells in groups_of(fault):
+        for called in await make_calls(fault, cells):
+            RESULTS.append(called)
+            assert not called.is_create_sent_twice, called
+            assert not called.is_not_sent_wrong, called
+            assert not called.is_processed_and_refused, called
+            assert called.lateness <= GRACE, called
+            # A busy machine may let the deadline come before our own end, which alone knows what was sent.
+            assert called.is_expected or (called.ended == UNKNOWN and not fault.ends), called
+            as_expected += called.is_expected
+            assert called.error is None or canaries_in_error(called.error) == []
+            called.error = None
+        assert MEMORY[-1] <= MOST_MEMORY
+    assert as_expected >= len(CELLS) / 2
+    assert log.found == []
+
+
+@pytest.mark.parametrize("fault", [each for each in FAULTS if each.alone], ids=lambda fault: fault.name)
+async def test_a_fault_that_keeps_the_client_busy_takes_no_memory_either(fault: Fault) -> None:
+    tracemalloc.start()
+    for cell in CELLS:
+        await make_calls(fault, [cell])
+        assert 0 < MEMORY[-1] <= MOST_MEMORY
+    tracemalloc.stop()
