@@ -20,6 +20,7 @@ the reason:
 import contextlib
 import functools
 import importlib
+import math
 import os
 import sys
 from types import ModuleType
@@ -118,7 +119,7 @@ class HttpxTransport:
         """
         exchange = Exchange(request)
         handled_by_caller = sys.exception()
-        if problem := self._why_unusable():
+        if problem := self._why_unusable(request):
             raise TransportError(
                 problem, outcome=exchange.outcome, operation=request.operation, permanent=True
             )
@@ -156,7 +157,9 @@ class HttpxTransport:
         while self._idle:
             await close_quietly(self._idle.pop()[0])
 
-    def _why_unusable(self) -> str | None:
+    def _why_unusable(self, request: Request) -> str | None:
+        if math.isnan(request.deadline):
+            return "the request's deadline is not a number"
         if self._closed or (self._client is not None and self._client.is_closed):
             return "the transport or its client is closed; make a new one"
         if self._limiter is not None and self._event_loop is not current_event_loop():
