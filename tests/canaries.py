@@ -35,9 +35,9 @@ def credentials_with_canaries() -> Credentials:
 
 
 def request_with_canaries(**changes: Any) -> FinancingRequest:
-    fields = {name: CANARIES[name] for name in ("first_name", "last_name", "email", "phone")}
+    fields: dict[str, Any] = {name: CANARIES[name] for name in ("first_name", "last_name", "email", "phone")}
     where = address(street1=CANARIES["street"], city=CANARIES["city"])
-    return financing_request(**fields, billing_address=where, shipping_address=where, **changes)
+    return financing_request(**fields | {"billing_address": where, "shipping_address": where} | changes)
 
 
 def disguises(value: str) -> set[str]:

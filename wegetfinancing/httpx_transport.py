@@ -24,7 +24,7 @@ import math
 import os
 import sys
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import anyio
 import anyio.lowlevel
@@ -156,6 +156,11 @@ class HttpxTransport:
         self._closed = True
         while self._idle:
             await close_quietly(self._idle.pop()[0])
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be copied or pickled: it holds connections, and ``proxy`` may hold a password."""
+        msg = "an HttpxTransport cannot be copied or pickled: it holds connections; make one per process"
+        raise TypeError(msg)
 
     def _why_unusable(self, request: Request) -> str | None:
         if math.isnan(request.deadline):

@@ -4,7 +4,7 @@ import base64
 import functools
 import inspect
 from collections.abc import Awaitable, Iterable, Sequence
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import attrs
 
@@ -92,3 +92,8 @@ class BasicAuthentication:
         """Pass the request on with its ``Authorization``."""
         headers = Headers({**request.headers, "authorization": self._header})
         return await call_next(attrs.evolve(request, headers=headers))
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled, as the credentials do: a pickle is a plain-text copy of the password."""
+        msg = "BasicAuthentication holds a password and is not pickled"
+        raise TypeError(msg)
