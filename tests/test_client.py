@@ -1,14 +1,9 @@
 import copy
 import datetime as dt
-import gc
 import logging
 import math
-import multiprocessing
-import os
-import pickle
 import time
 import traceback
-import warnings
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
@@ -592,101 +587,12 @@ async def test_a_transport_that_was_given_is_not_closed() -> None:
     assert not transport.closed
 
 
-async def test_a_closed_client_says_so_and_closing_twice_is_harmless() -> None:
-    client, transport = make_client()
-    async with client:
-        pass
-    await client.aclose()
-    with pytest.raises(ConfigurationError, match="is closed; make a new one"):
-        await create(client)
-    with pytest.raises(ConfigurationError, match="is closed; make a new one"):
-        await client.__aenter__()
-    assert transport.requests == []
-    assert repr(client) == "<AsyncClient https://api.sandbox.wegetfinancing.com closed>"
-
-
-async def test_a_client_cannot_be_copied_or_pickled() -> None:
-    client, _ = make_client()
-    for attempt in (copy.copy, copy.deepcopy, pickle.dumps):
-        with pytest.raises(TypeError, match="make one per process"):
-            attempt(client)
-
-
 async def test_a_client_shows_no_secret() -> None:
     client = AsyncClient(credentials(username="user-secret", password="password-secret"))
     assert "secret" not in repr(client)
     with pytest.raises(TypeError):
         vars(client)
     await client.aclose()
-
-
-async def test_a_client_that_was_opened_and_dropped_gives_a_resource_warning() -> None:
-    client, _ = make_client()
-    await create(client)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        del client
-        gc.collect()
-    assert [each.category for each in caught] == [ResourceWarning]
-    assert "use 'async with' or await aclose()" in str(caught[0].message)
-
-
-async def test_a_client_that_was_never_opened_or_never_made_gives_none() -> None:
-    client, _ = make_client()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        del client
-        with pytest.raises(ConfigurationError):
-            AsyncClient(None)  # type: ignore[arg-type] # what is tested
-        gc.collect()
-
-
-def run_in(backend: str, call: Callable[[], Any]) -> None:
-    anyio.run(call, backend=backend)
-
-
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
-async def test_a_client_used_from_another_event_loop_says_so(backend: str) -> None:
-    client, transport = make_client()
-
-    async def elsewhere() -> None:
-        with pytest.raises(ConfigurationError, match="belongs to another event loop"):
-            await create(client)
-
-    async with client:
-        await anyio.to_thread.run_sync(run_in, backend, elsewhere)
-    assert transport.requests == []
-
-
-def exit_code_of_a_call_in_a_child(client: AsyncClient) -> int:
-    """Run in a forked child: 7 when the client refuses for the right reason."""
-
-    async def call() -> int:
-        try:
-            await create(client)
-        except ConfigurationError as error:
-            await client.aclose()
-            return 7 if "before the process forked" in str(error) else 8
-        return 9
-
-    return anyio.run(call)
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="only where processes fork")
-def test_a_client_used_in_a_forked_child_says_so() -> None:
-    async def open_client() -> AsyncClient:
-        return await make_client(transport=None)[0].__aenter__()
-
-    client = anyio.run(open_client)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # other tests left threads behind
-        child = multiprocessing.get_context("fork").Process(
-            target=lambda: os._exit(exit_code_of_a_call_in_a_child(client))
-        )
-        child.start()
-    child.join()
-    assert child.exitcode == 7
-    anyio.run(client.aclose)
 
 
 async def test_the_retry_after_of_an_error_that_is_a_date_counts_from_now() -> None:
