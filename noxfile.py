@@ -119,3 +119,10 @@ def fuzz(session: nox.Session) -> None:
     seconds = session.posargs[0] if session.posargs else "60"
     limits = [f"-max_total_time={seconds}", "-max_len=4096", "-timeout=5"]
     session.run("python", "fuzz/postbacks.py", *limits, f"-artifact_prefix={session.create_tmp()}/")
+
+
+@nox.session
+def soak(session: nox.Session) -> None:
+    """Run 50 workers against faults at random, with figures; two minutes unless told otherwise."""
+    install(session, "tests")
+    session.run("python", "tests/soak.py", *session.posargs)

@@ -18,7 +18,7 @@ from typing import Self, TypeAlias
 import attrs
 
 # Far above any deadline of a test: it only ends what a broken test would leave behind.
-_PATIENCE = 30.0
+_PATIENCE = 30
 _CHUNK = 65536
 _MOST_KEPT = 256 * 1024
 
@@ -70,7 +70,7 @@ GONE = (OSError, EOFError)
 Act: TypeAlias = "Callable[[Peer], None]"
 
 
-@attrs.define
+@attrs.define(eq=False)
 class Peer:
     """One accepted connection, from the server's side."""
 
@@ -131,8 +131,12 @@ class Peer:
             self.send(bytes([byte]))
 
     def silence(self) -> None:
-        """Neither read nor write until the test is over."""
-        self.server.over.wait(_PATIENCE)
+        """Neither read nor write until the client closes or the test is over."""
+        hung_up = select.poll()
+        hung_up.register(self.sock, select.POLLRDHUP)
+        for _ in range(_PATIENCE):
+            if self.server.over.is_set() or hung_up.poll(1000):
+                return
 
     def listen_on(self) -> None:
         """Read whatever still comes until the client closes."""
@@ -162,6 +166,7 @@ class Peer:
             self.server.act(self)
         self.end()
         self.sock.close()
+        self.server.ended(self)
 
     def start_tls(self, context: ssl.SSLContext) -> None:
         self.handshake_failed = True
@@ -171,6 +176,8 @@ class Peer:
 
 class FaultServer:
     """Serves one behaviour on a loopback port of its own.
+
+    With ``report`` a connection is told to it when it has ended, and then forgotten.
 
     Attributes:
         over: set when the test has seen enough; whatever is silent then ends.
@@ -185,10 +192,12 @@ class FaultServer:
         listens: bool = True,
         accepts: bool = True,
         receive_buffer: int | None = None,
+        report: "Callable[[Peer], None] | None" = None,
     ) -> None:
         self.act = act
         self.over = threading.Event()
         self._tls = tls
+        self._report = report
         self._peers: list[Peer] = []
         self._threads: list[threading.Thread] = []
         self._crowd: list[socket.socket] = []
@@ -226,6 +235,12 @@ class FaultServer:
                 peer = Peer(sock, self, number=len(self._peers))
                 self._peers.append(peer)
                 self._start(peer.serve, self._tls)
+
+    def ended(self, peer: Peer) -> None:
+        if self._report is not None:
+            self._report(peer)
+            self._peers.remove(peer)
+            self._threads.remove(threading.current_thread())
 
     @property
     def arrivals(self) -> list[Arrival]:
