@@ -370,10 +370,10 @@ endless("endless headers", b"HTTP/1.1 200 OK\r\n", b"X-Again: and again\r\n" * 1
 endless("an endless status line", b"HTTP/1.1 200 ", b"OK " * 1000)
 endless("an endless body", b"HTTP/1.1 200 OK\r\n\r\n", b" " * 65536)
 endless("an endless body in chunks", CHUNKED, (b"1000\r\n" + b" " * 4096 + b"\r\n") * 16)
-endless("an endless body in chunks of a byte", CHUNKED, b"1\r\n \r\n" * 1000, alone=True, ends=False)
+endless("an endless body in chunks of a byte", CHUNKED, b"1\r\n \r\n" * 10_000, alone=True, ends=False)
 endless("an endless chunk extension", CHUNKED + b"1;", b"x" * 4096)
 endless("endless trailers", CHUNKED + b"0\r\n", b"X-Trailer: again\r\n" * 100)
-endless("a flood of 1xx", b"", b"HTTP/1.1 102 Processing\r\n\r\n" * 10, alone=True, ends=False)
+endless("a flood of 1xx", b"", b"HTTP/1.1 102 Processing\r\n\r\n" * 2000, alone=True, ends=False)
 
 # Replies that are not HTTP
 
