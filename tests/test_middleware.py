@@ -120,6 +120,28 @@ async def test_a_link_that_hides_what_was_sent_cannot_make_the_outcome_better() 
     assert caught.value.outcome is Outcome.UNKNOWN
 
 
+@pytest.mark.parametrize("operation", ["create_request", "update_shipping"])
+async def test_nothing_is_sent_once_the_call_has_ended(operation: str) -> None:
+    kept: list[tuple[Request, Handler]] = []
+
+    async def keeping(request: Request, call_next: Handler) -> Response:
+        kept.append((request, call_next))
+        raise TransportError("later, perhaps", outcome=Outcome.NOT_SENT)
+
+    transport = FakeTransport()
+    async with AsyncClient(credentials(), transport=transport, middleware=[keeping]) as client:
+        with pytest.raises(TransportError) as caught:
+            if operation == "create_request":
+                await client.create_request(financing_request())
+            else:
+                await client.update_shipping("x", shipping_event())
+        (request, call_next) = kept.pop()
+        with pytest.raises(TransportError, match="a middleware called call_next after the call had ended"):
+            await call_next(request)
+    assert caught.value.outcome is Outcome.NOT_SENT
+    assert transport.requests == []
+
+
 async def test_a_link_may_answer_by_itself() -> None:
     async def answering(request: Request, call_next: Handler) -> Response:
         return created_response("canned")

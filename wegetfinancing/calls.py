@@ -18,7 +18,7 @@ _logger: Final = logging.getLogger("wegetfinancing")
 class Call:
     """What one call has put on the wire so far. Its methods are the lowest links of the chain."""
 
-    __slots__ = ("_operation", "_outcomes", "_repeatable", "_transport")
+    __slots__ = ("_ended", "_operation", "_outcomes", "_repeatable", "_transport")
 
     def __init__(self, operation: str, transport: Transport, *, repeatable: bool) -> None:
         """Start with nothing sent."""
@@ -26,17 +26,25 @@ class Call:
         self._transport = transport
         self._repeatable = repeatable
         self._outcomes: list[Outcome] = []
+        self._ended = False
 
     @property
     def outcome(self) -> Outcome:
         """May any attempt so far have been carried out? An attempt in flight may."""
         return worst_outcome(*self._outcomes)
 
+    def end(self) -> None:
+        """Let nothing more through: what the caller was told of the outcome has to stay true."""
+        self._ended = True
+
     async def at_most_once(self, request: Request, call_next: Handler) -> Response:
-        """Let a second attempt through only where the operation may be repeated.
+        """Let a second attempt through only where the operation may be repeated, and none after the end.
 
         Asked is the operation, not the request, which a middleware can rewrite.
         """
+        if self._ended:
+            msg = "a middleware called call_next after the call had ended"
+            raise TransportError(msg, outcome=self.outcome, operation=self._operation, permanent=True)
         if self._outcomes and not self._repeatable:
             msg = f"{self._operation} goes out at most once per call, and a middleware called call_next again"
             raise TransportError(msg, outcome=self.outcome, operation=self._operation)

@@ -249,6 +249,8 @@ class AsyncClient:
             except Exception as error:
                 error.add_note(f"raised by a middleware of {operation.name}. {call.outcome.in_words}")
                 raise
+            finally:
+                call.end()
         msg = "the call did not end before its deadline"
         raise DeadlineExceededError(msg, outcome=call.outcome, operation=operation.name)
 
