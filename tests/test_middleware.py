@@ -1,13 +1,16 @@
 import contextlib
 import functools
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+import anyio
 import attrs
 import pytest
 
 from wegetfinancing import (
     AsyncClient,
     ConfigurationError,
+    DeadlineExceededError,
     Handler,
     Middleware,
     Outcome,
@@ -31,6 +34,10 @@ from wegetfinancing.testing import (
 pytestmark = pytest.mark.anyio
 
 AT_ONCE = Retry(RetryPolicy(base_delay=0.0))
+CALLS: dict[str, Callable[[AsyncClient], Awaitable[object]]] = {
+    "create_request": lambda client: client.create_request(financing_request()),
+    "update_shipping": lambda client: client.update_shipping("x", shipping_event()),
+}
 
 
 class Recorder:
@@ -120,7 +127,7 @@ async def test_a_link_that_hides_what_was_sent_cannot_make_the_outcome_better() 
     assert caught.value.outcome is Outcome.UNKNOWN
 
 
-@pytest.mark.parametrize("operation", ["create_request", "update_shipping"])
+@pytest.mark.parametrize("operation", CALLS)
 async def test_nothing_is_sent_once_the_call_has_ended(operation: str) -> None:
     kept: list[tuple[Request, Handler]] = []
 
@@ -131,13 +138,27 @@ async def test_nothing_is_sent_once_the_call_has_ended(operation: str) -> None:
     transport = FakeTransport()
     async with AsyncClient(credentials(), transport=transport, middleware=[keeping]) as client:
         with pytest.raises(TransportError) as caught:
-            if operation == "create_request":
-                await client.create_request(financing_request())
-            else:
-                await client.update_shipping("x", shipping_event())
+            await CALLS[operation](client)
         (request, call_next) = kept.pop()
         with pytest.raises(TransportError, match="a middleware called call_next after the call had ended"):
             await call_next(request)
+    assert caught.value.outcome is Outcome.NOT_SENT
+    assert transport.requests == []
+
+
+@pytest.mark.parametrize("operation", CALLS)
+async def test_nothing_is_sent_after_the_deadline_when_a_link_held_up_the_event_loop(operation: str) -> None:
+    async def blocking(request: Request, call_next: Handler) -> Response:
+        while anyio.current_time() < request.deadline:
+            pass
+        return await call_next(request)
+
+    transport = FakeTransport()
+    async with AsyncClient(
+        credentials(), transport=transport, middleware=[AT_ONCE, blocking], timeout=0.01
+    ) as client:
+        with pytest.raises(DeadlineExceededError) as caught:
+            await CALLS[operation](client)
     assert caught.value.outcome is Outcome.NOT_SENT
     assert transport.requests == []
 

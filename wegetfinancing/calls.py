@@ -9,7 +9,7 @@ from typing import Final
 import anyio
 import attrs
 
-from .errors import Outcome, TransportError, outcome_of_status, worst_outcome
+from .errors import DeadlineExceededError, Outcome, TransportError, outcome_of_status, worst_outcome
 from .transport import Handler, Request, Response, Transport
 
 _logger: Final = logging.getLogger("wegetfinancing")
@@ -18,10 +18,11 @@ _logger: Final = logging.getLogger("wegetfinancing")
 class Call:
     """What one call has put on the wire so far. Its methods are the lowest links of the chain."""
 
-    __slots__ = ("_ended", "_operation", "_outcomes", "_repeatable", "_transport")
+    __slots__ = ("_deadline", "_ended", "_operation", "_outcomes", "_repeatable", "_transport")
 
-    def __init__(self, operation: str, transport: Transport, *, repeatable: bool) -> None:
+    def __init__(self, operation: str, transport: Transport, *, repeatable: bool, deadline: float) -> None:
         """Start with nothing sent."""
+        self._deadline = deadline
         self._operation = operation
         self._transport = transport
         self._repeatable = repeatable
@@ -38,13 +39,17 @@ class Call:
         self._ended = True
 
     async def at_most_once(self, request: Request, call_next: Handler) -> Response:
-        """Let a second attempt through only where the operation may be repeated, and none after the end.
+        """Let a second attempt through only where the operation may be repeated, and none that is late.
 
-        Asked is the operation, not the request, which a middleware can rewrite.
+        Asked are the operation and the call, not the request, which a middleware can rewrite.
         """
         if self._ended:
             msg = "a middleware called call_next after the call had ended"
             raise TransportError(msg, outcome=self.outcome, operation=self._operation, permanent=True)
+        if anyio.current_time() >= self._deadline:
+            # Our scope has yet to cancel: the event loop was held up, and ran this task first.
+            msg = "the deadline passed before it could be sent"
+            raise DeadlineExceededError(msg, outcome=self.outcome, operation=self._operation)
         if self._outcomes and not self._repeatable:
             msg = f"{self._operation} goes out at most once per call, and a middleware called call_next again"
             raise TransportError(msg, outcome=self.outcome, operation=self._operation)

@@ -235,7 +235,7 @@ class AsyncClient:
         deadline = anyio.current_time() + (self._timeout if timeout is None else check_timeout(timeout))
         request = operation.request(self._endpoint.base_url, self._merchant_id, body, deadline)
         del body  # personal data: a traceback with local variables must not show it
-        call = Call(operation.name, self._transport, repeatable=operation.repeatable)
+        call = Call(operation.name, self._transport, repeatable=operation.repeatable, deadline=deadline)
         with anyio.CancelScope(deadline=deadline):
             # The whole chain, outermost first.
             chain = [*self._middleware, self._authentication, call.at_most_once, call.log]
