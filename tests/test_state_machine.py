@@ -204,7 +204,14 @@ class Turn:
 
 
 moves = st.sampled_from([move for name, move in vars(Turn).items() if inspect.iscoroutinefunction(move)])
-plans = st.just([Turn.pass_on]) | st.lists(moves, max_size=4)
+some = st.lists(moves, max_size=2)
+# Where every link makes mischief, little gets through to the server; so most pass on, sooner or later.
+plans = st.one_of(
+    st.just([Turn.pass_on]),
+    st.just([Turn.pass_on]),
+    st.builds(lambda before, after: [*before, Turn.pass_on, *after], some, some),
+    st.lists(moves, max_size=4),
+)
 
 
 @attrs.define
@@ -258,10 +265,10 @@ class Calls(RuleBasedStateMachine):
 
     @rule(
         operation=st.sampled_from(OPERATIONS),
-        timeout=st.sampled_from([0.5, 3.0, 30.0]),
+        timeout=st.sampled_from([0.5, 3.0, 30.0, 30.0]),
         outer=plans,
         inner=plans,
-        script=st.lists(faults, max_size=5),
+        script=st.lists(faults, max_size=5) | faults.map(lambda fault: [fault] * 9),
     )
     def call(
         self,
@@ -305,7 +312,7 @@ class Calls(RuleBasedStateMachine):
                 record.ended = True
         record.ended = True
 
-    @rule(seconds=st.sampled_from([0.25, 0.5, 1.0, 2.0, 5.0, 60.0]))
+    @rule(seconds=st.sampled_from([0.25, 1.0, 2.0, 5.0, 5.0, 60.0]))
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
         self.time.advance(seconds)
@@ -380,8 +387,8 @@ def test_never_twice_and_never_a_wrong_word(backend: str) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=100,
-            stateful_step_count=20,
+            max_examples=200,
+            stateful_step_count=25,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
         ),
