@@ -68,9 +68,8 @@ class ReplaceOutcome(Operator):
 
 
 def _is_annotation_only(statement: ExprStmt) -> bool:
-    return "=" not in {child.get_code().strip()[:1] for child in statement.children[1:]} and not any(
-        "=" in child.get_code() for child in statement.children[1:]
-    )
+    annotation = statement.children[1]
+    return annotation.type == "annassign" and len(annotation.children) == 2
 
 
 def operators() -> dict[str, Operator]:

@@ -43,8 +43,8 @@ from wegetfinancing.converter import from_json, to_json
 from wegetfinancing.retry import REPEATED_STATUSES
 from wegetfinancing.testing import credentials, financing_request, shipping_event
 
-POLICY = RetryPolicy(attempts=3, base_delay=1.0, max_delay=4.0, quota=4, quota_per_success=0.5)
-OPERATIONS = ["create_request", "update_shipping", "create_test_postback"]
+POLICY = RetryPolicy(attempts=3, base_delay=1.0, max_delay=4.0, quota=2, quota_per_success=0.5)
+OPERATIONS = ["create_request", "update_shipping", "update_shipping", "create_test_postback"]
 
 
 class OwnError(Exception):
@@ -70,7 +70,8 @@ FAILED = Response(500)
 FAILURES = [Response(status) for status in (101, 204, 302, 408, 500, 502, 503, 504, 524, 599)]
 LATER = Response(503, {"retry-after": "2"})
 
-slowness = {"slow_there": st.booleans(), "slow_back": st.booleans()}
+seldom = st.sampled_from([False, False, False, True])
+slowness = {"slow_there": seldom, "slow_back": seldom}
 never, perhaps, surely = st.just(False), st.booleans(), st.just(True)  # noqa: FBT003 - values to draw
 faults = st.one_of(
     st.builds(Fault, never, never, st.sampled_from([NEVER_SENT, OSError(), None]), **slowness),
@@ -265,6 +266,7 @@ class Calls(RuleBasedStateMachine):
 
     @rule(
         operation=st.sampled_from(OPERATIONS),
+        at_once=st.sampled_from([1, 1, 3]),
         timeout=st.sampled_from([0.5, 3.0, 30.0, 30.0]),
         outer=plans,
         inner=plans,
@@ -273,6 +275,7 @@ class Calls(RuleBasedStateMachine):
     def call(
         self,
         operation: str,
+        at_once: int,
         timeout: float,
         outer: list[Move],
         inner: list[Move],
@@ -280,9 +283,10 @@ class Calls(RuleBasedStateMachine):
     ) -> None:
         def start() -> None:
             deadline = anyio.current_time() + timeout
-            record = Record(len(self.records), operation, deadline, outer, inner, script)
-            self.records.append(record)
-            self.tasks.start_soon(self.carry, record, timeout)
+            for _ in range(at_once):
+                record = Record(len(self.records), operation, deadline, outer, inner, list(script))
+                self.records.append(record)
+                self.tasks.start_soon(self.carry, record, timeout)
 
         self.time.run(start)
 
