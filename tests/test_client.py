@@ -513,6 +513,21 @@ async def test_what_a_transport_raised_does_not_stay_reachable() -> None:
     assert caught.value.__context__ is None
 
 
+async def test_what_a_transport_raised_is_named_by_its_innermost_line() -> None:
+    def outer(request: Request) -> Response:
+        return inner(request)
+
+    def inner(request: Request) -> Response:
+        raise RuntimeError
+
+    client, _ = make_client(outer)
+    async with client:
+        with pytest.raises(TransportError) as caught:
+            await create(client)
+    line = inner.__code__.co_firstlineno + 1
+    assert f"raised RuntimeError at test_client.py:{line}." in str(caught.value)
+
+
 async def test_the_log_has_the_allowed_fields_and_no_others(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     client, _ = make_client(

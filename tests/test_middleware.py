@@ -7,6 +7,7 @@ import anyio
 import attrs
 import pytest
 
+from virtual_time import virtual_time
 from wegetfinancing import (
     AsyncClient,
     ConfigurationError,
@@ -58,6 +59,10 @@ class Recorder:
 
 async def passing(request: Request, call_next: Handler) -> Response:
     return await call_next(request)
+
+
+async def never(seconds: float) -> None:
+    raise AssertionError
 
 
 def plain(request: Request, call_next: Handler) -> Any:
@@ -141,24 +146,30 @@ async def test_nothing_is_sent_once_the_call_has_ended(operation: str) -> None:
             await CALLS[operation](client)
         (request, call_next) = kept.pop()
         with pytest.raises(TransportError, match="a middleware called call_next after the call had ended"):
-            await call_next(request)
+            await Retry(sleep=never)(request, call_next)
     assert caught.value.outcome is Outcome.NOT_SENT
     assert transport.requests == []
 
 
-@pytest.mark.parametrize("operation", CALLS)
-async def test_nothing_is_sent_after_the_deadline_when_a_link_held_up_the_event_loop(operation: str) -> None:
-    async def blocking(request: Request, call_next: Handler) -> Response:
-        while anyio.current_time() < request.deadline:
-            pass
-        return await call_next(request)
-
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_nothing_is_sent_at_the_deadline_when_a_link_held_up_the_event_loop(
+    backend: str, call: Callable[[AsyncClient], Awaitable[object]]
+) -> None:
     transport = FakeTransport()
-    async with AsyncClient(
-        credentials(), transport=transport, middleware=[AT_ONCE, blocking], timeout=0.01
-    ) as client:
+    with virtual_time(backend) as time:
+
+        async def blocking(request: Request, call_next: Handler) -> Response:
+            time.jump(request.deadline - anyio.current_time())
+            return await call_next(request)
+
+        async def run() -> None:
+            links = [Retry(), blocking]
+            async with AsyncClient(credentials(), transport=transport, middleware=links) as client:
+                await call(client)
+
         with pytest.raises(DeadlineExceededError) as caught:
-            await CALLS[operation](client)
+            time.portal.call(run)
     assert caught.value.outcome is Outcome.NOT_SENT
     assert transport.requests == []
 

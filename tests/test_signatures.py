@@ -156,6 +156,11 @@ def test_the_age_is_told_from_the_usual_forms_on_both_sides_of_now(timestamp: st
             verify_postback(BODY, headers, NEW, max_age=300, clock=lambda now=now: now)  # type: ignore[misc] # likewise
 
 
+@pytest.mark.parametrize("now", [NOW - 300, NOW + 300])
+def test_an_age_of_exactly_the_most_is_accepted(now: float) -> None:
+    verify_postback(BODY, headers_for(BODY, "1700000000", NEW), NEW, max_age=300, clock=lambda: now)
+
+
 @pytest.mark.parametrize("timestamp", ["-", "99", "2023-13-45", "9999-12-31T23:59:59-10:00", "1" * 40])
 def test_a_timestamp_nobody_can_read_has_no_age(timestamp: str) -> None:
     headers = headers_for(BODY, timestamp, NEW)

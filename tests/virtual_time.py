@@ -34,16 +34,16 @@ class _Loop(asyncio.SelectorEventLoop):
 
 @attrs.define
 class VirtualTime:
-    """The portal into the event loop's thread, and the loop's clock."""
+    """The portal into the event loop's thread, and what moves its clock from inside."""
 
     portal: anyio.from_thread.BlockingPortal
-    _jump: Callable[[float], None]
+    jump: Callable[[float], None]
 
     def advance(self, seconds: float) -> None:
         """Move the clock and let everything happen that happens then."""
 
         async def move() -> None:
-            self._jump(seconds)
+            self.jump(seconds)
             await _come_to_rest()
 
         self.portal.call(move)
