@@ -113,6 +113,14 @@ def workers(session: nox.Session) -> None:
 
 
 @nox.session
+def mutation(session: nox.Session) -> None:
+    """Change the package in one place at a time: do the tests notice? Prints the score (half an hour)."""
+    install(session, "mutation", extras=EXTRAS)
+    scratch = Path(session.create_tmp()).resolve() / "checkout"
+    session.run("python", "mutation/run.py", str(scratch), *session.posargs)
+
+
+@nox.session
 def fuzz(session: nox.Session) -> None:
     """Fuzz the signature check, the parser and PostbackApp with atheris; a minute unless told otherwise."""
     session.install("-e", ".", "atheris")

@@ -1,4 +1,4 @@
-"""Which changes are tried: those of cosmic-ray that mean something here, and two of our own."""
+"""Which changes are tried: those of cosmic-ray that mean something here, and some of our own."""
 
 import re
 from collections.abc import Iterator
@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from cosmic_ray.operators.operator import Operator
 from cosmic_ray.plugins import get_operator, operator_names
-from parso.python.tree import ExprStmt, Keyword, Name
-from parso.tree import NodeOrLeaf
+from parso.python.tree import ExprStmt, Keyword, Name, String
+from parso.tree import Leaf, NodeOrLeaf
 
 _LEFT_OUT: Final = re.compile(
     r"""
@@ -15,32 +15,41 @@ _LEFT_OUT: Final = re.compile(
       ReplaceBinaryOperator_(?!Add_Sub|Sub_Add|Mul_FloorDiv|Div_Mul|Pow_Mul|Mod_Mul)
     # "==" and "is" say the same of None and of enums.
     | ReplaceComparisonOperator_(Eq|NotEq)_Is | ReplaceComparisonOperator_Is(Not)?_(?!Is)
-    # "not" is covered by AddNot and by its removal.
+    # "not" is put in by AddNot.
     | ReplaceUnaryOperator_(?!Delete_Not|USub_UAdd)
     # These take arguments.
     | Variable
     """,
     re.VERBOSE,
 )
-_OUTCOMES: Final = ("NOT_SENT", "REFUSED", "UNKNOWN")
+_OTHER_NAMES: Final = {
+    "NOT_SENT": ("REFUSED", "UNKNOWN"),
+    "REFUSED": ("NOT_SENT", "UNKNOWN"),
+    "UNKNOWN": ("NOT_SENT", "REFUSED"),
+    "all": ("any",),
+    "any": ("all",),
+    "fullmatch": ("match", "search"),
+    "max": ("min",),
+    "min": ("max",),
+}
+_BOUND: Final = re.compile(r"(?<=[{,])[0-9]+(?=[,}])")
 
 
 class RemoveStatement(Operator):
     """Puts ``pass`` in the place of an assignment, a call, a ``raise`` or a ``del``."""
 
     def mutation_positions(self, node: NodeOrLeaf) -> Iterator[tuple[Any, Any]]:
-        if self._is_statement(node):
+        if node.parent is not None and node.parent.type == "simple_stmt" and self._does_something(node):
             yield node.start_pos, node.end_pos
 
     def mutate(self, node: NodeOrLeaf, _: int) -> NodeOrLeaf:
         return Keyword("pass", node.start_pos, node.get_first_leaf().prefix)
 
     @staticmethod
-    def _is_statement(node: NodeOrLeaf) -> bool:
-        if node.parent is None or node.parent.type != "simple_stmt":
-            return False
+    def _does_something(node: NodeOrLeaf) -> bool:
         if isinstance(node, ExprStmt):
-            return not _is_annotation_only(node)
+            annotation = node.children[1]
+            return annotation.type != "annassign" or len(annotation.children) > len([":", "type"])
         return node.type in {"atom_expr", "raise_stmt", "del_stmt"} or (
             node.type == "keyword" and node.get_code(include_prefix=False) == "raise"
         )
@@ -50,30 +59,42 @@ class RemoveStatement(Operator):
         return ()
 
 
-class ReplaceOutcome(Operator):
-    """Puts each other outcome in the place of one."""
+class ReplaceName(Operator):
+    """Puts another outcome in the place of one, another match, the most in the place of the least."""
 
     def mutation_positions(self, node: NodeOrLeaf) -> Iterator[tuple[Any, Any]]:
-        if isinstance(node, Name) and node.value in _OUTCOMES and node.get_previous_leaf().value == ".":
-            for _ in range(2):
+        if isinstance(node, Name):
+            for _ in _OTHER_NAMES.get(node.value, ()):
                 yield node.start_pos, node.end_pos
 
-    def mutate(self, node: Any, index: int) -> NodeOrLeaf:
-        others = [each for each in _OUTCOMES if each != node.value]
-        return Name(others[index], node.start_pos, node.prefix)
+    def mutate(self, node: Leaf, index: int) -> NodeOrLeaf:
+        return Name(_OTHER_NAMES[node.value][index], node.start_pos, node.prefix)
 
     @classmethod
     def examples(cls) -> tuple[()]:
         return ()
 
 
-def _is_annotation_only(statement: ExprStmt) -> bool:
-    annotation = statement.children[1]
-    return annotation.type == "annassign" and len(annotation.children) == 2
+class ReplaceBound(Operator):
+    """Lets a regular expression repeat once more or once less."""
+
+    def mutation_positions(self, node: NodeOrLeaf) -> Iterator[tuple[Any, Any]]:
+        if isinstance(node, String) and node.value.startswith("r"):
+            for _ in range(2 * len(_BOUND.findall(node.value))):
+                yield node.start_pos, node.end_pos
+
+    def mutate(self, node: Leaf, index: int) -> NodeOrLeaf:
+        bound = list(_BOUND.finditer(node.value))[index // 2]
+        number = int(bound[0]) + (1 if index % 2 else -1)
+        value = node.value[: bound.start()] + str(number) + node.value[bound.end() :]
+        return String(value, node.start_pos, node.prefix)
+
+    @classmethod
+    def examples(cls) -> tuple[()]:
+        return ()
 
 
-def operators() -> dict[str, Operator]:
-    """All of them by name."""
+def operators() -> list[Operator]:
+    """Make them all."""
     names = [each for each in operator_names() if not _LEFT_OUT.search(each)]
-    made: dict[str, Operator] = {each.partition("/")[2]: get_operator(each)() for each in names}
-    return made | {"RemoveStatement": RemoveStatement(), "ReplaceOutcome": ReplaceOutcome()}
+    return [*(get_operator(each)() for each in names), RemoveStatement(), ReplaceName(), ReplaceBound()]

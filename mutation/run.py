@@ -5,9 +5,10 @@ tried in a copy of the checkout, by a child that is forked when all but the pack
 of Python for each would cost most of the time.
 
 It fails when a change goes unnoticed that ``equivalent.toml`` does not explain, when an explanation has
-become needless, and when ``docs/mutation.md`` shows other figures.
+become needless, and when ``docs/mutation.md`` shows other figures (``--write`` puts them there).
 """
 
+import argparse
 import difflib
 import importlib
 import os
@@ -18,7 +19,6 @@ import signal
 import sys
 import time
 import tomllib
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -27,13 +27,11 @@ import attrs
 import pytest
 from cosmic_ray.mutating import mutate_code
 from hypothesis import Phase, settings
-
 from operators import operators
 
-ROOT: Final = Path(__file__).parent.parent
+ROOT: Final = Path(__file__).resolve().parent.parent
 EQUIVALENT: Final = ROOT / "mutation" / "equivalent.toml"
 PAGE: Final = ROOT / "docs" / "mutation.md"
-COPIED: Final = ("wegetfinancing", "tests", "pyproject.toml")
 # The tests that answer for a module, those first that know it best.
 TESTS: Final = {
     "signatures": ["signatures"],
@@ -50,7 +48,6 @@ STAGES: Final = (["-k", "not trio and not httpx2"], [])
 PRELOADED: Final = (
     "anyio.pytest_plugin",
     "cattrs",
-    "fakeredis",
     "httpcore",
     "httpx",
     "httpx2",
@@ -59,138 +56,157 @@ PRELOADED: Final = (
     "trio",
     "trustme",
 )
-_MEMORY: Final = 4 * 1024**3
+MOST_MEMORY: Final = 4 * 1024**3
 
 
-@attrs.frozen(order=True)
-class Mutant:
-    """One change: the lines before and after it."""
+@attrs.frozen
+class Change:
+    """The lines before and after it; changes that read the same count as one."""
 
     module: str
     before: str
     after: str
-    source: str = attrs.field(repr=False, order=False)
-    operator: str = attrs.field(order=False)
 
-    @property
-    def key(self) -> tuple[str, str, str]:
-        return self.module, self.before, self.after
+    def __str__(self) -> str:
+        return f"{self.module}\n  before = {self.before!r}\n  after = {self.after!r}"
 
 
-def mutants_of(module: str) -> Iterator[Mutant]:
+def changes_of(module: str) -> Iterator[tuple[Change, str]]:
+    """Give every change of a module and the source it makes."""
     source = (ROOT / "wegetfinancing" / f"{module}.py").read_text(encoding="utf-8")
     seen = {source}
-    for name, operator in operators().items():
+    for operator in operators():
         occurrence = 0
-        while (mutated := mutate_code(source, operator, occurrence)) is not None:
+        while (changed := mutate_code(source, operator, occurrence)) is not None:
             occurrence += 1
-            if mutated not in seen:
-                seen.add(mutated)
-                before, after = changed_lines(source, mutated)
-                yield Mutant(module, before, after, mutated, name)
+            if changed not in seen:
+                seen.add(changed)
+                yield Change(module, *_lines_that_differ(source, changed)), changed
 
 
-def changed_lines(source: str, mutated: str) -> tuple[str, str]:
-    changes = list(difflib.ndiff(source.splitlines(), mutated.splitlines()))
-    before, after = (" ".join(each[2:].strip() for each in changes if each.startswith(sign)) for sign in "-+")
+def _lines_that_differ(source: str, changed: str) -> tuple[str, str]:
+    lines = list(difflib.ndiff(source.splitlines(), changed.splitlines()))
+    before, after = (" ".join(each[2:].strip() for each in lines if each.startswith(sign)) for sign in "-+")
     return before, after
 
 
-def run_tests(checkout: Path, arguments: list[str], timeout: float) -> bool | None:
-    """Run pytest in a forked child: did it pass? ``None`` if it did not end."""
-    child = os.fork()
-    if child == 0:
+@attrs.frozen
+class Checkout:
+    """A copy in which changes are made."""
+
+    path: Path
+
+    @classmethod
+    def make(cls, path: Path) -> "Checkout":
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir(parents=True)
+        for name in ("wegetfinancing", "tests"):
+            shutil.copytree(ROOT / name, path / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "pyproject.toml", path)
+        return cls(path)
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.txt"
+
+    def passes(self, arguments: list[str], timeout: float) -> bool:
+        """Run pytest in a forked child; one that does not end does not pass."""
+        child = os.fork()
+        if child == 0:
+            self._be_the_child(arguments)
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                return os.waitstatus_to_exitcode(status) == 0
+            time.sleep(0.01)
+        os.killpg(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        return False
+
+    def _be_the_child(self, arguments: list[str]) -> None:
         os.setsid()
-        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-        os.chdir(checkout)
-        sys.path.insert(0, str(checkout))
-        log = os.open(checkout / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
+        resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
+        os.chdir(self.path)
+        sys.path.insert(0, str(self.path))
+        log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(log, sys.stdout.fileno())
+        os.dup2(log, sys.stderr.fileno())
+        # What was imported before the fork cannot have its asserts rewritten any more.
         options = ["-x", "-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
         os._exit(int(pytest.main([*options, *arguments])))
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        ended, status = os.waitpid(child, os.WNOHANG)
-        if ended:
-            return os.waitstatus_to_exitcode(status) == 0
-        time.sleep(0.01)
-    os.killpg(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return None
 
 
-def survivors_of(module: str, checkout: Path) -> tuple[int, list[Mutant]]:
+def unnoticed_of(module: str, checkout: Checkout) -> tuple[int, list[Change]]:
     """Try every change of a module: how many there are, and which go unnoticed."""
     files = [f"tests/test_{each}.py" for each in TESTS[module]]
-    path = checkout / "wegetfinancing" / f"{module}.py"
-    source = path.read_text(encoding="utf-8")
     stages: list[tuple[list[str], float]] = []
     for selection in STAGES:
         began = time.monotonic()
-        if not run_tests(checkout, [*selection, *files], timeout=600):
-            sys.exit(f"the tests of {module} fail without any change:\n{(checkout / 'log.txt').read_text()}")
+        if not checkout.passes([*selection, *files], timeout=600):
+            sys.exit(f"the tests of {module} fail without any change:\n{checkout.log.read_text()}")
         stages.append(([*selection, *files], 10 + 4 * (time.monotonic() - began)))
-    mutants = list(mutants_of(module))
-    survivors = []
-    for number, mutant in enumerate(mutants, start=1):
-        path.write_text(mutant.source, encoding="utf-8")
-        if all(run_tests(checkout, arguments, timeout) for arguments, timeout in stages):
-            survivors.append(mutant)
-        print(f"\r{module}: {number} of {len(mutants)}, {len(survivors)} survive", end="", flush=True)
+    path = checkout.path / "wegetfinancing" / f"{module}.py"
+    source = path.read_text(encoding="utf-8")
+    changes = list(changes_of(module))
+    unnoticed = []
+    for number, (change, changed) in enumerate(changes, start=1):
+        path.write_text(changed, encoding="utf-8")
+        if all(checkout.passes(arguments, timeout) for arguments, timeout in stages):
+            unnoticed.append(change)
+            print(f"\nunnoticed: {change}")
+        print(f"\r{module}: {number} of {len(changes)}", end="", flush=True)
     print()
     path.write_text(source, encoding="utf-8")
-    return len(mutants), survivors
+    return len(changes), unnoticed
 
 
-def main(modules: list[str], scratch: Path, *, write: bool) -> int:
-    settings.register_profile(
-        "mutation", deadline=None, database=None, derandomize=True, phases=[Phase.explicit, Phase.generate]
-    )
+def explained_changes() -> set[Change]:
+    """Read which changes make no difference."""
+    entries = tomllib.loads(EQUIVALENT.read_text(encoding="utf-8"))["equivalent"]
+    assert all(each["reason"].strip() for each in entries)
+    return {Change(each["module"], each["before"], each["after"]) for each in entries}
+
+
+def prepare() -> None:
+    """Import what every child needs, and let Hypothesis look for one failure and no smaller one."""
+    phases = [Phase.explicit, Phase.generate]
+    settings.register_profile("mutation", deadline=None, database=None, derandomize=True, phases=phases)
     settings.load_profile("mutation")
     for name in PRELOADED:
         importlib.import_module(name)
-    sys.dont_write_bytecode = True  # a change within the same second and of the same size would not be seen
-    shutil.rmtree(scratch, ignore_errors=True)
-    ignored = shutil.ignore_patterns("__pycache__")
-    for name in COPIED:
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        scratch.mkdir(parents=True, exist_ok=True)
-        if copy is shutil.copytree:
-            shutil.copytree(ROOT / name, scratch / name, ignore=ignored)
-        else:
-            shutil.copy(ROOT / name, scratch / name)
-    explained = {
-        (each["module"], each["before"], each["after"])
-        for each in tomllib.loads(EQUIVALENT.read_text(encoding="utf-8"))["equivalent"]
-    }
-    rows, faults = [], []
-    for module in modules:
-        total, survivors = survivors_of(module, scratch)
-        keys = {each.key for each in survivors}
-        faults += [
-            f"{each.module}: unnoticed ({each.operator})\n  - {each.before}\n  + {each.after}"
-            for each in survivors
-            if each.key not in explained
-        ]
-        faults += [
-            f"{module}: explained, but noticed or gone\n  - {before}\n  + {after}"
-            for name, before, after in sorted(explained)
-            if name == module and (name, before, after) not in keys
-        ]
-        equivalent = sum(each.key in explained for each in survivors)
-        rows.append(f"| `{module}` | {total} | {total - len(survivors)} | {equivalent} |")
-    print("\n".join(["| module | changes | noticed | equivalent |", "|---|---:|---:|---:|", *rows]))
-    page = PAGE.read_text(encoding="utf-8")
-    if write:
-        for row in rows:
-            page = re.sub(rf"^{re.escape(row.split(' | ')[0])} \|.*$", row, page, flags=re.MULTILINE)
+    # A change of the same size within the same second would go unseen.
+    sys.dont_write_bytecode = True
+
+
+def main() -> int:
+    """Try the changes of the modules asked for, or of all."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("scratch", type=Path)
+    parser.add_argument("modules", nargs="*")
+    parser.add_argument("--write", action="store_true")
+    arguments = parser.parse_args()
+    prepare()
+    checkout = Checkout.make(arguments.scratch.resolve())
+    explained, page = explained_changes(), PAGE.read_text(encoding="utf-8")
+    faults = []
+    for module in arguments.modules or TESTS:
+        total, unnoticed = unnoticed_of(module, checkout)
+        of_this = {each for each in explained if each.module == module}
+        faults += [f"unnoticed and not explained: {each}" for each in unnoticed if each not in of_this]
+        faults += [f"explained, but noticed or gone: {each}" for each in of_this.difference(unnoticed)]
+        equivalent = sum(each in of_this for each in unnoticed)
+        row = f"| `{module}` | {total} | {total - len(unnoticed)} | {equivalent} |"
+        print(row)
+        if arguments.write:
+            page = re.sub(rf"^\| `{module}` \|.*$", row, page, flags=re.MULTILINE)
+        if row not in page:
+            faults.append(f"docs/mutation.md does not show: {row}")
+    if arguments.write:
         PAGE.write_text(page, encoding="utf-8")
-    faults += [f"docs/mutation.md does not show: {row}" for row in rows if row not in page]
     print("\n".join(faults))
     return 1 if faults else 0
 
 
 if __name__ == "__main__":
-    chosen = [each for each in sys.argv[2:] if not each.startswith("-")]
-    sys.exit(main(chosen or list(TESTS), Path(sys.argv[1]).resolve(), write="--write" in sys.argv))
+    sys.exit(main())

@@ -98,8 +98,13 @@ def test_the_text_says_the_operation_and_whether_it_may_have_happened() -> None:
     assert str(CallError("no", outcome=Outcome.REFUSED)) == "no. The server refused it."
 
 
-def test_what_does_not_say_its_outcome_counts_as_unknown() -> None:
-    assert TransportError("lost").outcome is Outcome.UNKNOWN
+@pytest.mark.parametrize(
+    "error",
+    [CallError("lost"), TransportError("lost"), APIError("HTTP 500"), DecodingError("HTTP 200", status=200)],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_does_not_say_its_outcome_counts_as_unknown(error: CallError) -> None:
+    assert error.outcome is Outcome.UNKNOWN
 
 
 def test_an_attempt_that_may_have_happened_outweighs_all_others() -> None:

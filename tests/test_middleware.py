@@ -164,7 +164,7 @@ def test_nothing_is_sent_at_the_deadline_when_a_link_held_up_the_event_loop(
             return await call_next(request)
 
         async def run() -> None:
-            links = [Retry(), blocking]
+            links: list[Middleware] = [Retry(), blocking]
             async with AsyncClient(credentials(), transport=transport, middleware=links) as client:
                 await call(client)
 
