@@ -170,10 +170,12 @@ async def test_refused_credentials_come_with_the_way_out(status: int, way_out: s
         (403, PermissionDeniedError),
         (404, NotFoundError),
         (405, APIError),
+        (499, APIError),
         (429, RateLimitError),
         (500, ServerError),
         (599, ServerError),
         (302, APIError),
+        (600, APIError),
         (700, APIError),
     ],
 )
@@ -231,6 +233,26 @@ async def test_the_text_of_an_error_shows_only_what_looks_like_a_name() -> None:
             await create(client)
     assert str(caught.value) == "create_request: HTTP 400: cart_items[0].sku. The server refused it."
     assert caught.value.error == "Jane Doe is unknown"
+
+
+@pytest.mark.parametrize(
+    ("error", "subjects", "shown"),
+    [
+        ("x", ["a", ""], " x: a"),
+        ("x" * 40, ["a" * 80, "a" * 81], f" {'x' * 40}: {'a' * 80}"),
+        ("x" * 41, [], ""),
+        ("jane doe", ["doe 2125551234"], ""),
+        ("x", list("abcdefghijk"), " x: a, b, c, d, e, f, g, h, i, j"),
+    ],
+)
+async def test_the_text_of_an_error_shows_short_names_and_few(
+    error: str, subjects: list[str], shown: str
+) -> None:
+    client, _ = make_client(Response(400, body=to_json({"error": error, "subjects": subjects})))
+    async with client:
+        with pytest.raises(InvalidRequestError) as caught:
+            await create(client)
+    assert str(caught.value) == f"create_request: HTTP 400{shown}. The server refused it."
 
 
 UNREADABLE = {
@@ -371,6 +393,14 @@ async def test_a_shipping_update_with_problems_is_refused_before_anything_is_sen
     assert transport.requests == []
 
 
+@pytest.mark.parametrize("inv_id", ["!", "~", "x" * 256])
+async def test_an_inv_id_is_any_printable_text_of_ascii(inv_id: str) -> None:
+    client, transport = make_client()
+    async with client:
+        await client.update_shipping(inv_id, shipping_event())
+    assert [loan_id for loan_id, _ in transport.shipping_updates] == [inv_id]
+
+
 async def test_values_of_the_wrong_type_are_type_errors() -> None:
     client, transport = make_client()
     wrong: Any = {"first_name": "Jane"}
@@ -409,8 +439,11 @@ async def test_a_test_postback_is_refused_on_live_before_anything_is_sent() -> N
         with pytest.raises(ConfigurationError, match="exists in the sandbox only"):
             await ask_for_test_postback(client)
         await create(client)
-    assert [each.operation for each in transport.requests] == ["create_request"]
-    assert transport.requests[0].url == "https://api.wegetfinancing.com/merchant/1234/requests"
+        await ship(client)
+    assert [each.url for each in transport.requests] == [
+        "https://api.wegetfinancing.com/merchant/1234/requests",
+        "https://api.wegetfinancing.com/merchant/1234/shipping",
+    ]
 
 
 async def test_a_test_postback_is_not_repeated() -> None:

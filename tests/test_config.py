@@ -1,5 +1,6 @@
 import copy
 import pickle
+import sys
 import traceback
 from typing import Any
 
@@ -212,6 +213,11 @@ def test_a_wrong_base_url_is_refused_with_the_way_out(base_url: Any, way_out: st
 @pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), 10**400, True, "30", None])
 def test_a_timeout_must_be_a_finite_number_above_zero(timeout: Any) -> None:
     with pytest.raises(ConfigurationError, match="timeout must be a finite number"):
+        AsyncClient(credentials(), timeout=timeout)
+
+
+def test_any_finite_number_above_zero_is_a_timeout() -> None:
+    for timeout in (0.001, 5, sys.float_info.max):
         AsyncClient(credentials(), timeout=timeout)
 
 

@@ -152,6 +152,21 @@ def test_a_policy_that_cannot_be_right_is_refused_by_name(wrong: dict[str, Any])
         RetryPolicy(**wrong)
 
 
+def test_the_least_of_everything_repeats_nothing() -> None:
+    policy = RetryPolicy(attempts=1, base_delay=0, max_delay=0, quota=0, quota_per_success=0)
+    assert decide(LOST, policy=policy) is None
+
+
+def test_the_default_policy() -> None:
+    policy = RetryPolicy(attempts=3, base_delay=0.5, max_delay=8.0, quota=20, quota_per_success=0.1)
+    assert RetryPolicy() == policy
+
+
+def test_a_policy_is_not_given_by_position() -> None:
+    with pytest.raises(TypeError, match="positional"):
+        RetryPolicy(5)  # type: ignore[misc] # what is tested
+
+
 @pytest.mark.parametrize("policy", [5, None, RetryPolicy])
 def test_a_retry_takes_a_policy(policy: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"Retry takes a RetryPolicy, such as"):
