@@ -304,7 +304,7 @@ ROWS: list[tuple[Any, Outcome, bool]] = [
     *[(status, Outcome.REFUSED, True) for status in (421, 425, 429)],
     *[(status, Outcome.REFUSED, False) for status in (400, 401, 403, 404, 405, 406, 409, 410, 422, 451, 499)],
     *[(status, Outcome.UNKNOWN, True) for status in (500, 502, 503, 504, 520, 523, 527, 530)],
-    *[(status, Outcome.UNKNOWN, False) for status in (501, 505, 528, 529, 531, 599, 600, 999)],
+    *[(status, Outcome.UNKNOWN, False) for status in (501, 505, 519, 528, 529, 531, 599, 600, 999)],
     (TransportError(LOST, outcome=Outcome.UNKNOWN), Outcome.UNKNOWN, True),
     (TransportError("refused", outcome=Outcome.NOT_SENT), Outcome.NOT_SENT, True),
     (TransportError("certificate", outcome=Outcome.NOT_SENT, permanent=True), Outcome.NOT_SENT, False),

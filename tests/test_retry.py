@@ -1,4 +1,7 @@
+import contextlib
+import gc
 import math
+import weakref
 from typing import Any
 
 import attrs
@@ -62,6 +65,7 @@ def test_the_pause_doubles_up_to_the_most() -> None:
 def test_the_number_of_attempts_is_bounded() -> None:
     assert decide(LOST, attempt=3) is not None
     assert decide(LOST, attempt=4) is None
+    assert decide(LOST, attempt=5) is None
 
 
 def test_no_repeat_begins_after_the_deadline() -> None:
@@ -92,6 +96,7 @@ def test_retry_after_is_honoured_when_it_ends_inside_the_deadline() -> None:
         ("Tuesday, 14-Nov-23 22:13:50 GMT", 30),
         ("Tue Nov 14 22:13:50 2023", 30),
         ("Tue, 14 Nov 2023 22:13:50 -0000", 30),
+        ("Tue, 14 Nov 2023 23:13:50 +0100", 30),
         ("Tue, 14 Nov 2023 22:12:00 GMT", 0),
         ("", None),
         ("soon", None),
@@ -140,8 +145,11 @@ def test_a_pause_always_ends_before_the_deadline(
         {"attempts": 0},
         {"attempts": True},
         {"base_delay": -0.1},
+        {"max_delay": -0.1},
         {"max_delay": math.inf},
+        {"quota": -0.1},
         {"quota": math.nan},
+        {"quota_per_success": -0.1},
         {"quota_per_success": "1"},
     ],
 )
@@ -164,7 +172,7 @@ def test_the_default_policy() -> None:
 
 def test_a_policy_is_not_given_by_position() -> None:
     with pytest.raises(TypeError, match="positional"):
-        RetryPolicy(5)  # type: ignore[misc] # what is tested
+        RetryPolicy(5)  # type: ignore[call-arg] # what is tested
 
 
 @pytest.mark.parametrize("policy", [5, None, RetryPolicy])
@@ -251,6 +259,24 @@ async def test_a_retry_after_beyond_the_deadline_is_given_back_at_once() -> None
     time, script = Time(), Script([throttled("200")])
     assert await make_retry(time)(make_request(), script) == throttled("200")
     assert time.slept == []
+
+
+@pytest.mark.anyio
+async def test_a_failure_that_was_raised_is_freed_without_the_collector() -> None:
+    async def failing(request: Request) -> Response:
+        raise TransportError("lost")
+
+    gc.disable()
+    try:
+        with contextlib.suppress(TransportError):
+            try:
+                await make_retry(Time())(make_request(), failing)
+            except TransportError as error:
+                failure = weakref.ref(error)
+                raise
+        assert failure() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.anyio
