@@ -276,7 +276,7 @@ async def test_a_success_that_cannot_be_read_most_likely_happened_and_is_not_rep
 ) -> None:
     client, transport = make_client(answer)
     async with client:
-        with pytest.raises(DecodingError, match=r"HTTP 20\d, but the answer") as caught:
+        with pytest.raises(DecodingError, match=r"HTTP 20\d, but the answer [a-z]+ ") as caught:
             await call(client)
     assert caught.value.outcome is Outcome.UNKNOWN
     assert caught.value.status == answer.status

@@ -4,13 +4,15 @@ import asyncio
 import contextlib
 import selectors
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import anyio
-import anyio.from_thread
 import anyio.lowlevel
 import attrs
+import trio
 import trio.testing
+from anyio.from_thread import BlockingPortal
 
 # More turns of the event loop than any chain of tasks in these tests needs to come to rest.
 _TURNS = 50
@@ -36,7 +38,7 @@ class _Loop(asyncio.SelectorEventLoop):
 class VirtualTime:
     """The portal into the event loop's thread, and what moves its clock from inside."""
 
-    portal: anyio.from_thread.BlockingPortal
+    portal: BlockingPortal
     jump: Callable[[float], None]
 
     def advance(self, seconds: float) -> None:
@@ -71,12 +73,31 @@ def _asyncio_jump(seconds: float) -> None:
 
 @contextlib.contextmanager
 def virtual_time(backend: str) -> Iterator[VirtualTime]:
-    """Run an event loop in a thread of its own."""
-    if backend == "trio":
-        clock = trio.testing.MockClock()
-        options: dict[str, Any] = {"clock": clock}
-        jump = clock.jump
-    else:
-        options, jump = {"loop_factory": _Loop}, _asyncio_jump
-    with anyio.from_thread.start_blocking_portal(backend, options) as portal:
-        yield VirtualTime(portal, jump)
+    """Run an event loop in a thread of its own, its clock at 0."""
+    started: Future[BlockingPortal] = Future()
+
+    async def serve() -> None:
+        async with BlockingPortal() as portal:
+            assert anyio.current_time() == 0.0
+            started.set_result(portal)
+            await portal.sleep_until_stopped()
+
+    clock = trio.testing.MockClock()
+
+    def run() -> None:
+        # Not anyio.run: old versions do not hand the clock on to trio.
+        if backend == "trio":
+            trio.run(serve, clock=clock)
+        else:
+            with asyncio.Runner(loop_factory=_Loop) as runner:
+                runner.run(serve())
+
+    with ThreadPoolExecutor(1) as thread:
+        ended = thread.submit(run)
+        ended.add_done_callback(lambda _: started.cancel())
+        portal = started.result()
+        try:
+            yield VirtualTime(portal, clock.jump if backend == "trio" else _asyncio_jump)
+        finally:
+            portal.call(portal.stop)
+            ended.result()
