@@ -152,15 +152,16 @@ async def test_nothing_is_sent_once_the_call_has_ended(operation: str) -> None:
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+@pytest.mark.parametrize("late", [0.0, 1.0])
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_nothing_is_sent_at_the_deadline_when_a_link_held_up_the_event_loop(
-    backend: str, call: Callable[[AsyncClient], Awaitable[object]]
+def test_nothing_is_sent_from_the_deadline_on_when_a_link_held_up_the_event_loop(
+    backend: str, late: float, call: Callable[[AsyncClient], Awaitable[object]]
 ) -> None:
     transport = FakeTransport()
     with virtual_time(backend) as time:
 
         async def blocking(request: Request, call_next: Handler) -> Response:
-            time.jump(request.deadline - anyio.current_time())
+            time.jump(request.deadline - anyio.current_time() + late)
             return await call_next(request)
 
         async def run() -> None:

@@ -156,6 +156,39 @@ def test_the_age_is_told_from_the_usual_forms_on_both_sides_of_now(timestamp: st
             verify_postback(BODY, headers, NEW, max_age=300, clock=lambda now=now: now)  # type: ignore[misc] # likewise
 
 
+@pytest.mark.parametrize(
+    ("timestamp", "signed_at"),
+    [
+        ("123456789", 123456789),
+        ("12345678901", 12345678901),
+        ("123456789012", 123456789.012),
+        ("12345678901234", 12345678901.234),
+        ("1700000000.1", 1700000000.1),
+        ("1700000000.123456789", 1700000000.123456789),
+    ],
+)
+def test_nine_to_eleven_digits_are_seconds_and_twelve_to_fourteen_milliseconds(
+    timestamp: str, signed_at: float
+) -> None:
+    verify_postback(BODY, headers_for(BODY, timestamp, NEW), NEW, max_age=1, clock=lambda: signed_at)
+
+
+@pytest.mark.parametrize(
+    "timestamp",
+    [
+        "12345678",
+        "123456789012345",
+        "1700000000.",
+        "1700000000.1234567890",
+        "1700000000123Z",
+        "Z1700000000123",
+    ],
+)
+def test_other_counts_of_digits_have_no_age(timestamp: str) -> None:
+    with pytest.raises(SignatureError, match="age of the postback cannot be told"):
+        verify_postback(BODY, headers_for(BODY, timestamp, NEW), NEW, max_age=10**12, clock=lambda: NOW)
+
+
 @pytest.mark.parametrize("now", [NOW - 300, NOW + 300])
 def test_an_age_of_exactly_the_most_is_accepted(now: float) -> None:
     verify_postback(BODY, headers_for(BODY, "1700000000", NEW), NEW, max_age=300, clock=lambda: now)
