@@ -40,8 +40,6 @@ TESTS: Final = {
     "errors": ["errors", "client"],
     "config": ["config"],
     "operations": ["client", "errors"],
-    "httpx_exchange": ["httpx_transport"],
-    "httpx_transport": ["httpx_transport"],
 }
 # First one event loop and one library, then everything.
 STAGES: Final = (["-k", "not trio and not httpx2"], [])

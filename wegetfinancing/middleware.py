@@ -18,7 +18,8 @@ class Middleware(Protocol):
 
     It never sees the ``Authorization`` header, which is added below it. Calling ``call_next`` more
     than once repeats an operation that may be repeated; ``create_request`` and
-    ``create_test_postback`` are sent once per call whatever a link does.
+    ``create_test_postback`` are sent once per call whatever a link does. Once the call has ended,
+    ``call_next`` sends nothing any more.
     """
 
     async def __call__(self, request: Request, call_next: Handler) -> Response:
