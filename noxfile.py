@@ -117,7 +117,7 @@ def mutation(session: nox.Session) -> None:
     """Change the package in one place at a time: do the tests notice? Prints the score (twenty minutes)."""
     install(session, "mutation", extras=EXTRAS)
     scratch = Path(session.create_tmp()).resolve() / "checkout"
-    session.run("python", "mutation/run.py", str(scratch), *session.posargs)
+    session.run("python", "tests/mutation/run.py", str(scratch), *session.posargs)
 
 
 @nox.session
@@ -126,7 +126,7 @@ def fuzz(session: nox.Session) -> None:
     session.install("-e", ".", "atheris")
     seconds = session.posargs[0] if session.posargs else "60"
     limits = [f"-max_total_time={seconds}", "-max_len=4096", "-timeout=5"]
-    session.run("python", "fuzz/postbacks.py", *limits, f"-artifact_prefix={session.create_tmp()}/")
+    session.run("python", "tests/fuzz/postbacks.py", *limits, f"-artifact_prefix={session.create_tmp()}/")
 
 
 @nox.session

@@ -29,8 +29,8 @@ from cosmic_ray.mutating import mutate_code
 from hypothesis import Phase, settings
 from operators import operators
 
-ROOT: Final = Path(__file__).resolve().parent.parent
-EQUIVALENT: Final = ROOT / "mutation" / "equivalent.toml"
+ROOT: Final = Path(__file__).resolve().parent.parent.parent
+EQUIVALENT: Final = Path(__file__).with_name("equivalent.toml")
 PAGE: Final = ROOT / "docs" / "mutation.md"
 # The tests that answer for a module, those first that know it best.
 TESTS: Final = {

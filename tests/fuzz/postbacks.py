@@ -36,7 +36,7 @@ async def answer(body: bytes, headers: dict[str, str]) -> int:
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": body}
 
-    async def send(message: Any) -> None:  # noqa: ANN401 - an ASGI message
+    async def send(message: Any) -> None:
         statuses.extend([message["status"]] if "status" in message else [])
 
     pairs = [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
