@@ -121,6 +121,13 @@ def mutation(session: nox.Session) -> None:
 
 
 @nox.session
+def bench(session: nox.Session) -> None:
+    """Print what a call costs beside httpx by hand; fail when a bound of docs/performance.md is missed."""
+    install(session, "bench")
+    session.run("python", "-m", "benchmarks", *session.posargs)
+
+
+@nox.session
 def fuzz(session: nox.Session) -> None:
     """Fuzz the signature check, the parser and PostbackApp with atheris; a minute unless told otherwise."""
     session.install("-e", ".", "atheris")

@@ -1,0 +1,1 @@
+"""What the package costs beside doing the same by hand: ``python -m nox -s bench``."""

@@ -1,0 +1,22 @@
+"""Print the table; end non-zero when a bound is missed by more than the spread of its figure."""
+
+import sys
+
+import anyio
+
+from . import calls
+from .harness import Row, table
+
+SECTIONS = {"calls": calls.measure}
+
+
+def main(names: list[str]) -> int:
+    rows: list[Row] = []
+    for name in names or SECTIONS:
+        rows += anyio.run(SECTIONS[name])
+    print(table(rows))
+    return 1 if any(row.missed for row in rows) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,90 @@
+"""CPU of one ``create_request`` against the same body posted by hand, without a network."""
+
+import json
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import httpx
+import httpx2
+
+from wegetfinancing import Address, AsyncClient, CartItem, FinancingRequest, HttpxTransport
+from wegetfinancing.operations import create_request_body
+from wegetfinancing.testing import credentials
+
+from .fake_socket import CREATED_BODY, fake_network_transport
+from .harness import Row, compared, interleaved
+
+URL = "https://api.sandbox.wegetfinancing.com/merchant/1234/requests"
+HEADERS = {"accept": "application/json"}
+
+
+def new_request() -> FinancingRequest:
+    """Build the model anew, as a checkout does."""
+    return FinancingRequest(
+        first_name="Jane",
+        last_name="Doe",
+        email="jane@example.com",
+        phone="2125551234",
+        billing_address=Address(street1="123 Main St", city="New York", state="NY", zipcode="10001"),
+        cart_items=[CartItem(display_name="Super Widget", unit_price="499.00", quantity=1)],
+        merchant_transaction_id="ORDER-123",
+        postback_url="https://shop.example/postbacks",
+    )
+
+
+async def against_by_hand(
+    library: ModuleType, stand_in: str, make_transport: Callable[[], Any], *, bound: float
+) -> list[Row]:
+    """Compare with httpx by hand in the usual way, and at its best."""
+    ready = new_request()
+    body = create_request_body(ready)
+    wire = json.loads(body)
+    who = credentials()
+    hand = library.AsyncClient(transport=make_transport(), auth=(who.username, who.password), headers=HEADERS)
+    at_best = library.AsyncClient(transport=make_transport())
+    prebuilt = hand.build_request("POST", URL, json=wire, headers={"authorization": "Basic YTpi"})
+    given = library.AsyncClient(transport=make_transport())
+    client = AsyncClient(who, transport=HttpxTransport(given))
+
+    async def by_hand() -> Any:
+        return (await hand.post(URL, json=wire)).json()
+
+    async def by_hand_at_best() -> Any:
+        return (await at_best.send(prebuilt)).json()
+
+    async def model_ready() -> Any:
+        return await client.create_request(ready)
+
+    async def model_built() -> Any:
+        return await client.create_request(new_request())
+
+    subjects = {"hand": by_hand, "best": by_hand_at_best, "ready": model_ready, "built": model_built}
+    async with hand, at_best, given, client:
+        assert (await model_ready()).inv_id == (await by_hand())["inv_id"]
+        took = await interleaved(subjects)
+    name = f"{library.__name__} {library.__version__}, {stand_in}"
+    usual = f"`post(json=…)` + `.json()`, {name}"
+    best = f"prebuilt `Request`, `send`, {name}"
+    return [
+        compared("`create_request`, model ready", took["ready"], usual, took["hand"], bound=bound),
+        compared("`create_request`, model built each time", took["built"], usual, took["hand"]),
+        compared("`create_request`, model ready", took["ready"], best, took["best"], bound=1.35),
+    ]
+
+
+async def measure() -> list[Row]:
+    """Measure on both libraries, over ``MockTransport`` and through httpcore and h11."""
+    rows = []
+    for library in (httpx, httpx2):
+
+        def mock(library: Any = library) -> Any:
+            headers = {"content-type": "application/json"}
+            return library.MockTransport(
+                lambda _: library.Response(200, headers=headers, content=CREATED_BODY)
+            )
+
+        rows += await against_by_hand(library, "`MockTransport`", mock, bound=0.90)
+        through = fake_network_transport(library)
+        rows += (await against_by_hand(library, "httpcore on a fake socket", through, bound=0.95))[:2]
+    return rows

@@ -1,0 +1,99 @@
+"""A network that answers every request at once, below httpcore and h11."""
+
+import functools
+import importlib
+import json
+import ssl
+from collections.abc import Iterable
+from types import ModuleType
+from typing import Any, Final
+
+CREATED: Final = {
+    "inv_id": "df0c3186b69be8aad35ff837a841d347",
+    "href": "https://partner.sandbox.wegetfinancing.com/lc/df0c3186b69be8aad35ff837a841d347",
+    "amount": "499.00",
+}
+CREATED_BODY: Final = json.dumps(CREATED).encode()
+ANSWER: Final = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nServer: fake\r\n"
+    b"Date: Thu, 15 Jan 2026 12:00:00 GMT\r\nContent-Length: %d\r\n\r\n%s" % (len(CREATED_BODY), CREATED_BODY)
+)
+
+
+@functools.cache
+def fake_network_transport(library: ModuleType) -> type[Any]:  # noqa: C901 - four small classes
+    """Make the class of an httpx or httpx2 transport on httpcore's pool and the fake network."""
+    httpcore: Any = importlib.import_module({"httpx": "httpcore", "httpx2": "httpcore2"}[library.__name__])
+
+    class Socket(httpcore.AsyncNetworkStream):  # type: ignore[misc] # either library
+        async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+            return ANSWER
+
+        async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+            pass
+
+        async def aclose(self) -> None:
+            pass
+
+        async def start_tls(
+            self, ssl_context: Any, server_hostname: str | None = None, timeout: float | None = None
+        ) -> "Socket":
+            return self
+
+        def get_extra_info(self, info: str) -> Any:
+            return None
+
+    class Network(httpcore.AsyncNetworkBackend):  # type: ignore[misc] # either library
+        async def connect_tcp(
+            self,
+            host: str,
+            port: int,
+            timeout: float | None = None,
+            local_address: str | None = None,
+            socket_options: Iterable[Any] | None = None,
+        ) -> Socket:
+            return Socket()
+
+    class Stream(library.AsyncByteStream):  # type: ignore[misc,name-defined] # either library
+        def __init__(self, stream: Any) -> None:
+            self.stream = stream
+
+        async def __aiter__(self) -> Any:
+            async for part in self.stream:
+                yield part
+
+        async def aclose(self) -> None:
+            await self.stream.aclose()
+
+    class Transport(library.AsyncBaseTransport):  # type: ignore[misc,name-defined] # either library
+        """As ``AsyncHTTPTransport``, which takes no network of one's own."""
+
+        def __init__(self) -> None:
+            # Without a context httpcore loads the certificates anew for each connection.
+            context = ssl.create_default_context()
+            self.pool = httpcore.AsyncConnectionPool(ssl_context=context, network_backend=Network())
+
+        async def handle_async_request(self, request: Any) -> Any:
+            url = httpcore.URL(
+                scheme=request.url.raw_scheme,
+                host=request.url.raw_host,
+                port=request.url.port,
+                target=request.url.raw_path,
+            )
+            answer = await self.pool.handle_async_request(
+                httpcore.Request(
+                    method=request.method,
+                    url=url,
+                    headers=request.headers.raw,
+                    content=request.stream,
+                    extensions=request.extensions,
+                )
+            )
+            return library.Response(
+                status_code=answer.status,
+                headers=answer.headers,
+                stream=Stream(answer.stream),
+                extensions=answer.extensions,
+            )
+
+    return Transport
