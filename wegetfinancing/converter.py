@@ -33,8 +33,16 @@ def to_json(value: object, *, sort_keys: bool = False) -> bytes:
         TypeError, ValueError: the value has no JSON form; NaN has none.
 
     """
-    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"), sort_keys=sort_keys)
-    return text.encode("ascii")
+    return _ENCODERS[sort_keys].encode(value).encode("ascii")
+
+
+# Made once: json.dumps and json.loads make theirs anew each time.
+_ENCODERS: Final = {
+    sort_keys: json.JSONEncoder(
+        ensure_ascii=True, allow_nan=False, separators=(",", ":"), sort_keys=sort_keys
+    )
+    for sort_keys in (False, True)
+}
 
 
 def from_json(data: bytes) -> Any:  # noqa: ANN401 - any JSON value
@@ -45,13 +53,7 @@ def from_json(data: bytes) -> Any:  # noqa: ANN401 - any JSON value
 
     """
     try:
-        text = data.decode("utf-8")
-        value = json.loads(
-            text,
-            parse_constant=_refuse_constant,
-            parse_float=_finite,
-            object_pairs_hook=_refuse_repeats,
-        )
+        value = _DECODER.decode(data.decode("utf-8"))
         if _depth(value) <= _MOST_DEPTH:
             return value
         msg = _TOO_DEEP
@@ -97,6 +99,11 @@ def _refuse_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         msg = "names a member twice"
         raise ValueError(msg)
     return value
+
+
+_DECODER: Final = json.JSONDecoder(
+    parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_refuse_repeats
+)
 
 
 def read_text(value: object, name: str) -> str:

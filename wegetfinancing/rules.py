@@ -6,6 +6,7 @@ No rule raises, whatever it is given, and no text repeats the value: it may be p
 import contextlib
 import datetime as dt
 import enum
+import functools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
@@ -50,10 +51,14 @@ class Checked:
             ``cart_items[1].unit_price``. No text repeats a value.
 
         """
-        fields = attrs.fields(type(self))  # type: ignore[arg-type] # subclasses are attrs classes
         found: dict[str, str] = {}
-        for field in fields:
-            found.update(_problems_at(field.name, getattr(self, field.name), field.metadata))
+        for name, metadata, check, required, each in _rules_of(type(self)):
+            value = getattr(self, name)
+            if value is None:
+                if required:
+                    found[name] = REQUIRED
+            elif each or isinstance(value, Checked) or check(value):
+                found.update(_problems_at(name, value, metadata))
         for path, problem in self._problems_between_fields():
             found.setdefault(path, problem)
         return found
@@ -62,19 +67,28 @@ class Checked:
         return iter(())
 
 
-def _problems_at(path: str, value: object, metadata: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+@functools.cache
+def _rules_of(model: type[Checked]) -> list[tuple[str, Mapping[str, Any], Rule, bool, Rule | None]]:
+    """Gather the rules of a model once: it is asked for its problems on every call."""
+    fields = attrs.fields(model)  # type: ignore[arg-type] # subclasses are attrs classes
+    return [
+        (field.name, rules := field.metadata, rules["check"], rules["required"], rules["each"])
+        for field in fields
+    ]
+
+
+def _problems_at(path: str, value: object, metadata: Mapping[str, Any]) -> dict[str, str]:
     if value is None or (isinstance(value, str) and not value):
-        if metadata["required"]:
-            yield path, REQUIRED
-        elif value is not None:
-            yield path, "must not be empty; leave it out instead"
-    elif problem := metadata["check"](value):
-        yield path, problem
-    elif isinstance(value, Checked):
-        yield from ((f"{path}.{inner}", problem) for inner, problem in value.problems().items())
-    elif metadata["each"]:
+        return {path: REQUIRED if metadata["required"] else "must not be empty; leave it out instead"}
+    if problem := metadata["check"](value):
+        return {path: problem}
+    if isinstance(value, Checked):
+        return {f"{path}.{inner}": problem for inner, problem in value.problems().items()}
+    found: dict[str, str] = {}
+    if metadata["each"]:
         for index, item in enumerate(value):  # type: ignore[arg-type,var-annotated] # its check has seen a tuple
-            yield from _problems_at(f"{path}[{index}]", item, rule(metadata["each"]))
+            found.update(_problems_at(f"{path}[{index}]", item, rule(metadata["each"])))
+    return found
 
 
 def text(*, at_least: int = 1, lines: bool = False) -> Rule:
@@ -86,6 +100,8 @@ def text(*, at_least: int = 1, lines: bool = False) -> Rule:
             return f"must be text, not {type(value).__name__}"
         if len(value.strip()) < at_least:
             return "must not be blank" if at_least == 1 else f"must have {at_least} characters or more"
+        if value.isprintable():  # neither control characters nor surrogates
+            return None
         if forbidden.search(value):
             return f"must not hold control characters{'' if lines else ' such as line ends'}"
         try:
@@ -111,9 +127,12 @@ email: Final = matching(_EMAIL, "must be an e-mail address such as jane@example.
 phone: Final = matching(_PHONE, "must be 10 digits without country code or dashes, such as 2125551234")
 
 
+_one_line: Final = text()
+
+
 def url(value: object) -> str | None:
     """Accept an absolute http or https address, as a browser or the vendor can call it."""
-    if problem := text()(value):
+    if problem := _one_line(value):
         return problem
     address = str(value)
     try:
