@@ -54,7 +54,8 @@ class Call:
             msg = f"{self._operation} goes out at most once per call, and a middleware called call_next again"
             raise TransportError(msg, outcome=self.outcome, operation=self._operation)
         # A transport chooses a connection by these, so a middleware must not have the last word.
-        request = attrs.evolve(request, operation=self._operation, repeatable=self._repeatable)
+        if request.operation != self._operation or request.repeatable is not self._repeatable:
+            request = attrs.evolve(request, operation=self._operation, repeatable=self._repeatable)
         number = len(self._outcomes)
         self._outcomes.append(Outcome.UNKNOWN)
         try:

@@ -25,6 +25,7 @@ _MOST_PIECES: Final = 4096
 # Our own end comes this much before the call's deadline, so that the error can say what was sent.
 _MARGIN_SECONDS: Final = 0.02
 _CLOSE_SECONDS: Final = 1.0
+_MOST_ENVELOPES: Final = 8  # a client needs three
 _BELOW: Final = ("", "httpcore", "httpcore2")
 # What httpx and httpx2 raise before there is a connection. Asked only where nothing was traced, as
 # with the stand-ins MockTransport and respx.
@@ -93,23 +94,23 @@ class Exchange:
             return Outcome.NOT_SENT
         return Outcome.UNKNOWN
 
-    def prepare(self, library: ModuleType, *, keep_alive: bool) -> Any:  # noqa: ANN401 - a Request of either library
+    def prepare(self, library: ModuleType, envelopes: "Envelopes", *, keep_alive: bool) -> Any:  # noqa: ANN401 - a Request of either library
         """Make the library's own request, past the client's defaults for headers and the like."""
-        headers = list(self.request.headers.items())
-        if not keep_alive:
-            headers.append(("connection", "close"))
+        url, headers = envelopes.of(library, self.request, keep_alive=keep_alive)
         # httpx ends a little before our own scope: it then cleans up itself, and says how far it was.
         left = self._time_left() - 2 * self.margin
         seconds = None if left == math.inf else max(0.0, left)
         timeout = dict.fromkeys(("connect", "read", "write", "pool"), seconds)
         prepared = library.Request(
             self.request.method,
-            self.request.url,
+            url,
             headers=headers,
-            content=self.request.body,
+            stream=_body_class(library)(self.request.body),
             extensions={"timeout": timeout, "trace": self.trace},
         )
-        prepared.stream = _body_class(library)(self.request.body)
+        if "content-length" not in self.request.headers:
+            prepared.headers["Content-Length"] = str(len(self.request.body))
+        prepared.read()  # so that event hooks find its content
         self.begun = True
         return prepared
 
@@ -205,6 +206,30 @@ class Exchange:
         """Close what may still be open: a handshake that was cancelled leaves its socket behind."""
         if self.socket is not None:
             await close_quietly(self.socket)
+
+
+class Envelopes:
+    """Addresses and headers in the library's own types, made once: that is most of a request's price."""
+
+    __slots__ = ("_made",)
+
+    def __init__(self) -> None:
+        """Start with none."""
+        self._made: dict[tuple[str, bool], tuple[Headers, Any, Any]] = {}
+
+    def of(self, library: ModuleType, request: Request, *, keep_alive: bool) -> tuple[Any, Any]:
+        """Give the library's URL and headers, all but the length, which only the body knows."""
+        known = self._made.get((request.url, keep_alive))
+        if known is None or known[0] is not request.headers:
+            url = library.URL(request.url)
+            headers = [] if "host" in request.headers else [("Host", url.netloc.decode("ascii"))]
+            headers += request.headers.items()
+            if not keep_alive:
+                headers.append(("connection", "close"))
+            if len(self._made) == _MOST_ENVELOPES:
+                self._made.clear()
+            self._made[request.url, keep_alive] = known = (request.headers, url, library.Headers(headers))
+        return known[1:]
 
 
 @functools.cache

@@ -31,7 +31,7 @@ import anyio.lowlevel
 
 from .errors import ConfigurationError, DeadlineExceededError, TransportError
 from .event_loop import current_event_loop
-from .httpx_exchange import Exchange, close_quietly
+from .httpx_exchange import Envelopes, Exchange, close_quietly
 from .transport import Request, Response
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ class HttpxTransport:
     __slots__ = (
         "_client",
         "_closed",
+        "_envelopes",
         "_event_loop",
         "_idle",
         "_library",
@@ -105,6 +106,7 @@ class HttpxTransport:
         self._limits = limits
         self._ssl = ssl_context
         self._proxy = proxy
+        self._envelopes = Envelopes()
         self._limiter: anyio.CapacityLimiter | None = None
         self._idle: list[tuple[httpx.AsyncClient, Any]] = []  # each with its socket
         self._event_loop: object = None
@@ -179,7 +181,9 @@ class HttpxTransport:
         whole = False
         try:
             response = await client.send(
-                exchange.prepare(self._library or importlib.import_module("httpx"), keep_alive=keep_alive),
+                exchange.prepare(
+                    self._library or importlib.import_module("httpx"), self._envelopes, keep_alive=keep_alive
+                ),
                 stream=True,
                 auth=None,
                 follow_redirects=False,
@@ -187,7 +191,8 @@ class HttpxTransport:
             try:
                 answer = await exchange.read(response)
             finally:
-                await close_quietly(response)
+                if not response.is_closed:
+                    await close_quietly(response)
             whole = answer.body_error is None
         finally:
             if not whole:

@@ -83,15 +83,19 @@ def basic_authorization(credentials: Credentials) -> str:
 class BasicAuthentication:
     """Adds HTTP Basic credentials to each request."""
 
-    __slots__ = ("_header",)
+    __slots__ = ("_header", "_last")
 
     def __init__(self, credentials: Credentials) -> None:
         """Encode the header once."""
         self._header = basic_authorization(credentials)
+        self._last = (Headers(), Headers())
 
     async def __call__(self, request: Request, call_next: Handler) -> Response:
         """Pass the request on with its ``Authorization``."""
-        headers = Headers({**request.headers, "authorization": self._header})
+        plain, headers = self._last
+        if request.headers is not plain:  # those of an operation are the same value on every call
+            headers = Headers({**request.headers, "authorization": self._header})
+            self._last = request.headers, headers
         return await call_next(attrs.evolve(request, headers=headers))
 
     def __reduce__(self) -> NoReturn:

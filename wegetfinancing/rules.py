@@ -52,7 +52,7 @@ class Checked:
 
         """
         found: dict[str, str] = {}
-        for name, metadata, check, required, each in _rules_of(type(self)):
+        for name, metadata, check, required, each in _rules_of(type(self)):  # type: ignore[arg-type] # mypy takes the hash of a class for that of its values
             value = getattr(self, name)
             if value is None:
                 if required:

@@ -55,6 +55,10 @@ class Headers(Mapping[str, str]):
         return hash(frozenset(self._values.items()))
 
 
+def _to_headers(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> Headers:
+    return headers if type(headers) is Headers else Headers(headers)  # immutable, so it can be shared
+
+
 def _exactly(kind: type) -> Callable[[object, "attrs.Attribute[Any]", object], None]:
     def check(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
         if type(value) is not kind:
@@ -84,7 +88,7 @@ class Request:
     operation: str
     method: str
     url: str
-    headers: Headers = attrs.field(converter=Headers, factory=Headers)
+    headers: Headers = attrs.field(converter=_to_headers, factory=Headers)
     body: bytes = attrs.field(default=b"", repr=False)
     repeatable: bool = False
     deadline: float = attrs.field(default=math.inf, repr=False, eq=False)
@@ -104,7 +108,7 @@ class Response:
     """
 
     status: int = attrs.field(validator=_exactly(int))
-    headers: Headers = attrs.field(converter=Headers, factory=Headers)
+    headers: Headers = attrs.field(converter=_to_headers, factory=Headers)
     body: bytes = attrs.field(default=b"", repr=False, validator=_exactly(bytes))
     body_error: str | None = attrs.field(default=None, kw_only=True)
 
