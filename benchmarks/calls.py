@@ -44,8 +44,7 @@ async def against_by_hand(
     hand = library.AsyncClient(transport=make_transport(), auth=(who.username, who.password), headers=HEADERS)
     at_best = library.AsyncClient(transport=make_transport())
     prebuilt = hand.build_request("POST", URL, json=wire, headers={"authorization": "Basic YTpi"})
-    given = library.AsyncClient(transport=make_transport())
-    client = AsyncClient(who, transport=HttpxTransport(given))
+    client = AsyncClient(who, transport=HttpxTransport(make_transport()))
 
     async def by_hand() -> Any:
         return (await hand.post(URL, json=wire)).json()
@@ -60,7 +59,7 @@ async def against_by_hand(
         return await client.create_request(new_request())
 
     subjects = {"hand": by_hand, "best": by_hand_at_best, "ready": model_ready, "built": model_built}
-    async with hand, at_best, given, client:
+    async with hand, at_best, client:
         assert (await model_ready()).inv_id == (await by_hand())["inv_id"]
         took = await interleaved(subjects)
     name = f"{library.__name__} {library.__version__}, {stand_in}"

@@ -68,6 +68,9 @@ class Call:
 
     async def log(self, request: Request, call_next: Handler) -> Response:
         """Log the attempt: operation, number, status, outcome and duration, and nothing else."""
+        # No failure is a warning here: it is raised, or repeated with success, and the caller knows.
+        if not _logger.isEnabledFor(logging.INFO):
+            return await call_next(request)
         began = anyio.current_time()
         try:
             response = await call_next(request)
@@ -79,9 +82,6 @@ class Call:
         return response
 
     def _log(self, result: str, status: int | None, outcome: str, began: float) -> None:
-        # No failure is a warning here: it is raised, or repeated with success, and the caller knows.
-        if not _logger.isEnabledFor(logging.INFO):
-            return
         fields = {
             "operation": self._operation,
             "attempt": len(self._outcomes),

@@ -7,7 +7,7 @@ the reason:
   (https://www.encode.io/httpcore/extensions/#trace). Exception classes do not tell: a proxy that
   fails looks like a read timeout though nothing was sent, and a read timeout says nothing about
   what the server did.
-- Every connection of our own is a one-connection client that serves one call at a time and waits on
+- Every connection of our own is a one-connection transport that serves one call at a time and waits on
   a stack in between. There is no shared queue that a cancelled call could wedge
   (https://github.com/encode/httpcore/issues/1093), and a call that fails takes only its own
   connection with it.
@@ -23,8 +23,9 @@ import importlib
 import math
 import os
 import sys
+import urllib.request
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
 import anyio
 import anyio.lowlevel
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     import ssl
 
     import httpx
+
+    Carrier: TypeAlias = httpx.AsyncClient | httpx.AsyncBaseTransport
 
 _LIBRARIES: Final = ("httpx", "httpx2")
 # Above 32 connections at once a shared pool only costs more, since its scan is quadratic; and below
@@ -59,8 +62,11 @@ class HttpxTransport:
     closes it, and nothing else may use it. Behind a proxy rather use ``proxy`` or the environment:
     httpx's pool keeps the place of every tunnel whose TLS handshake failed, until it is full.
 
+    A transport of theirs, such as ``httpx.MockTransport(handler)``, does in place of a client, at half
+    the price; a client's send costs as much as all the rest of a call.
+
     Args:
-        client: a ready client of httpx or httpx2.
+        client: a ready client of httpx or httpx2, or a transport of theirs.
         limits: ``max_connections`` bounds the requests at once (32 unless told otherwise); for a
             ready client it must not exceed that client's own. ``max_keepalive_connections`` and
             ``keepalive_expiry`` (seconds) are about connections of our own.
@@ -75,6 +81,7 @@ class HttpxTransport:
     __slots__ = (
         "_client",
         "_closed",
+        "_direct",
         "_envelopes",
         "_event_loop",
         "_idle",
@@ -108,7 +115,8 @@ class HttpxTransport:
         self._proxy = proxy
         self._envelopes = Envelopes()
         self._limiter: anyio.CapacityLimiter | None = None
-        self._idle: list[tuple[httpx.AsyncClient, Any]] = []  # each with its socket
+        self._idle: list[tuple[Carrier, Any]] = []  # each with its socket
+        self._direct: bool | None = None  # whether no proxy is to be used
         self._event_loop: object = None
         self._closed = False
 
@@ -167,7 +175,7 @@ class HttpxTransport:
     def _why_unusable(self, request: Request) -> str | None:
         if math.isnan(request.deadline):
             return "the request's deadline is not a number"
-        if self._closed or (self._client is not None and self._client.is_closed):
+        if self._closed or getattr(self._client, "is_closed", False):
             return "the transport or its client is closed; make a new one"
         if self._limiter is not None and self._event_loop is not current_event_loop():
             return "the transport belongs to another event loop; make one in each"
@@ -177,17 +185,15 @@ class HttpxTransport:
         request = exchange.request
         own = self._client is None
         keep_alive = own and request.repeatable
-        client = self._connection(exchange, keep_alive=keep_alive) if self._client is None else self._client
+        carrier = self._connection(exchange, keep_alive=keep_alive) if self._client is None else self._client
         whole = False
         try:
-            response = await client.send(
-                exchange.prepare(
-                    self._library or importlib.import_module("httpx"), self._envelopes, keep_alive=keep_alive
-                ),
-                stream=True,
-                auth=None,
-                follow_redirects=False,
-            )
+            library = self._library or importlib.import_module("httpx")
+            prepared = exchange.prepare(library, self._envelopes, keep_alive=keep_alive)
+            if hasattr(carrier, "handle_async_request"):
+                response = await carrier.handle_async_request(prepared)
+            else:
+                response = await carrier.send(prepared, stream=True, auth=None, follow_redirects=False)
             try:
                 answer = await exchange.read(response)
             finally:
@@ -198,30 +204,31 @@ class HttpxTransport:
             if not whole:
                 await exchange.close_socket()
             if own:
-                await self._put_back(client, exchange.socket, reusable=whole and keep_alive)
+                await self._put_back(carrier, exchange.socket, reusable=whole and keep_alive)
         return answer
 
-    def _connection(self, exchange: Exchange, *, keep_alive: bool) -> "httpx.AsyncClient":
+    def _connection(self, exchange: Exchange, *, keep_alive: bool) -> "Carrier":
         if keep_alive and self._idle:
-            client, exchange.socket = self._idle.pop()
-            return client
+            carrier, exchange.socket = self._idle.pop()
+            return carrier
         import httpx  # noqa: PLC0415 - not before it is needed
 
-        return httpx.AsyncClient(
-            verify=self._ssl or _shared_ssl_context(*map(os.environ.get, _CA_VARIABLES)),
-            proxy=self._proxy,
-            limits=httpx.Limits(
-                max_connections=1,
-                keepalive_expiry=self._limit("keepalive_expiry", _KEEPALIVE_SECONDS),
-            ),
-        )
+        context = self._ssl or _shared_ssl_context(*map(os.environ.get, _CA_VARIABLES))
+        expiry = self._limit("keepalive_expiry", _KEEPALIVE_SECONDS)
+        limits = httpx.Limits(max_connections=1, keepalive_expiry=expiry)
+        if self._direct is None:
+            self._direct = self._proxy is None and not urllib.request.getproxies()
+        if self._direct:
+            return httpx.AsyncHTTPTransport(verify=context, limits=limits)
+        # Which proxy the environment means for an address is for httpx to say, as its users know it.
+        return httpx.AsyncClient(verify=context, proxy=self._proxy, limits=limits)
 
-    async def _put_back(self, client: "httpx.AsyncClient", socket: object, *, reusable: bool) -> None:
+    async def _put_back(self, carrier: "Carrier", socket: object, *, reusable: bool) -> None:
         room = self._limit("max_keepalive_connections", _MAX_CONNECTIONS)
         if reusable and not self._closed and len(self._idle) < room:
-            self._idle.append((client, socket))
+            self._idle.append((carrier, socket))
         else:
-            await close_quietly(client)
+            await close_quietly(carrier)
 
     def _limit(self, name: str, default: float) -> float:
         limit = getattr(self._limits, name, None)
@@ -244,9 +251,9 @@ async def _acquire(limiter: anyio.CapacityLimiter, borrower: Exchange) -> None:
 def _library_of(client: object) -> ModuleType:
     for cls in type(client).__mro__:
         root = cls.__module__.partition(".")[0]
-        if root in _LIBRARIES and cls.__name__ == "AsyncClient":
+        if root in _LIBRARIES and cls.__name__ in {"AsyncClient", "AsyncBaseTransport"}:
             return importlib.import_module(root)
-    msg = "client must be an AsyncClient of httpx or httpx2"
+    msg = "client must be an AsyncClient of httpx or httpx2, or a transport of theirs"
     raise ConfigurationError(msg)
 
 

@@ -6,8 +6,6 @@ import inspect
 from collections.abc import Awaitable, Iterable, Sequence
 from typing import NoReturn, Protocol
 
-import attrs
-
 from .config import Credentials
 from .errors import ConfigurationError
 from .transport import Handler, Headers, Request, Response
@@ -96,7 +94,16 @@ class BasicAuthentication:
         if request.headers is not plain:  # those of an operation are the same value on every call
             headers = Headers({**request.headers, "authorization": self._header})
             self._last = request.headers, headers
-        return await call_next(attrs.evolve(request, headers=headers))
+        authenticated = Request(
+            operation=request.operation,
+            method=request.method,
+            url=request.url,
+            headers=headers,
+            body=request.body,
+            repeatable=request.repeatable,
+            deadline=request.deadline,
+        )
+        return await call_next(authenticated)
 
     def __reduce__(self) -> NoReturn:
         """Refuse to be pickled, as the credentials do: a pickle is a plain-text copy of the password."""
