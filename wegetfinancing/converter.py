@@ -54,7 +54,8 @@ def from_json(data: bytes) -> Any:  # noqa: ANN401 - any JSON value
     """
     try:
         value = _DECODER.decode(data.decode("utf-8"))
-        if _depth(value) <= _MOST_DEPTH:
+        # Nothing is deeper than it has brackets.
+        if data.count(b"{") + data.count(b"[") <= _MOST_DEPTH or _depth(value) <= _MOST_DEPTH:
             return value
         msg = _TOO_DEEP
     except RecursionError:

@@ -110,7 +110,6 @@ class Exchange:
         )
         if "content-length" not in self.request.headers:
             prepared.headers["Content-Length"] = str(len(self.request.body))
-        prepared.read()  # so that event hooks find its content
         self.begun = True
         return prepared
 

@@ -193,6 +193,7 @@ class HttpxTransport:
             if hasattr(carrier, "handle_async_request"):
                 response = await carrier.handle_async_request(prepared)
             else:
+                prepared.read()  # so that event hooks find its content
                 response = await carrier.send(prepared, stream=True, auth=None, follow_redirects=False)
             try:
                 answer = await exchange.read(response)
