@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import traceback
-from pathlib import Path
 from typing import Final
 
 import anyio
@@ -112,5 +111,7 @@ class Call:
 
 def _place(error: Exception) -> str:
     """Name the line that raised; the error and its text are not passed on, since they may hold anything."""
+    from pathlib import Path  # noqa: PLC0415 - for the rare failure only
+
     last = traceback.extract_tb(error.__traceback__)[-1]
     return f"{Path(last.filename).name}:{last.lineno}"

@@ -1,7 +1,6 @@
 """Settings, checked before any I/O. No message repeats a value: it may be a secret."""
 
 import enum
-import ipaddress
 import os
 import re
 import sys
@@ -138,6 +137,8 @@ def is_loopback(host: str) -> bool:
     """Tell whether ``host`` is this machine: ``localhost``, ``127.0.0.0/8`` or ``::1``."""
     if host == "localhost":
         return True
+    import ipaddress  # noqa: PLC0415 - for plain http only
+
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -7,19 +7,21 @@
 """
 
 import datetime as dt
+import functools
 import json
 import math
 import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import Any, Final, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import attrs
-import cattrs
-from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
 from .models import CartItem, CreatedRequest, ShippingReceipt
 from .rules import Checked
+
+if TYPE_CHECKING:
+    import cattrs
 
 _T = TypeVar("_T")
 
@@ -149,15 +151,6 @@ def _read_receipt(answer: Mapping[str, Any], _: object) -> ShippingReceipt:
     return ShippingReceipt(loan=read_text(answer.get("loan"), "loan"), raw=answer)
 
 
-def _omitting_unset(cls: type[Any]) -> Callable[[Any], dict[str, Any]]:
-    unset = {
-        field.name: override(omit_if_default=True)
-        for field in attrs.fields(cls)
-        if field.default is None or field.default == ()
-    }
-    return make_dict_unstructure_fn(cls, _converter, **unset)  # type: ignore[arg-type] # its flags are keywords too
-
-
 def _as_it_came(value: _T, _: object) -> _T:
     return value
 
@@ -173,31 +166,48 @@ def _read_items(value: Any, _: object) -> Any:  # noqa: ANN401 - what is no list
     return [from_wire(CartItem, item) for item in value] if isinstance(value, list) else value
 
 
-def _read_model(cls: type[Any]) -> Callable[[Any, Any], Any]:
-    items = {"cart_items": override(struct_hook=_read_items)} if hasattr(cls, "cart_items") else {}
-    read = make_dict_structure_fn(cls, _converter, **items)  # type: ignore[arg-type] # its flags are keywords too
-    return lambda value, _: read(value, cls) if isinstance(value, Mapping) else value
+@functools.cache
+def _converter() -> "cattrs.Converter":
+    """Make the converter when something is first converted: half of the import would be cattrs.
 
+    What comes over the wire as a model is stored as it is: the fields' own converters turn texts into
+    Decimal and enums, and problems() names what is wrong.
+    """
+    import cattrs  # noqa: PLC0415 - as the docstring says
+    from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override  # noqa: PLC0415 - likewise
 
-# What comes over the wire as a model is stored as it is: the fields' own converters turn texts into
-# Decimal and enums, and problems() names what is wrong.
-_converter: Final = cattrs.Converter(prefer_attrib_converters=True, detailed_validation=False)
-_converter.register_unstructure_hook(Decimal, lambda amount: f"{amount.copy_abs():.2f}")
-_converter.register_unstructure_hook(dt.date, dt.date.isoformat)
-_converter.register_unstructure_hook_factory(attrs.has, _omitting_unset)
-for _plain in (str, int, bool):
-    _converter.register_structure_hook(_plain, _as_it_came)
-_converter.register_structure_hook(dt.date, _read_date)
-_converter.register_structure_hook_factory(
-    lambda cls: attrs.has(cls) and issubclass(cls, Checked), _read_model
-)
-_converter.register_structure_hook(CreatedRequest, _read_created)
-_converter.register_structure_hook(ShippingReceipt, _read_receipt)
+    converter = cattrs.Converter(prefer_attrib_converters=True, detailed_validation=False)
+
+    def omitting_unset(cls: type[Any]) -> Callable[[Any], dict[str, Any]]:
+        unset = {
+            field.name: override(omit_if_default=True)
+            for field in attrs.fields(cls)
+            if field.default is None or field.default == ()
+        }
+        return make_dict_unstructure_fn(cls, converter, **unset)  # type: ignore[arg-type] # its flags are keywords too
+
+    def read_model(cls: type[Any]) -> Callable[[Any, Any], Any]:
+        items = {"cart_items": override(struct_hook=_read_items)} if hasattr(cls, "cart_items") else {}
+        read = make_dict_structure_fn(cls, converter, **items)  # type: ignore[arg-type] # its flags are keywords too
+        return lambda value, _: read(value, cls) if isinstance(value, Mapping) else value
+
+    converter.register_unstructure_hook(Decimal, lambda amount: f"{amount.copy_abs():.2f}")
+    converter.register_unstructure_hook(dt.date, dt.date.isoformat)
+    converter.register_unstructure_hook_factory(attrs.has, omitting_unset)
+    for plain in (str, int, bool):
+        converter.register_structure_hook(plain, _as_it_came)
+    converter.register_structure_hook(dt.date, _read_date)
+    converter.register_structure_hook_factory(
+        lambda cls: attrs.has(cls) and issubclass(cls, Checked), read_model
+    )
+    converter.register_structure_hook(CreatedRequest, _read_created)
+    converter.register_structure_hook(ShippingReceipt, _read_receipt)
+    return converter
 
 
 def to_wire(model: Checked) -> dict[str, Any]:
     """Turn a model without problems into what JSON can hold."""
-    wire: dict[str, Any] = _converter.unstructure(model)
+    wire: dict[str, Any] = _converter().unstructure(model)
     return wire
 
 
@@ -209,4 +219,4 @@ def from_wire(cls: type[_T], wire: Mapping[str, Any]) -> _T:
         KeyError: a required field of an outgoing model is missing.
 
     """
-    return _converter.structure(wire, cls)
+    return _converter().structure(wire, cls)

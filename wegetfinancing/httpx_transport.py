@@ -23,7 +23,6 @@ import importlib
 import math
 import os
 import sys
-import urllib.request
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
@@ -218,6 +217,8 @@ class HttpxTransport:
         expiry = self._limit("keepalive_expiry", _KEEPALIVE_SECONDS)
         limits = httpx.Limits(max_connections=1, keepalive_expiry=expiry)
         if self._direct is None:
+            import urllib.request  # noqa: PLC0415 - likewise
+
             self._direct = self._proxy is None and not urllib.request.getproxies()
         if self._direct:
             return httpx.AsyncHTTPTransport(verify=context, limits=limits)

@@ -4,7 +4,6 @@ The decision is a pure function, ``pause_before_repeat``; the clock, the sleep a
 are given to ``Retry``, so that tests need neither wait nor patch.
 """
 
-import email.utils
 import random
 import re
 import time
@@ -83,6 +82,8 @@ def retry_after(response: Response, now: float) -> float | None:
 
 
 def _http_date(value: str) -> float | None:
+    import email.utils  # noqa: PLC0415 - for the rare answer only
+
     try:
         date = email.utils.parsedate_to_datetime(value)
         return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
