@@ -540,7 +540,7 @@ async def test_a_transport_that_returns_no_response_is_named() -> None:
 async def test_what_a_transport_raised_does_not_stay_reachable() -> None:
     client, _ = make_client(RuntimeError("secret"))
     async with client:
-        with pytest.raises(TransportError, match=r"raised RuntimeError at testing\.py:\d+\.") as caught:
+        with pytest.raises(TransportError, match=r"raised RuntimeError at fakes\.py:\d+\.") as caught:
             await create(client)
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None

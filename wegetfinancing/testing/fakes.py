@@ -1,7 +1,4 @@
-"""For the test suites of shops: a fake transport at the seam, sensible values, signed postbacks.
-
-It needs neither pytest nor httpx, and patches nothing.
-"""
+"""A fake transport that answers from a script, builders of sensible values, and signed postbacks."""
 
 import datetime as dt
 import time
@@ -12,15 +9,15 @@ from typing import Any, Final, TypeAlias
 import anyio.lowlevel
 import attrs
 
-from .config import Credentials
-from .converter import from_json, from_wire, to_json
-from .enums import PostbackVersion, ShippingState
-from .errors import Outcome, TransportError
-from .models import Address, CartItem, FinancingRequest, ShippingEvent
-from .operations import CREATE_REQUEST, CREATE_TEST_POSTBACK, UPDATE_SHIPPING
-from .sandbox.postbacks import SignedPostback
-from .sandbox.postbacks import signed_postback as _signed_postback
-from .transport import Request, Response
+from ..config import Credentials
+from ..converter import from_json, from_wire, to_json
+from ..enums import PostbackVersion, ShippingState
+from ..errors import Outcome, TransportError
+from ..models import Address, CartItem, FinancingRequest, ShippingEvent
+from ..operations import CREATE_REQUEST, CREATE_TEST_POSTBACK, UPDATE_SHIPPING
+from ..sandbox.postbacks import SignedPostback
+from ..sandbox.postbacks import signed_postback as _signed_postback
+from ..transport import Request, Response
 
 __all__ = [
     "INV_ID",

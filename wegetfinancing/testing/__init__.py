@@ -1,0 +1,41 @@
+"""For the test suites of shops: a fake transport at the seam, sensible values, signed postbacks.
+
+And the contract of a transport, as checks that one of your own can run. It needs neither pytest nor
+httpx, and patches nothing.
+"""
+
+from .checking import TransportCheck
+from .contract import IN_MEMORY_TRANSPORT_CHECKS, TRANSPORT_CHECKS, check_transport_contract
+from .fakes import (
+    INV_ID,
+    FakeTransport,
+    SignedPostback,
+    address,
+    cart_item,
+    created_response,
+    credentials,
+    error_response,
+    financing_request,
+    shipping_event,
+    shipping_response,
+    signed_postback,
+)
+
+__all__ = [
+    "INV_ID",
+    "IN_MEMORY_TRANSPORT_CHECKS",
+    "TRANSPORT_CHECKS",
+    "FakeTransport",
+    "SignedPostback",
+    "TransportCheck",
+    "address",
+    "cart_item",
+    "check_transport_contract",
+    "created_response",
+    "credentials",
+    "error_response",
+    "financing_request",
+    "shipping_event",
+    "shipping_response",
+    "signed_postback",
+]

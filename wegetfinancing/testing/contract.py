@@ -1,0 +1,80 @@
+"""The contract of a ``Transport``, as checks that any of them can run.
+
+Give each check to a test of your own::
+
+    @pytest.mark.parametrize("check", TRANSPORT_CHECKS, ids=str)
+    @pytest.mark.anyio
+    async def test_my_transport_keeps_the_contract(check):
+        await check(MyTransport)
+
+or await ``check_transport_contract(MyTransport)`` for all of them at once. A server on a loopback port
+plays the vendor. A transport that answers from memory runs ``IN_MEMORY_TRANSPORT_CHECKS``.
+
+A passing transport keeps the rules as far as they can be seen from outside; what a proxy or a TLS layer
+does in between is its author's to test.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from ..transport import Transport
+from . import answer_checks, sending_checks
+from .checking import PATIENCE, TransportCheck
+
+_WHEREVER: Final = (sending_checks.closing_twice_is_harmless, sending_checks.a_cancelled_call_ends_cancelled)
+
+TRANSPORT_CHECKS: Final[tuple[TransportCheck, ...]] = (
+    *_WHEREVER,
+    sending_checks.a_request_arrives_as_it_is,
+    sending_checks.nothing_is_remembered_between_calls,
+    sending_checks.a_request_is_sent_once,
+    sending_checks.a_create_has_a_connection_of_its_own,
+    sending_checks.calls_at_once_get_their_own_answers,
+    sending_checks.the_deadline_ends_a_call,
+    sending_checks.a_cancelled_call_leaves_nothing_open,
+    sending_checks.closing_releases_every_connection,
+    answer_checks.an_answer_comes_back_as_it_is,
+    answer_checks.an_answer_in_chunks_comes_back_whole,
+    answer_checks.an_error_status_is_returned,
+    answer_checks.a_redirect_is_not_followed,
+    answer_checks.a_body_cut_short_is_not_whole,
+    answer_checks.an_answer_is_bounded,
+    answer_checks.a_compressed_answer_is_not_unpacked,
+    answer_checks.no_answer_is_a_transport_error,
+    answer_checks.not_sent_is_never_wrong,
+    answer_checks.an_error_shows_nothing_of_the_request,
+)
+"""For a transport on a network."""
+
+IN_MEMORY_TRANSPORT_CHECKS: Final[tuple[TransportCheck, ...]] = (
+    *_WHEREVER,
+    sending_checks.every_operation_is_answered,
+)
+"""For a transport that answers by itself, whatever the URL. They open no socket."""
+
+
+async def check_transport_contract(
+    make_transport: Callable[[], Transport],
+    checks: Iterable[TransportCheck] = TRANSPORT_CHECKS,
+    *,
+    patience: float = PATIENCE,
+) -> None:
+    """Run all checks, and name every rule that is broken.
+
+    Args:
+        make_transport: makes the transport, inside the event loop. Each check closes the one it made.
+        checks: ``IN_MEMORY_TRANSPORT_CHECKS`` for a transport without a network.
+        patience: seconds to wait for what should happen before it counts as never happening.
+
+    Raises:
+        AssertionError: rules are broken; the text has a line for each.
+
+    """
+    broken = []
+    for check in checks:
+        try:
+            await check(make_transport, patience=patience)
+        except AssertionError as error:
+            broken.append(str(error))
+    if broken:
+        raise AssertionError("\n".join(broken))
