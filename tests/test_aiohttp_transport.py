@@ -1,0 +1,84 @@
+"""The transport of examples/ on aiohttp, which runs on asyncio only."""
+
+import anyio
+import pytest
+from aiohttp_transport import AiohttpTransport
+
+from raw_server import Connection, raw_server
+from wegetfinancing import AsyncClient, DeadlineExceededError, Outcome, Request, TransportError
+from wegetfinancing.testing import (
+    TRANSPORT_CHECKS,
+    TransportCheck,
+    created_response,
+    credentials,
+    financing_request,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.mark.parametrize("check", TRANSPORT_CHECKS, ids=str)
+async def test_it_keeps_the_contract(check: TransportCheck) -> None:
+    await check(AiohttpTransport)
+
+
+def make_request(url: str, timeout: float = 30.0) -> Request:
+    deadline = anyio.current_time() + timeout
+    return Request(operation="create_request", method="POST", url=url, body=b"{}", deadline=deadline)
+
+
+async def test_a_client_uses_it() -> None:
+    async def answer(connection: Connection) -> None:
+        await connection.answer(created_response().body)
+
+    transport = AiohttpTransport()
+    async with (
+        raw_server(answer) as server,
+        AsyncClient(credentials(), base_url=server.url, transport=transport) as client,
+    ):
+        created = await client.create_request(financing_request())
+        await transport.aclose()
+    assert created.inv_id
+
+
+async def test_without_a_connection_nothing_was_sent() -> None:
+    transport = AiohttpTransport()
+    for url, timeout in (("http://127.0.0.1:9", 30.0), ("http://host.invalid", 30.0)):
+        with pytest.raises(TransportError, match="the connection failed") as caught:
+            await transport.send(make_request(url, timeout))
+        assert caught.value.outcome is Outcome.NOT_SENT
+        assert caught.value.__context__ is None
+    await transport.aclose()
+
+
+async def test_a_deadline_that_has_passed_sends_nothing() -> None:
+    transport = AiohttpTransport()
+    with pytest.raises(DeadlineExceededError) as caught:
+        await transport.send(make_request("http://127.0.0.1:9", -1))
+    assert caught.value.outcome is Outcome.NOT_SENT
+
+
+async def test_a_closed_one_sends_nothing() -> None:
+    transport = AiohttpTransport()
+    await transport.aclose()
+    with pytest.raises(TransportError, match="make a new one") as caught:
+        await transport.send(make_request("http://127.0.0.1:9"))
+    assert caught.value.outcome is Outcome.NOT_SENT
+
+
+async def test_an_answer_whose_body_never_ends_still_says_its_status() -> None:
+    async def half(connection: Connection) -> None:
+        await connection.read_request()
+        await connection.send(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 9\r\n\r\n{")
+        await anyio.sleep_forever()
+
+    transport = AiohttpTransport()
+    async with raw_server(half) as server:
+        response = await transport.send(make_request(server.url, timeout=0.3))
+        await transport.aclose()
+    assert (response.status, response.body_error) == (400, "was cut short")
