@@ -10,7 +10,7 @@ nox.options.error_on_missing_interpreters = False
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = ["3.11", "3.12", "3.13"]
-EXTRAS = "[fastapi,redis,sandbox,starlette]"
+EXTRAS = "[fastapi,otel,redis,sandbox,starlette]"
 SHORTER = ["-m", "not one_interpreter"]
 
 

@@ -26,6 +26,7 @@ LAYERS = [
     ["testing"],
     ["sandbox.pages"],
     ["sandbox.server", "contrib", "contrib.starlette", "contrib.fastapi", "contrib.redis"],
+    ["contrib.opentelemetry"],
     ["sandbox.serving"],
     ["", "__main__"],
 ]
@@ -37,6 +38,7 @@ EXTRAS = [
     "contrib.starlette",
     "contrib.fastapi",
     "contrib.redis",
+    "contrib.opentelemetry",
 ]
 SANS_IO = [
     "enums",
