@@ -1,0 +1,310 @@
+"""Tell the vendor of a night's shipments: ``python examples/ship_from_csv.py shipments.csv``.
+
+Credentials come from the environment, as in ``AsyncClient.from_env()``. What was acknowledged is written
+to a journal beside the file; run it again after whatever ended it, and it goes on from there.
+
+Exit status: 0 all is shipped, 1 some lines are not, 2 nothing was tried.
+"""
+
+import argparse
+import contextlib
+import csv
+import datetime as dt
+import errno
+import fcntl
+import hashlib
+import io
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import anyio
+import anyio.to_thread
+import attrs
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from wegetfinancing import (
+    AsyncClient,
+    AuthenticationError,
+    CallError,
+    ConfigurationError,
+    PermissionDeniedError,
+    ShippingEvent,
+    TransportError,
+)
+
+REQUIRED = ("inv_id", "date", "state")
+TEXTS = ("message", "service_type", "shipment_company", "tracking_number")
+COLUMNS = (*REQUIRED, "items", "expected_delivery_date", *TEXTS)
+ITEM_SEPARATOR = ";"
+TARGET = ("MERCHANT_ID", "ENVIRONMENT", "BASE_URL")
+
+
+class UnusableFileError(Exception):
+    """Nothing can be done before a person has looked at it."""
+
+
+@attrs.frozen
+class Line:
+    """One line of the file: what happened to the goods of one loan.
+
+    Attributes:
+        number: where it begins in the file.
+        key: equal only for the same line sent to the same place, wherever it stands in the file.
+        inv_id: the loan.
+        event: what happened, unless there are problems.
+        problems: column to text.
+
+    """
+
+    number: int
+    key: str
+    inv_id: str
+    event: ShippingEvent | None
+    problems: dict[str, str]
+
+
+def read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Read the cells of each row, and where it begins; a file that is no CSV is refused as a whole."""
+    data = path.read_bytes()
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        message = f"line {line}: is not UTF-8"
+        raise UnusableFileError(message) from None
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    while True:
+        number = reader.line_num + 1
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            message = f"line {number}: {error}"
+            raise UnusableFileError(message) from None
+        if cells is None:
+            return
+        if any(cells):
+            yield number, cells
+
+
+def read_lines(path: Path) -> Iterator[Line]:
+    """Read every line, bad ones too."""
+    rows = read_rows(path)
+    header = [name.strip() for name in next(rows, (1, []))[1]]
+    if missing := [name for name in REQUIRED if name not in header]:
+        message = f"columns are missing: {', '.join(missing)}"
+        raise UnusableFileError(message)
+    if unknown := [name for name, times in Counter(header).items() if name not in COLUMNS or times > 1]:
+        message = f"columns are unknown or come twice: {', '.join(map(repr, unknown))}"
+        raise UnusableFileError(message)
+    # The journal of the sandbox must not pass for that of the live environment.
+    target = [os.environ.get(f"WEGETFINANCING_{name}", "") for name in TARGET]
+    seen: Counter[str] = Counter()
+    for number, cells in rows:
+        row = dict(zip(header, map(str.strip, cells), strict=False))
+        text = json.dumps([target, sorted(row.items()), cells[len(header) :]])
+        seen[text] += 1  # two equal lines are two shipments
+        key = hashlib.sha256(f"{text}{seen[text]}".encode()).hexdigest()
+        if len(cells) == len(header):
+            event, problems = parsed_event(row)
+        else:
+            event, problems = None, {"line": f"has {len(cells)} cells where the header has {len(header)}"}
+        yield Line(number, key, row.get("inv_id", ""), event, problems)
+
+
+def parsed_event(row: dict[str, str]) -> tuple[ShippingEvent | None, dict[str, str]]:
+    problems = {name: "is required" for name in REQUIRED if not row[name]}
+    dates: dict[str, dt.date | None] = dict.fromkeys(("date", "expected_delivery_date"))
+    for name in dates:
+        if text := row.get(name):
+            try:
+                dates[name] = dt.date.fromisoformat(text)
+            except ValueError:
+                problems[name] = "must be a date such as 2026-01-31"
+    event = ShippingEvent(
+        date=dates["date"] or dt.date.min,
+        state=row["state"],
+        items=[each.strip() for each in row.get("items", "").split(ITEM_SEPARATOR) if each.strip()],
+        expected_delivery_date=dates["expected_delivery_date"],
+        **{name: row.get(name) or None for name in TEXTS},
+    )
+    problems = {**event.problems(), **problems}
+    return (None if problems else event), problems
+
+
+class Journal:
+    """What was acknowledged, on disk before anything else is done. One run at a time has it."""
+
+    MAGIC = b"shipped by ship_from_csv.py\n"
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("a+b", buffering=0)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            message = f"another run is at work with {path}"
+            raise UnusableFileError(message) from None
+        self._file.seek(0)
+        data = self._file.readall()
+        if not (data.startswith(self.MAGIC) or self.MAGIC.startswith(data)):
+            self._file.close()
+            message = f"{path} is no journal of this script; name another with --journal"
+            raise UnusableFileError(message)
+        # A line without its end was being written when the last run was killed.
+        whole = data[: data.rfind(b"\n") + 1]
+        self._file.truncate(len(whole))
+        if not whole:
+            self._append(self.MAGIC)
+            self._sync_directory(path.absolute().parent)
+        self.keys = {line.split()[0].decode() for line in whole.splitlines()[1:]}
+        self._lock = anyio.Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    async def add(self, line: Line) -> None:
+        """Write the line down, even while being cancelled: the vendor has it."""
+        with anyio.CancelScope(shield=True):
+            async with self._lock:
+                await anyio.to_thread.run_sync(self._append, f"{line.key} {line.number}\n".encode())
+        self.keys.add(line.key)
+
+    def _append(self, data: bytes) -> None:
+        size = os.fstat(self._file.fileno()).st_size
+        try:
+            written = self._file.write(data)
+            os.fsync(self._file.fileno())
+        except OSError:
+            self._file.truncate(size)  # half a line would spoil the next one
+            raise
+        if written != len(data):
+            self._file.truncate(size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    @staticmethod
+    def _sync_directory(path: Path) -> None:
+        directory = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+@attrs.define
+class Night:
+    """One run: the lines of each loan strictly in their order, several loans at once.
+
+    Updates do not commute. So when a line fails, the later lines of its loan are held back, and the next
+    run begins with the one that failed.
+    """
+
+    client: AsyncClient
+    journal: Journal
+    progress: Progress
+    shipped: int = 0
+    before: int = 0
+    troubles: dict[int, str] = attrs.field(factory=dict)
+    stopped: bool = False
+
+    async def ship(self, lines: Sequence[Line], at_once: int) -> None:
+        loans: dict[str, list[Line]] = {}
+        for line in lines:
+            loans.setdefault(line.inv_id, []).append(line)
+        task = self.progress.add_task("shipping", total=len(lines))
+        waiting = iter(loans.values())
+
+        async def work() -> None:
+            for loan in waiting:
+                await self._ship_loan(loan, task)
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(at_once):
+                tasks.start_soon(work)
+
+    async def _ship_loan(self, lines: Sequence[Line], task: TaskID) -> None:
+        failed: Line | None = None
+        for line in lines:
+            if line.key in self.journal.keys:
+                self.before += 1
+            elif failed is not None:
+                self.troubles[line.number] = f"held back: line {failed.number} comes first"
+            elif self.stopped:
+                self.troubles[line.number] = "not tried: the run was stopped"
+            elif not await self._ship_line(line):
+                failed = line
+            self.progress.advance(task)
+
+    async def _ship_line(self, line: Line) -> bool:
+        if line.event is None:
+            faults = "; ".join(f"{column} {text}" for column, text in line.problems.items())
+            self.troubles[line.number] = f"bad line: {faults}"
+            return False
+        try:
+            await self.client.update_shipping(line.inv_id, line.event)
+        except CallError as error:
+            self.troubles[line.number] = f"{error.outcome.value}: {error}"
+            # No other line would fare better, and a wrong password tried a thousand times locks the door.
+            hopeless = isinstance(error, AuthenticationError | PermissionDeniedError)
+            self.stopped |= hopeless or (isinstance(error, TransportError) and error.permanent)
+            return False
+        try:
+            await self.journal.add(line)
+        except OSError as error:
+            self.troubles[line.number] = f"shipped, but the journal cannot be written: {error.strerror}"
+            self.stopped = True
+            return False
+        self.shipped += 1
+        return True
+
+
+async def run(lines: Sequence[Line], journal: Journal, at_once: int) -> Night:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    async with AsyncClient.from_env() as client:
+        with Progress(*columns, console=Console(stderr=True)) as progress:
+            night = Night(client, journal, progress)
+            await night.ship(lines, at_once)
+    return night
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("file", type=Path, help=f"CSV with {', '.join(COLUMNS)}")
+    parser.add_argument("--journal", type=Path, help="default: the file's name and .journal")
+    parser.add_argument("--at-once", type=int, default=8, choices=range(1, 33), metavar="1..32")
+    chosen = parser.parse_args(arguments)
+    chosen.journal = chosen.journal or chosen.file.with_name(chosen.file.name + ".journal")
+    return chosen
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    chosen = parse_arguments(arguments)
+    try:
+        lines = list(read_lines(chosen.file))
+        with Journal(chosen.journal) as journal:
+            night = anyio.run(run, lines, journal, chosen.at_once)
+    except (UnusableFileError, ConfigurationError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"shipped {night.shipped}, shipped before {night.before}, not shipped {len(night.troubles)}")
+    inv_ids = {line.number: line.inv_id for line in lines}
+    for number, trouble in sorted(night.troubles.items()):
+        print(f"  line {number} (loan {inv_ids[number] or 'not named'}): {trouble}")
+    return 1 if night.troubles else 0
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        sys.exit(main())
+    sys.exit(1)

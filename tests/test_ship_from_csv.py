@@ -1,0 +1,322 @@
+"""The back-office script against a sandbox on a real loopback server, seen from the server's side."""
+
+import itertools
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import ship_from_csv
+import uvicorn
+
+from wegetfinancing import Credentials, FinancingRequest, Request
+from wegetfinancing.sandbox import Sandbox
+from wegetfinancing.sandbox.core import Application, Reaction
+from wegetfinancing.sandbox.server import sandbox_app
+from wegetfinancing.testing import credentials, financing_request
+
+SCRIPT = Path(ship_from_csv.__file__)
+HEADER = "inv_id,date,state,message,shipment_company,tracking_number"
+AT_ONCE = 4
+STATE_PROBLEM = "must be one of accepted, partial, dispatched, delivered, recalled, other"
+
+
+class WatchedSandbox(Sandbox):
+    """Calls ``after`` when a request has been carried out, before its answer leaves."""
+
+    __slots__ = ("after",)
+
+    def __init__(self, accepted: Credentials) -> None:
+        super().__init__(accepted)
+        self.after: Callable[[], None] = lambda: None
+
+    def react(self, request: Request) -> Reaction:
+        reaction = super().react(request)
+        self.after()
+        return reaction
+
+    def add_loans(self, *inv_ids: str) -> None:
+        request: FinancingRequest = financing_request()
+        for inv_id in inv_ids:
+            self.applications[inv_id] = Application(
+                inv_id=inv_id, href="", request=request, amount=request.expected_amount
+            )
+
+    @property
+    def shipped(self) -> dict[str, list[str | None]]:
+        """The messages of the events of each loan, as they came."""
+        return {
+            inv_id: [event.message for event in each.shipping_events]
+            for inv_id, each in self.applications.items()
+        }
+
+
+@attrs.frozen
+class Vendor:
+    """A sandbox that is served."""
+
+    sandbox: WatchedSandbox
+    environment: dict[str, str]
+
+
+@pytest.fixture
+def vendor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Vendor]:
+    sandbox = WatchedSandbox(credentials())
+    with socket.create_server(("127.0.0.1", 0)) as bound:
+        config = uvicorn.Config(sandbox_app(sandbox), log_level="error", lifespan="off")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
+        thread.start()
+        environment = {
+            "WEGETFINANCING_BASE_URL": f"http://127.0.0.1:{bound.getsockname()[1]}",
+            "WEGETFINANCING_MERCHANT_ID": credentials().merchant_id,
+            "WEGETFINANCING_USERNAME": credentials().username,
+            "WEGETFINANCING_PASSWORD": credentials().password,
+        }
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        yield Vendor(sandbox, environment)
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "shipments.csv"
+
+
+def write(file: Path, *rows: str, header: str = HEADER) -> None:
+    file.write_text("\n".join([header, *rows, ""]), encoding="utf-8")
+
+
+def row(inv_id: str, message: str, date: str = "2026-01-15", state: str = "dispatched") -> str:
+    return f"{inv_id},{date},{state},{message},UPS,1Z999"
+
+
+def start(file: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, str(SCRIPT), str(file), "--at-once", str(AT_ONCE)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # noqa: S603 - our own script
+
+
+def journaled(file: Path) -> int:
+    journal = file.with_name(file.name + ".journal")
+    return len(journal.read_bytes().splitlines()) - 1 if journal.exists() else 0
+
+
+LOANS = [f"loan-{number}" for number in range(10)]
+EVENTS_PER_LOAN = 6
+
+
+def test_killed_again_and_again_it_loses_nothing_and_repeats_only_what_was_in_flight(
+    vendor: Vendor, file: Path
+) -> None:
+    sandbox = vendor.sandbox
+    sandbox.add_loans(*LOANS)
+    write(file, *(row(loan, f"{loan}-{step}") for step in range(EVENTS_PER_LOAN) for loan in LOANS))
+
+    kills = [1, 17, 40]  # when so many updates have been carried out in all
+    for most in kills:
+        process = start(file)
+
+        def kill_when_due(process: subprocess.Popen[str] = process, most: int = most) -> None:
+            if sum(map(len, sandbox.shipped.values())) >= most:
+                process.kill()
+
+        sandbox.after = kill_when_due
+        process.communicate(timeout=60)
+        assert process.returncode == -signal.SIGKILL
+
+    sandbox.after = lambda: None
+    known = journaled(file)
+    before = sum(map(len, sandbox.shipped.values()))
+    process = start(file)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, out
+    total = len(LOANS) * EVENTS_PER_LOAN
+    assert out.startswith(f"shipped {total - known}, shipped before {known}, not shipped 0")
+
+    for loan, messages in sandbox.shipped.items():
+        assert [message for message, _ in itertools.groupby(messages)] == [
+            f"{loan}-{step}" for step in range(EVENTS_PER_LOAN)
+        ]
+    after = sum(map(len, sandbox.shipped.values()))
+    # What was acknowledged and written down went out once; in flight were at most so many each time.
+    assert after - before == total - known
+    assert after - total <= AT_ONCE * len(kills)
+
+    assert ship_from_csv.main([str(file)]) == 0
+    assert sum(map(len, sandbox.shipped.values())) == after
+    assert journaled(file) == total
+
+
+def test_what_cannot_be_shipped_is_named_and_the_rest_is_shipped(
+    vendor: Vendor, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vendor.sandbox.add_loans("loan-1", "loan-2", "loan-3", "loan-4")
+    write(
+        file,
+        row("loan-1", "1"),
+        row("loan-2", "1", date="15.1.2026"),
+        row("loan-2", "2"),
+        row("loan-3", "1", state="lost"),
+        row("", "1"),
+        row("nobody", "1"),
+        row("nobody", "2"),
+        row("loan-1", '"two\nlines"'),
+        "loan-4,2026-01-15",
+        "",
+        row("loan-1", "3"),
+    )
+    assert ship_from_csv.main([str(file)]) == 1
+    out = capsys.readouterr().out
+    assert out.splitlines() == [
+        "shipped 3, shipped before 0, not shipped 7",
+        "  line 3 (loan loan-2): bad line: date must be a date such as 2026-01-31",
+        "  line 4 (loan loan-2): held back: line 3 comes first",
+        f"  line 5 (loan loan-3): bad line: state {STATE_PROBLEM}",
+        "  line 6 (loan not named): bad line: inv_id is required",
+        "  line 7 (loan nobody): refused: update_shipping: HTTP 404 generic. The server refused it.",
+        "  line 8 (loan nobody): held back: line 7 comes first",
+        "  line 11 (loan loan-4): bad line: line has 2 cells where the header has 6",
+    ]
+    assert vendor.sandbox.shipped == {
+        "loan-1": ["1", "two\nlines", "3"],
+        "loan-2": [],
+        "loan-3": [],
+        "loan-4": [],
+    }
+
+
+def test_a_mended_file_goes_on_in_its_order(vendor: Vendor, file: Path) -> None:
+    vendor.sandbox.add_loans("loan-1", "loan-2")
+    write(file, row("loan-1", "1"), row("loan-1", "2", date="soon"), row("loan-1", "3"), row("loan-2", "1"))
+    assert ship_from_csv.main([str(file)]) == 1
+    assert vendor.sandbox.shipped == {"loan-1": ["1"], "loan-2": ["1"]}
+    # The lines stand elsewhere now; it is their content that is known.
+    write(file, row("loan-2", "1"), row("loan-1", "1"), row("loan-1", "2"), row("loan-1", "3"))
+    assert ship_from_csv.main([str(file)]) == 0
+    assert vendor.sandbox.shipped == {"loan-1": ["1", "2", "3"], "loan-2": ["1"]}
+
+
+def test_two_equal_lines_are_two_shipments(vendor: Vendor, file: Path) -> None:
+    vendor.sandbox.add_loans("loan-1")
+    write(file, row("loan-1", "1"), row("loan-1", "1"))
+    for _ in range(2):
+        assert ship_from_csv.main([str(file)]) == 0
+    assert vendor.sandbox.shipped == {"loan-1": ["1", "1"]}
+
+
+def test_a_line_whose_outcome_is_unknown_is_not_written_down_and_holds_back_its_loan(
+    vendor: Vendor, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vendor.sandbox.add_loans("loan-1")
+    vendor.sandbox.fail_next("fault-html")
+    write(file, row("loan-1", "1"), row("loan-1", "2"))
+    assert ship_from_csv.main([str(file)]) == 1
+    out = capsys.readouterr().out
+    assert "line 2 (loan loan-1): unknown: update_shipping: HTTP 200, but the answer" in out
+    assert "line 3 (loan loan-1): held back: line 2 comes first" in out
+    assert ship_from_csv.main([str(file)]) == 0
+    # It had been carried out; saying it again does no harm, as the later one has not been said yet.
+    assert vendor.sandbox.shipped == {"loan-1": ["1", "1", "2"]}
+
+
+def test_a_wrong_password_is_tried_once(
+    vendor: Vendor, file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls: list[None] = []
+    vendor.sandbox.after = lambda: calls.append(None)
+    monkeypatch.setenv("WEGETFINANCING_PASSWORD", "wrong")
+    write(file, *(row(loan, "1") for loan in LOANS))
+    assert ship_from_csv.main([str(file), "--at-once", "1"]) == 1
+    assert len(calls) == 1
+    assert capsys.readouterr().out.count("not tried: the run was stopped") == len(LOANS) - 1
+
+
+def test_what_was_shipped_in_the_sandbox_is_not_shipped_elsewhere(
+    vendor: Vendor, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vendor.sandbox.add_loans("loan-1")
+    write(file, row("loan-1", "1"))
+    assert ship_from_csv.main([str(file)]) == 0
+    elsewhere = vendor.environment["WEGETFINANCING_BASE_URL"].replace("127.0.0.1", "localhost")
+    monkeypatch.setenv("WEGETFINANCING_BASE_URL", elsewhere)
+    assert ship_from_csv.main([str(file)]) == 0
+    assert vendor.sandbox.shipped == {"loan-1": ["1", "1"]}
+
+
+def test_half_a_line_in_the_journal_counts_for_nothing(vendor: Vendor, file: Path) -> None:
+    vendor.sandbox.add_loans("loan-1")
+    write(file, row("loan-1", "1"), row("loan-1", "2"))
+    assert ship_from_csv.main([str(file)]) == 0
+    journal = file.with_name(file.name + ".journal")
+    whole = journal.read_bytes()
+    for most in (0, 5, len(whole) - 1):
+        journal.write_bytes(whole[:most])
+        assert ship_from_csv.main([str(file)]) == 0
+        assert journal.read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "columns are missing: inv_id, date, state"),
+        (b"inv_id,date\n", "columns are missing: state"),
+        (b"inv_id,date,state,date,colour\n", "columns are unknown or come twice: 'date', 'colour'"),
+        (b"inv_id,date,state\nloan-1,2026-01-15,\xff\n", "line 2: is not UTF-8"),
+        (b'inv_id,date,state\n\nloan-1,2026-01-15,"other\n', "line 3: unexpected end of data"),
+        (None, "No such file"),
+    ],
+)
+def test_a_file_that_cannot_be_read_as_a_whole_is_refused_as_a_whole(
+    vendor: Vendor, file: Path, capsys: pytest.CaptureFixture[str], content: Any, problem: str
+) -> None:
+    if content is not None:
+        file.write_bytes(content)
+    assert ship_from_csv.main([str(file)]) == 2
+    assert problem in capsys.readouterr().err
+    assert vendor.sandbox.shipped == {}
+
+
+def test_what_is_no_journal_is_left_alone(
+    vendor: Vendor, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(file, row("loan-1", "1"))
+    assert ship_from_csv.main([str(file), "--journal", str(file)]) == 2
+    assert "is no journal of this script" in capsys.readouterr().err
+    assert file.read_text(encoding="utf-8").startswith(HEADER)
+
+
+def test_two_runs_at_once_are_refused(vendor: Vendor, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(file, row("loan-1", "1"))
+    journal = file.with_name(file.name + ".journal")
+    with ship_from_csv.Journal(journal):
+        assert ship_from_csv.main([str(file)]) == 2
+    assert "another run is at work" in capsys.readouterr().err
+    assert vendor.sandbox.shipped == {}
+
+
+def test_a_journal_that_cannot_be_written_stops_the_run(vendor: Vendor, file: Path) -> None:
+    vendor.sandbox.add_loans(*LOANS)
+    write(file, *(row(loan, "1") for loan in LOANS))
+    # As on a disk that is full: the file may not grow beyond its first lines.
+    code = (
+        "import resource, runpy, signal, sys;"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200));"
+        f"sys.argv = ['ship', {str(file)!r}, '--at-once', '1'];"
+        f"runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-B", "-c", code], capture_output=True, text=True, check=False)  # noqa: S603 - our own script
+    assert done.returncode == 1, done.stderr
+    assert "shipped, but the journal cannot be written" in done.stdout
+    assert "not tried: the run was stopped" in done.stdout
+    # The one that was not written down goes out again, and no other.
+    assert ship_from_csv.main([str(file)]) == 0
+    assert sorted(map(len, vendor.sandbox.shipped.values())) == [1] * (len(LOANS) - 1) + [2]
