@@ -305,14 +305,18 @@ def test_two_runs_at_once_are_refused(vendor: Vendor, file: Path, capsys: pytest
 def test_a_journal_that_cannot_be_written_stops_the_run(vendor: Vendor, file: Path) -> None:
     vendor.sandbox.add_loans(*LOANS)
     write(file, *(row(loan, "1") for loan in LOANS))
-    # As on a disk that is full: the file may not grow beyond its first lines.
-    code = (
-        "import resource, runpy, signal, sys;"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200));"
-        f"sys.argv = ['ship', {str(file)!r}, '--at-once', '1'];"
-        f"runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
-    )
+    # As on a disk that is full: the journal may not grow beyond its first lines.
+    code = f"""
+import resource, runpy, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (200, limits[1]))
+sys.argv = ["ship", {str(file)!r}, "--at-once", "1"]
+try:
+    runpy.run_path({str(SCRIPT)!r}, run_name="__main__")
+finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+"""
     done = subprocess.run([sys.executable, "-B", "-c", code], capture_output=True, text=True, check=False)  # noqa: S603 - our own script
     assert done.returncode == 1, done.stderr
     assert "shipped, but the journal cannot be written" in done.stdout
