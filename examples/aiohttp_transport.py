@@ -37,7 +37,7 @@ async def note_connected(_: aiohttp.ClientSession, context: SimpleNamespace, __:
     context.trace_request_ctx.connected = True
 
 
-def make_session(*, keep_alive: bool) -> aiohttp.ClientSession:
+def make_session(proxy: str | None, *, keep_alive: bool) -> aiohttp.ClientSession:
     trace = aiohttp.TraceConfig()
     trace.on_connection_create_end.append(note_connected)
     trace.on_connection_reuseconn.append(note_connected)
@@ -45,16 +45,18 @@ def make_session(*, keep_alive: bool) -> aiohttp.ClientSession:
         connector=aiohttp.TCPConnector(limit=32, force_close=not keep_alive),
         cookie_jar=aiohttp.DummyCookieJar(),  # one customer's answer leaves nothing for the next
         auto_decompress=False,
-        trust_env=True,
+        proxy=proxy,
+        trust_env=False,  # it would also look into ~/.netrc for other credentials
         trace_configs=[trace],
         skip_auto_headers=NOT_ADDED,
     )
 
 
 class AiohttpTransport:
-    """A ``Transport`` on aiohttp; asyncio only, since aiohttp is."""
+    """A ``Transport`` on aiohttp; asyncio only, since aiohttp is. ``proxy`` is the URL of one, if need be."""
 
-    def __init__(self) -> None:
+    def __init__(self, proxy: str | None = None) -> None:
+        self._proxy = proxy
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
         self._closed = False
 
@@ -85,7 +87,7 @@ class AiohttpTransport:
         # A request that must not be repeated gets a connection of its own: a kept-alive one may be
         # closed by the server just as we write, and nobody could tell whether it was read.
         if request.repeatable not in self._sessions:
-            self._sessions[request.repeatable] = make_session(keep_alive=request.repeatable)
+            self._sessions[request.repeatable] = make_session(self._proxy, keep_alive=request.repeatable)
         async with self._sessions[request.repeatable].request(
             request.method,
             URL(request.url, encoded=True),

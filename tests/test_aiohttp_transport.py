@@ -1,5 +1,7 @@
 """The transport of examples/ on aiohttp, which runs on asyncio only."""
 
+from pathlib import Path
+
 import anyio
 import pytest
 from aiohttp_transport import AiohttpTransport
@@ -9,6 +11,7 @@ from wegetfinancing import AsyncClient, DeadlineExceededError, Outcome, Request,
 from wegetfinancing.testing import (
     TRANSPORT_CHECKS,
     TransportCheck,
+    check_transport_contract,
     created_response,
     credentials,
     financing_request,
@@ -82,3 +85,24 @@ async def test_an_answer_whose_body_never_ends_still_says_its_status() -> None:
         response = await transport.send(make_request(server.url, timeout=0.3))
         await transport.aclose()
     assert (response.status, response.body_error) == (400, "was cut short")
+
+
+async def test_credentials_of_the_machine_do_not_get_in_the_way(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login somebody password else\n", encoding="utf-8")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    await check_transport_contract(AiohttpTransport)
+
+
+async def test_a_proxy_is_used() -> None:
+    async def answer(connection: Connection) -> None:
+        await connection.answer(b"{}")
+
+    async with raw_server(answer) as proxy:
+        transport = AiohttpTransport(proxy.url)
+        await transport.send(make_request("http://vendor.invalid/merchant"))
+        await transport.aclose()
+    assert proxy.requests[0].startswith(b"POST http://vendor.invalid/merchant HTTP/1.1\r\n")

@@ -136,9 +136,10 @@ def test_killed_again_and_again_it_loses_nothing_and_repeats_only_what_was_in_fl
     known = journaled(file)
     before = sum(map(len, sandbox.shipped.values()))
     process = start(file)
-    out, _ = process.communicate(timeout=60)
+    out, progress = process.communicate(timeout=60)
     assert process.returncode == 0, out
     total = len(LOANS) * EVENTS_PER_LOAN
+    assert f"{total}/{total}" in progress
     assert out.startswith(f"shipped {total - known}, shipped before {known}, not shipped 0")
 
     for loan, messages in sandbox.shipped.items():
