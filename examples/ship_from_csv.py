@@ -179,7 +179,6 @@ class Journal:
         with anyio.CancelScope(shield=True):
             async with self._lock:
                 await anyio.to_thread.run_sync(self._append, f"{line.key} {line.number}\n".encode())
-        self.keys.add(line.key)
 
     def _append(self, data: bytes) -> None:
         size = os.fstat(self._file.fileno()).st_size
