@@ -7,7 +7,7 @@ import shlex
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -19,7 +19,7 @@ from .errors import ConfigurationError, TransportError
 from .httpx_transport import HttpxTransport
 from .rules import url
 from .sandbox.postbacks import STATUSES, SignedPostback, signed_postback
-from .transport import Request, Response
+from .transport import Request
 
 _PORT: Final = 8200
 _LAST_PORT: Final = 65535
@@ -30,12 +30,12 @@ _SHOWN_CHARACTERS: Final = 1000
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status."""
     chosen = _parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], int | None] = chosen.run
     try:
-        status: int = chosen.run(chosen)
+        return run(chosen) or 0
     except (ConfigurationError, OSError, ValueError) as error:
         print(f"wegetfinancing: {error}", file=sys.stderr)
         return 2
-    return status
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -85,7 +85,7 @@ def _port(text: str) -> int:
     return port
 
 
-def _sandbox(chosen: argparse.Namespace) -> int:
+def _sandbox(chosen: argparse.Namespace) -> None:
     try:
         from .sandbox.serving import sandbox_server  # noqa: PLC0415 - an extra
     except ImportError as error:
@@ -110,7 +110,6 @@ def _sandbox(chosen: argparse.Namespace) -> int:
         server = sandbox_server(credentials, listening, hosts=chosen.allow_host)
         with contextlib.suppress(KeyboardInterrupt):
             server.run(sockets=[listening])
-    return 0
 
 
 def _postback(chosen: argparse.Namespace) -> int:
@@ -132,31 +131,29 @@ def _postback(chosen: argparse.Namespace) -> int:
     )
     if chosen.wrong_signature:
         signed.headers["x-signature"] = "0" * 64
+    return anyio.run(_deliver, chosen.url, signed)
+
+
+async def _deliver(url: str, signed: SignedPostback) -> int:
+    request = Request(
+        operation="postback",
+        method="POST",
+        url=url,
+        headers=signed.headers,
+        body=signed.body,
+        deadline=anyio.current_time() + _POSTBACK_SECONDS,
+    )
+    transport = HttpxTransport()
     try:
-        answer = anyio.run(_deliver, chosen.url, signed)
+        answer = await transport.send(request)
     except TransportError as error:
         print(error, file=sys.stderr)
         return 1
+    finally:
+        await transport.aclose()
     print(f"HTTP {answer.status}")
     print(answer.body.decode("utf-8", "replace")[:_SHOWN_CHARACTERS])
     return 0 if answer.is_success else 1
-
-
-async def _deliver(url: str, signed: SignedPostback) -> Response:
-    transport = HttpxTransport()
-    try:
-        return await transport.send(
-            Request(
-                operation="postback",
-                method="POST",
-                url=url,
-                headers=signed.headers,
-                body=signed.body,
-                deadline=anyio.current_time() + _POSTBACK_SECONDS,
-            )
-        )
-    finally:
-        await transport.aclose()
 
 
 if __name__ == "__main__":
