@@ -5,7 +5,7 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2025.2.9"
-nox.options.sessions = ["lint", "typing", "tests", "build", "demo"]
+nox.options.sessions = ["lint", "typing", "docs", "tests", "build", "demo"]
 nox.options.error_on_missing_interpreters = False
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
@@ -31,6 +31,16 @@ def typing(session: nox.Session) -> None:
     """Check types with mypy: the package, the tests, the examples and what users write."""
     install(session, "typing", extras=EXTRAS)
     session.run("mypy")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation, every link and reference checked; ``-- serve`` shows it as you write."""
+    session.install(*nox.project.dependency_groups(PYPROJECT, "docs"))
+    command = session.posargs or ["build", "--site-dir", str(Path(session.create_tmp()).resolve() / "site")]
+    session.run(
+        "mkdocs", *command, "--strict", "--config-file", "docs/mkdocs.yml", env={"NO_MKDOCS_2_WARNING": "1"}
+    )
 
 
 @nox.session

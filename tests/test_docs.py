@@ -1,10 +1,14 @@
 """The examples in docs/, run as they stand there, and the scripts of examples/."""
 
+import contextlib
 import os
 import re
+import shlex
 import shutil
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +17,30 @@ import httpx
 import pytest
 
 from wegetfinancing.sandbox import FAULTS
-from wegetfinancing.testing import credentials, signed_postback
+from wegetfinancing.testing import signed_postback
 
 pytestmark = pytest.mark.anyio
 
 ROOT = Path(__file__).parent.parent
-PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
+DOCS = ROOT / "docs"
+PAGES = {
+    path.relative_to(DOCS).as_posix(): path.read_text(encoding="utf-8") for path in sorted(DOCS.rglob("*.md"))
+}
 BLOCKS = [
     (page, number, block)
     for page, text in PAGES.items()
     for number, block in enumerate(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
 ]
+FILES = {
+    page: dict(files)
+    for page, text in PAGES.items()
+    if (files := re.findall(r'```python title="([^"]+)"\n(.*?)```', text, re.DOTALL))
+}
 
 
+@pytest.mark.usefixtures("sandbox")
 @pytest.mark.parametrize(("page", "number", "block"), BLOCKS, ids=[f"{page}-{n}" for page, n, _ in BLOCKS])
-async def test_an_example_of_the_docs_runs_as_it_stands(
-    page: str, number: int, block: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("merchant_id", "username", "password"):
-        monkeypatch.setenv(f"WEGETFINANCING_{name.upper()}", getattr(credentials(), name))
+async def test_an_example_of_the_docs_runs_as_it_stands(page: str, number: int, block: str) -> None:
     names: dict[str, Any] = {}
     code = compile(block, f"{page}-{number}", "exec")
     if "anyio.run(" in block:
@@ -71,8 +80,75 @@ def test_the_faults_in_the_docs_are_those_there_are() -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_what_the_docs_link_to_is_there(page: str) -> None:
-    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", PAGES[page]):
-        assert target.startswith("https://") or (ROOT / "docs" / target).exists(), target
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)(#[^)]*)?\)", PAGES[page]):
+        if target.startswith("https://"):
+            httpx.URL(target)
+            continue
+        there = (DOCS / page).parent / target if target else DOCS / page
+        assert there.is_file(), target
+        assert not anchor or anchor[1:] in anchors(there.read_text(encoding="utf-8")), target + anchor
+
+
+def anchors(text: str) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^a-z0-9_ -]", "", each.lower()).strip().replace(" ", "-") for each in headings}
+
+
+def test_every_file_of_the_docs_is_tried_by_a_test_below() -> None:
+    assert set(FILES) == {"get-started.md"}
+
+
+def test_get_started_does_what_it_says(tmp_path: Path) -> None:
+    page = PAGES["get-started.md"]
+    shell = "".join(re.findall(r"```sh\n(.*?)```", page, re.DOTALL))
+    sandbox, shop, buy, ship = (
+        [sys.executable, *shlex.split(line.removesuffix(" &"))[1:]]
+        for line in re.findall(r"^python (?!-m (?:venv|pip) ).*$", shell, re.MULTILINE)
+    )
+    with socket.create_server(("127.0.0.1", 0)) as free:  # the page's own may be taken
+        shop_port = str(free.getsockname()[1])
+    for name, text in FILES["get-started.md"].items():
+        (tmp_path / name).write_text(text.replace("8000", shop_port), encoding="utf-8")
+    shop[shop.index("8000")] = shop_port
+    with started([*sandbox, "--port=0"], tmp_path) as selling:
+        assert selling.stdout is not None
+        printed = "".join(iter(selling.stdout.readline, "Everything is forgotten when it stops (Ctrl-C).\n"))
+        exported = dict(re.findall(r"^  export (\w+)=(.*)$", printed, re.MULTILINE))
+        assert len(exported) == 4
+        with started(shop, tmp_path, exported) as receiving:
+            assert receiving.stdout is not None
+            while "Uvicorn running" not in receiving.stdout.readline():
+                pass
+            inv_id, href = re.findall(r"^(?:inv_id|open) (.*)$", run(buy, tmp_path, exported), re.MULTILINE)
+            assert httpx.post(href, data={"decision": "approved"}).json()["postback"] == "HTTP 200"
+            assert receiving.stdout.readline() == "create the order ORDER-123\n"
+            assert "create the order ORDER-123" in page
+            assert run([*ship[:-1], inv_id], tmp_path, exported) == f"recorded against {inv_id}\n"
+
+
+@contextlib.contextmanager
+def started(
+    command: list[str], folder: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(  # noqa: S603 - our own page
+        command,
+        cwd=folder,
+        env=os.environ | dict(environment or {}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+
+
+def run(command: list[str], folder: Path, environment: Mapping[str, str] | None = None) -> str:
+    with started(command, folder, environment) as process:
+        printed, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, printed
+    return printed
 
 
 @pytest.mark.skipif(

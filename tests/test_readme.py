@@ -1,39 +1,16 @@
 """The README's examples, run as they stand there against the in-memory sandbox."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
-import respx
 
-from wegetfinancing import Request
 from wegetfinancing.sandbox import Sandbox
-from wegetfinancing.testing import INV_ID, credentials, financing_request, signed_postback
+from wegetfinancing.testing import credentials, financing_request, signed_postback
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-
-
-@pytest.fixture
-def sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
-    """The vendor's sandbox address answered by the one in memory, and credentials in the environment."""
-    for name in ("merchant_id", "username", "password"):
-        monkeypatch.setenv(f"WEGETFINANCING_{name.upper()}", getattr(credentials(), name))
-    sandbox = Sandbox(credentials(), new_inv_id=lambda: INV_ID)
-
-    def answer(request: httpx.Request) -> httpx.Response:
-        url, headers, body = str(request.url), request.headers, request.content
-        answer = sandbox.answer(
-            Request(operation="", method=request.method, url=url, headers=headers, body=body)
-        )
-        return httpx.Response(answer.status, headers=dict(answer.headers), content=answer.body)
-
-    with respx.mock:
-        respx.route(host="api.sandbox.wegetfinancing.com").mock(side_effect=answer)
-        yield sandbox
 
 
 def run(example: str) -> dict[str, Any]:
