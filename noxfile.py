@@ -28,9 +28,11 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def typing(session: nox.Session) -> None:
-    """Check types with mypy: the package, the tests, the examples and what users write."""
+    """Check types with mypy and pyright, and that every public name has a known one."""
     install(session, "typing", extras=EXTRAS)
     session.run("mypy")
+    session.run("pyright")
+    session.run("pyright", "--verifytypes", "wegetfinancing", "--ignoreexternal")
 
 
 @nox.session

@@ -104,7 +104,7 @@ class Credentials:
             # repr of an object that has no fields yet.
             del self, merchant_id, username, password
             raise ConfigurationError(problem)
-        self.__attrs_init__(merchant_id, username, password)
+        self.__attrs_init__(merchant_id, username, password)  # pyright: ignore[reportAttributeAccessIssue] # made by attrs
 
     @classmethod
     def from_env(cls) -> Self:
