@@ -8,7 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,16 @@ import anyio.to_thread
 import httpx
 import pytest
 
+from raw_server import Behaviour, Connection, raw_server
+from wegetfinancing import AsyncClient, CallError, InvalidRequestError, Outcome, Transport, TransportError
 from wegetfinancing.sandbox import FAULTS
-from wegetfinancing.testing import signed_postback
+from wegetfinancing.testing import (
+    INV_ID,
+    created_response,
+    credentials,
+    financing_request,
+    signed_postback,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -42,6 +50,9 @@ FILES = {
 @pytest.mark.parametrize(("page", "number", "block"), BLOCKS, ids=[f"{page}-{n}" for page, n, _ in BLOCKS])
 async def test_an_example_of_the_docs_runs_as_it_stands(page: str, number: int, block: str) -> None:
     names: dict[str, Any] = {}
+    if "update_shipping(" in block:
+        created = next(block for page, _, block in BLOCKS if page == "create-request.md")
+        await anyio.to_thread.run_sync(exec, created, {})
     code = compile(block, f"{page}-{number}", "exec")
     if "anyio.run(" in block:
         await anyio.to_thread.run_sync(exec, code, names)
@@ -49,6 +60,8 @@ async def test_an_example_of_the_docs_runs_as_it_stands(page: str, number: int, 
         exec(code, names)  # noqa: S102 - what is tested
     if "app" in names and "Redis" not in names:
         await check_the_app(names)
+    if "receive" in names and "app" not in names:
+        check_the_function(names["receive"])
 
 
 async def check_the_app(names: dict[str, Any]) -> None:
@@ -71,6 +84,19 @@ async def check_the_app(names: dict[str, Any]) -> None:
         names["database"].close()
 
 
+def check_the_function(receive: Callable[..., tuple[int, str]]) -> None:
+    for status in ("approved", "preapproved", "rejected", "refund"):
+        made = signed_postback(status, amount="5" if status == "refund" else None)
+        assert receive(made.body, made.headers, credentials()) == (200, "OK")
+    assert receive(made.body, {}, credentials())[0] == 401
+
+
+def test_every_name_in_the_settings_table_exists() -> None:
+    source = (ROOT / "wegetfinancing" / "config.py").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(WEGETFINANCING_[A-Z_]+)`", PAGES["settings.md"]))
+    assert named == set(re.findall(r'"(WEGETFINANCING_[A-Z_]+)"', source))
+
+
 def test_the_faults_in_the_docs_are_those_there_are() -> None:
     rows = re.findall(r"^\| `(fault-[a-z0-9-]+)` \| (yes|no) \| (.*) \|$", PAGES["sandbox.md"], re.MULTILINE)
     assert rows == [
@@ -91,11 +117,93 @@ def test_what_the_docs_link_to_is_there(page: str) -> None:
 
 def anchors(text: str) -> set[str]:
     headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
-    return {re.sub(r"[^a-z0-9_ -]", "", each.lower()).strip().replace(" ", "-") for each in headings}
+    ours = {re.sub(r"[^a-z0-9_ -]", "", each.lower()).strip().replace(" ", "-") for each in headings}
+    return ours | set(re.findall(r"^::: (.*)$", text, re.MULTILINE))  # those are checked by the build
 
 
 def test_every_file_of_the_docs_is_tried_by_a_test_below() -> None:
-    assert set(FILES) == {"get-started.md"}
+    assert set(FILES) == {"get-started.md", "testing.md", "transport.md"}
+
+
+def test_the_recipes_of_the_docs_pass(tmp_path: Path) -> None:
+    for name, text in FILES["testing.md"].items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    printed = run(
+        [sys.executable, "-m", "pytest", "-W", "error", "--color=no", "-p", "no:cacheprovider"], tmp_path
+    )
+    tests = sum(
+        len(re.findall(r"^async def test_", text, re.MULTILINE)) for text in FILES["testing.md"].values()
+    )
+    passed = re.search(r"= (\d+) passed in", printed)
+    assert passed is not None, printed
+    assert int(passed[1]) >= 2 * tests  # on asyncio and trio
+
+
+@pytest.fixture
+def transport_of_the_docs() -> Transport:
+    names: dict[str, Any] = {}
+    exec(FILES["transport.md"]["stdlib_transport.py"], names)  # noqa: S102 - what is tested
+    transport: Transport = names["StdlibTransport"]()
+    return transport
+
+
+async def good(connection: Connection) -> None:
+    await connection.answer(created_response().body)
+
+
+async def cut_short(connection: Connection) -> None:
+    await connection.read_request()
+    await connection.send(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 50\r\n\r\n{")
+
+
+async def closed(connection: Connection) -> None:
+    await connection.read_request()
+
+
+async def reset(connection: Connection) -> None:
+    await connection.read_request()
+    await connection.reset()
+
+
+async def test_the_transport_of_the_docs_creates(transport_of_the_docs: Transport) -> None:
+    async with (
+        raw_server(good) as server,
+        AsyncClient(credentials(), base_url=server.url, transport=transport_of_the_docs) as client,
+    ):
+        created = await client.create_request(financing_request())
+    assert created.inv_id == INV_ID
+    (request,) = server.requests
+    assert request.startswith(b"POST /merchant/1234/requests HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "error", "outcome"),
+    [
+        (cut_short, InvalidRequestError, Outcome.REFUSED),
+        (closed, TransportError, Outcome.UNKNOWN),
+        (reset, TransportError, Outcome.UNKNOWN),
+    ],
+)
+async def test_the_transport_of_the_docs_knows_that_it_sent(
+    transport_of_the_docs: Transport, behaviour: Behaviour, error: type[CallError], outcome: Outcome
+) -> None:
+    async with (
+        raw_server(behaviour) as server,
+        AsyncClient(credentials(), base_url=server.url, transport=transport_of_the_docs) as client,
+    ):
+        with pytest.raises(error) as raised:
+            await client.create_request(financing_request())
+    assert raised.value.outcome is outcome
+    assert len(server.requests) == 1
+
+
+async def test_the_transport_of_the_docs_knows_that_it_sent_nothing(transport_of_the_docs: Transport) -> None:
+    async with raw_server(good) as server:
+        pass
+    async with AsyncClient(credentials(), base_url=server.url, transport=transport_of_the_docs) as client:
+        with pytest.raises(TransportError) as raised:
+            await client.create_request(financing_request())
+    assert raised.value.outcome is Outcome.NOT_SENT
 
 
 def test_get_started_does_what_it_says(tmp_path: Path) -> None:
