@@ -14,6 +14,8 @@ from ..errors import ConfigurationError
 from ..postbacks import FORM, JSON, Postback
 from ..signatures import check_accepted, check_max_age
 
+__all__ = ["OPENAPI", "RESPONSES", "postback_from"]
+
 _BODY: Final = {"schema": {"type": "object"}}
 OPENAPI: Final[dict[str, Any]] = {
     "requestBody": {"required": True, "content": {JSON: _BODY, FORM: _BODY}},
