@@ -1,21 +1,49 @@
 """Everything a developer runs: ``nox --list`` shows the sessions, ``nox`` runs those CI runs."""
 
+import hashlib
+import os
+import platform
+import shutil
 from pathlib import Path
 
 import nox
 
 nox.needs_version = ">=2025.2.9"
-nox.options.sessions = ["lint", "typing", "docs", "tests", "build", "demo"]
+nox.options.sessions = [
+    "lint",
+    "typing",
+    "docs",
+    "build",
+    "demo",
+    "browser",
+    "tests",
+    "tests_lowest",
+    "tests_each",
+]
 nox.options.error_on_missing_interpreters = False
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = ["3.11", "3.12", "3.13"]
+LAST_COMMIT = ["git", "log", "-1", "--format=%ct"]  # when
 EXTRAS = "[fastapi,redis,sandbox,starlette]"
 
 
 def install(session: nox.Session, *groups: str, extras: str = "") -> None:
     """Install the package and dependency groups of pyproject.toml."""
     session.install("-e", f".{extras}", *nox.project.dependency_groups(PYPROJECT, *groups))
+
+
+def nox_python() -> str:
+    return ".".join(platform.python_version_tuple()[:2])
+
+
+@nox.session(venv_backend="none")
+def dev(session: nox.Session) -> None:
+    """Make an environment in .venv with everything that development needs."""
+    session.run("python", "-m", "venv", ".venv")
+    python = next(each for each in Path(".venv").glob("*/python*") if each.stem == "python")
+    groups = nox.project.dependency_groups(PYPROJECT, "lint", "typing", "docs")
+    session.run(str(python), "-m", "pip", "install", "--quiet", "-e", f".{EXTRAS}", *groups, external=True)
 
 
 @nox.session
@@ -58,7 +86,9 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def tests_each(session: nox.Session) -> None:
-    """Run the test suite on every supported Python there is."""
+    """Run the test suite on every other supported Python there is."""
+    if session.python == nox_python():
+        session.skip("the session tests runs on this one")
     install(session, "tests", extras=EXTRAS)
     session.run("pytest", *session.posargs)
 
@@ -80,18 +110,31 @@ def tests_lowest(session: nox.Session) -> None:
 
 @nox.session
 def build(session: nox.Session) -> None:
-    """Build the wheel and the sdist, and use the wheel with nothing but its own dependencies."""
-    session.install("build", "twine", "check-wheel-contents")
-    out = Path(session.create_tmp()).resolve() / "dist"
-    session.run("python", "-m", "build", "--outdir", str(out))
-    wheel, sdist = max(out.glob("*.whl")), max(out.glob("*.tar.gz"))
+    """Build wheel and sdist twice, check them, and use the wheel with nothing but its dependencies."""
+    session.install("build", "twine", "check-wheel-contents", *PYPROJECT["build-system"]["requires"])
+    scratch = Path(session.create_tmp()).resolve()
+    epoch = os.environ.get("SOURCE_DATE_EPOCH") or str(session.run(*LAST_COMMIT, external=True, silent=True))
+    env = {"SOURCE_DATE_EPOCH": epoch.strip()}
+    out, again = scratch / "dist", scratch / "again"
+    for folder in (out, again):
+        shutil.rmtree(folder, ignore_errors=True)
+        session.run("python", "-m", "build", "--no-isolation", "--outdir", str(folder), env=env)
+    hashes = [
+        {each.name: hashlib.sha256(each.read_bytes()).hexdigest() for each in sorted(folder.iterdir())}
+        for folder in (out, again)
+    ]
+    if hashes[0] != hashes[1]:
+        session.error(f"two builds of the same source differ: {hashes}")
+    wheel, sdist = next(out.glob("*.whl")), next(out.glob("*.tar.gz"))
     session.run("twine", "check", "--strict", str(wheel), str(sdist))
     session.run("check-wheel-contents", str(wheel))
-    session.run("python", "-m", "venv", "--clear", str(out / "bare"))
-    python = next(each for each in (out / "bare").glob("*/python*") if each.stem == "python")
+    session.run("python", "-m", "venv", "--clear", str(scratch / "bare"))
+    python = next(each for each in (scratch / "bare").glob("*/python*") if each.stem == "python")
     session.run(str(python), "-m", "pip", "install", "--quiet", str(wheel), external=True)
     session.chdir(out)  # so that the wheel is imported and not the checkout
     session.run(str(python), "-c", "import wegetfinancing, wegetfinancing.testing", external=True)
+    for name, digest in hashes[0].items():
+        session.log(f"{digest}  {out / name}")
 
 
 @nox.session
@@ -112,6 +155,8 @@ def shop(session: nox.Session) -> None:
 @nox.session
 def browser(session: nox.Session) -> None:
     """Use the example shop and the sandbox in a real browser (needs chromium)."""
+    if shutil.which("chromium") is None and "CI" not in os.environ:
+        session.skip("there is no chromium")
     install(session, "browser", extras=EXTRAS)
     session.run("pytest", "tests/browser", *session.posargs)
 
