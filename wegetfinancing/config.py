@@ -26,7 +26,10 @@ class Environment(enum.Enum):
     """
 
     SANDBOX = "sandbox"
+    """The vendor's place to try things out."""
+
     LIVE = "live"
+    """Real applications of real customers."""
 
     @property
     def base_url(self) -> str:
