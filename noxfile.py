@@ -3,6 +3,7 @@
 import hashlib
 import os
 import platform
+import re
 import shutil
 from pathlib import Path
 
@@ -24,6 +25,7 @@ nox.options.error_on_missing_interpreters = False
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = ["3.11", "3.12", "3.13"]
+LOADED_FROM_ELSEWHERE = re.compile(r'<(?:script|img|iframe|source|link)[^>]+(?:src|href)="(?:https?:)?//')
 LAST_COMMIT = ["git", "log", "-1", "--format=%ct"]  # when
 EXTRAS = "[fastapi,redis,sandbox,starlette]"
 
@@ -67,10 +69,17 @@ def typing(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Build the documentation, every link and reference checked; ``-- serve`` shows it as you write."""
     session.install(*nox.project.dependency_groups(PYPROJECT, "docs"))
-    command = session.posargs or ["build", "--site-dir", str(Path(session.create_tmp()).resolve() / "site")]
+    site = Path(session.create_tmp()).resolve() / "site"
+    command = session.posargs or ["build", "--site-dir", str(site)]
     session.run(
         "mkdocs", *command, "--strict", "--config-file", "docs/mkdocs.yml", env={"NO_MKDOCS_2_WARNING": "1"}
     )
+    if not session.posargs:
+        pages = {page: page.read_text(encoding="utf-8") for page in site.rglob("*.html")}
+        foreign = [str(page) for page, text in pages.items() if LOADED_FROM_ELSEWHERE.search(text)]
+        if foreign:
+            session.error(f"these pages load something from another host: {foreign}")
+        session.log(f"{len(pages)} pages, to read from {site / 'index.html'}")
 
 
 @nox.session
