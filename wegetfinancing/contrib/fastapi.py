@@ -66,6 +66,7 @@ def postback_from(
         x_signature: Annotated[str | None, Header(description="SHA-256, 64 hex digits.")] = None,  # noqa: ARG001 - for the schema
         x_timestamp: Annotated[str | None, Header(description="Part of what is signed.")] = None,  # noqa: ARG001 - for the schema
     ) -> Postback:
+        """Verify and parse the postback of a request."""
         answers = Answers()
         try:
             check_media_type(request.headers, answers)
