@@ -39,8 +39,6 @@ def postback_from(
 ) -> Callable[..., Awaitable[Postback]]:
     """Make a dependency that gives a route its postback, verified.
 
-    ::
-
         VerifiedPostback = Annotated[Postback, Depends(postback_from(credentials))]
 
         @app.post("/postbacks", openapi_extra=OPENAPI, responses=RESPONSES)
