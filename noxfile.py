@@ -1,15 +1,32 @@
 """Everything a developer runs: ``nox --list`` shows the sessions, ``nox`` runs those CI runs."""
 
+import hashlib
+import os
+import platform
+import re
+import shutil
 from pathlib import Path
 
 import nox
 
 nox.needs_version = ">=2025.2.9"
-nox.options.sessions = ["lint", "typing", "tests", "build", "demo"]
+nox.options.sessions = [
+    "lint",
+    "typing",
+    "docs",
+    "build",
+    "demo",
+    "browser",
+    "tests",
+    "tests_lowest",
+    "tests_each",
+]
 nox.options.error_on_missing_interpreters = False
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = ["3.11", "3.12", "3.13"]
+LOADED_FROM_ELSEWHERE = re.compile(r'<(?:script|img|iframe|source|link)[^>]+(?:src|href)="(?:https?:)?//')
+LAST_COMMIT = ["git", "log", "-1", "--format=%ct"]  # when
 EXTRAS = "[fastapi,otel,redis,sandbox,starlette]"
 SHORTER = ["-m", "not one_interpreter"]
 
@@ -17,6 +34,19 @@ SHORTER = ["-m", "not one_interpreter"]
 def install(session: nox.Session, *groups: str, extras: str = "") -> None:
     """Install the package and dependency groups of pyproject.toml."""
     session.install("-e", f".{extras}", *nox.project.dependency_groups(PYPROJECT, *groups))
+
+
+def nox_python() -> str:
+    return ".".join(platform.python_version_tuple()[:2])
+
+
+@nox.session(venv_backend="none")
+def dev(session: nox.Session) -> None:
+    """Make an environment in .venv with everything that development needs."""
+    session.run("python", "-m", "venv", ".venv")
+    python = next(each for each in Path(".venv").glob("*/python*") if each.stem == "python")
+    groups = nox.project.dependency_groups(PYPROJECT, "lint", "typing", "docs")
+    session.run(str(python), "-m", "pip", "install", "--quiet", "-e", f".{EXTRAS}", *groups, external=True)
 
 
 @nox.session
@@ -29,9 +59,28 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def typing(session: nox.Session) -> None:
-    """Check types with mypy: the package, the tests, the examples and what users write."""
+    """Check types with mypy and pyright, and that every public name has a known one."""
     install(session, "typing", extras=EXTRAS)
     session.run("mypy")
+    session.run("pyright")
+    session.run("pyright", "--verifytypes", "wegetfinancing", "--ignoreexternal")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation, every link and reference checked; ``-- serve`` shows it as you write."""
+    session.install(*nox.project.dependency_groups(PYPROJECT, "docs"))
+    site = Path(session.create_tmp()).resolve() / "site"
+    command = session.posargs or ["build", "--site-dir", str(site)]
+    session.run(
+        "mkdocs", *command, "--strict", "--config-file", "docs/mkdocs.yml", env={"NO_MKDOCS_2_WARNING": "1"}
+    )
+    if not session.posargs:
+        pages = {page: page.read_text(encoding="utf-8") for page in site.rglob("*.html")}
+        foreign = [str(page) for page, text in pages.items() if LOADED_FROM_ELSEWHERE.search(text)]
+        if foreign:
+            session.error(f"these pages load something from another host: {foreign}")
+        session.log(f"{len(pages)} pages, to read from {site / 'index.html'}")
 
 
 @nox.session
@@ -47,7 +96,9 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def tests_each(session: nox.Session) -> None:
-    """Run the test suite on every supported Python there is."""
+    """Run the test suite on every other supported Python there is."""
+    if session.python == nox_python():
+        session.skip("the session tests runs on this one")
     install(session, "tests", extras=EXTRAS)
     session.run("pytest", *SHORTER, *session.posargs)
 
@@ -69,18 +120,31 @@ def tests_lowest(session: nox.Session) -> None:
 
 @nox.session
 def build(session: nox.Session) -> None:
-    """Build the wheel and the sdist, and use the wheel with nothing but its own dependencies."""
-    session.install("build", "twine", "check-wheel-contents")
-    out = Path(session.create_tmp()).resolve() / "dist"
-    session.run("python", "-m", "build", "--outdir", str(out))
-    wheel, sdist = max(out.glob("*.whl")), max(out.glob("*.tar.gz"))
+    """Build wheel and sdist twice, check them, and use the wheel with nothing but its dependencies."""
+    session.install("build", "twine", "check-wheel-contents", *PYPROJECT["build-system"]["requires"])
+    scratch = Path(session.create_tmp()).resolve()
+    epoch = os.environ.get("SOURCE_DATE_EPOCH") or str(session.run(*LAST_COMMIT, external=True, silent=True))
+    env = {"SOURCE_DATE_EPOCH": epoch.strip()}
+    out, again = scratch / "dist", scratch / "again"
+    for folder in (out, again):
+        shutil.rmtree(folder, ignore_errors=True)
+        session.run("python", "-m", "build", "--no-isolation", "--outdir", str(folder), env=env)
+    hashes = [
+        {each.name: hashlib.sha256(each.read_bytes()).hexdigest() for each in sorted(folder.iterdir())}
+        for folder in (out, again)
+    ]
+    if hashes[0] != hashes[1]:
+        session.error(f"two builds of the same source differ: {hashes}")
+    wheel, sdist = next(out.glob("*.whl")), next(out.glob("*.tar.gz"))
     session.run("twine", "check", "--strict", str(wheel), str(sdist))
     session.run("check-wheel-contents", str(wheel))
-    session.run("python", "-m", "venv", "--clear", str(out / "bare"))
-    python = next(each for each in (out / "bare").glob("*/python*") if each.stem == "python")
+    session.run("python", "-m", "venv", "--clear", str(scratch / "bare"))
+    python = next(each for each in (scratch / "bare").glob("*/python*") if each.stem == "python")
     session.run(str(python), "-m", "pip", "install", "--quiet", str(wheel), external=True)
     session.chdir(out)  # so that the wheel is imported and not the checkout
     session.run(str(python), "-c", "import wegetfinancing, wegetfinancing.testing", external=True)
+    for name, digest in hashes[0].items():
+        session.log(f"{digest}  {out / name}")
 
 
 @nox.session
@@ -101,6 +165,8 @@ def shop(session: nox.Session) -> None:
 @nox.session
 def browser(session: nox.Session) -> None:
     """Use the example shop and the sandbox in a real browser (needs chromium)."""
+    if shutil.which("chromium") is None and "CI" not in os.environ:
+        session.skip("there is no chromium")
     install(session, "browser", extras=EXTRAS)
     session.run("pytest", "tests/browser", *session.posargs)
 

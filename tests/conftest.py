@@ -1,12 +1,17 @@
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import httpx2
 import pytest
+import respx
 
 import figures
+from wegetfinancing import Request
+from wegetfinancing.sandbox import Sandbox
+from wegetfinancing.testing import INV_ID, credentials
 
 VECTORS: dict[str, list[dict[str, Any]]] = json.loads(
     (Path(__file__).parent / "vectors" / "docs.json").read_text(encoding="utf-8")
@@ -41,3 +46,22 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print what was measured."""
     for line in figures.LINES:
         terminalreporter.write_line(line)
+
+
+@pytest.fixture
+def sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
+    """The vendor's sandbox address answered by the one in memory, and credentials in the environment."""
+    for name in ("merchant_id", "username", "password"):
+        monkeypatch.setenv(f"WEGETFINANCING_{name.upper()}", getattr(credentials(), name))
+    sandbox = Sandbox(credentials(), new_inv_id=lambda: INV_ID)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        url, headers, body = str(request.url), request.headers, request.content
+        answer = sandbox.answer(
+            Request(operation="", method=request.method, url=url, headers=headers, body=body)
+        )
+        return httpx.Response(answer.status, headers=dict(answer.headers), content=answer.body)
+
+    with respx.mock:
+        respx.route(host="api.sandbox.wegetfinancing.com").mock(side_effect=answer)
+        yield sandbox

@@ -1,10 +1,14 @@
 """The examples in docs/, run as they stand there, and the scripts of examples/."""
 
+import contextlib
 import os
 import re
+import shlex
 import shutil
+import socket
 import subprocess
 import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +16,43 @@ import anyio.to_thread
 import httpx
 import pytest
 
+from raw_server import Behaviour, Connection, raw_server
+from wegetfinancing import AsyncClient, CallError, InvalidRequestError, Outcome, Transport, TransportError
 from wegetfinancing.sandbox import FAULTS
-from wegetfinancing.testing import credentials, signed_postback
+from wegetfinancing.testing import (
+    INV_ID,
+    created_response,
+    credentials,
+    financing_request,
+    signed_postback,
+)
 
 pytestmark = pytest.mark.anyio
 
 ROOT = Path(__file__).parent.parent
-PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
+DOCS = ROOT / "docs"
+PAGES = {
+    path.relative_to(DOCS).as_posix(): path.read_text(encoding="utf-8") for path in sorted(DOCS.rglob("*.md"))
+}
 BLOCKS = [
     (page, number, block)
     for page, text in PAGES.items()
     for number, block in enumerate(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
 ]
+FILES = {
+    page: dict(files)
+    for page, text in PAGES.items()
+    if (files := re.findall(r'```python title="([^"]+)"\n(.*?)```', text, re.DOTALL))
+}
 
 
+@pytest.mark.usefixtures("sandbox")
 @pytest.mark.parametrize(("page", "number", "block"), BLOCKS, ids=[f"{page}-{n}" for page, n, _ in BLOCKS])
-async def test_an_example_of_the_docs_runs_as_it_stands(
-    page: str, number: int, block: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("merchant_id", "username", "password"):
-        monkeypatch.setenv(f"WEGETFINANCING_{name.upper()}", getattr(credentials(), name))
+async def test_an_example_of_the_docs_runs_as_it_stands(page: str, number: int, block: str) -> None:
     names: dict[str, Any] = {}
+    if "update_shipping(" in block:
+        created = next(block for page, _, block in BLOCKS if page == "create-request.md")
+        await anyio.to_thread.run_sync(exec, created, {})
     code = compile(block, f"{page}-{number}", "exec")
     if "anyio.run(" in block:
         await anyio.to_thread.run_sync(exec, code, names)
@@ -40,6 +60,8 @@ async def test_an_example_of_the_docs_runs_as_it_stands(
         exec(code, names)  # noqa: S102 - what is tested
     if "app" in names and "Redis" not in names:
         await check_the_app(names)
+    if "receive" in names and "app" not in names:
+        check_the_function(names["receive"])
 
 
 async def check_the_app(names: dict[str, Any]) -> None:
@@ -62,6 +84,19 @@ async def check_the_app(names: dict[str, Any]) -> None:
         names["database"].close()
 
 
+def check_the_function(receive: Callable[..., tuple[int, str]]) -> None:
+    for status in ("approved", "preapproved", "rejected", "refund"):
+        made = signed_postback(status, amount="5" if status == "refund" else None)
+        assert receive(made.body, made.headers, credentials()) == (200, "OK")
+    assert receive(made.body, {}, credentials())[0] == 401
+
+
+def test_every_name_in_the_settings_table_exists() -> None:
+    source = (ROOT / "wegetfinancing" / "config.py").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(WEGETFINANCING_[A-Z_]+)`", PAGES["settings.md"]))
+    assert named == set(re.findall(r'"(WEGETFINANCING_[A-Z_]+)"', source))
+
+
 def test_the_faults_in_the_docs_are_those_there_are() -> None:
     rows = re.findall(r"^\| `(fault-[a-z0-9-]+)` \| (yes|no) \| (.*) \|$", PAGES["sandbox.md"], re.MULTILINE)
     assert rows == [
@@ -71,8 +106,157 @@ def test_the_faults_in_the_docs_are_those_there_are() -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_what_the_docs_link_to_is_there(page: str) -> None:
-    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", PAGES[page]):
-        assert target.startswith("https://") or (ROOT / "docs" / target).exists(), target
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)(#[^)]*)?\)", PAGES[page]):
+        if target.startswith("https://"):
+            httpx.URL(target)
+            continue
+        there = (DOCS / page).parent / target if target else DOCS / page
+        assert there.is_file(), target
+        assert not anchor or anchor[1:] in anchors(there.read_text(encoding="utf-8")), target + anchor
+
+
+def anchors(text: str) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    ours = {re.sub(r"[^a-z0-9_ -]", "", each.lower()).strip().replace(" ", "-") for each in headings}
+    return ours | set(re.findall(r"^::: (.*)$", text, re.MULTILINE))  # those are checked by the build
+
+
+def test_every_file_of_the_docs_is_tried_by_a_test_below() -> None:
+    assert set(FILES) == {"get-started.md", "testing.md", "transport.md"}
+
+
+def test_the_recipes_of_the_docs_pass(tmp_path: Path) -> None:
+    for name, text in FILES["testing.md"].items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    printed = run(
+        [sys.executable, "-m", "pytest", "-W", "error", "--color=no", "-p", "no:cacheprovider"], tmp_path
+    )
+    tests = sum(
+        len(re.findall(r"^async def test_", text, re.MULTILINE)) for text in FILES["testing.md"].values()
+    )
+    passed = re.search(r"= (\d+) passed in", printed)
+    assert passed is not None, printed
+    assert int(passed[1]) >= 2 * tests  # on asyncio and trio
+
+
+@pytest.fixture
+def transport_of_the_docs() -> Transport:
+    names: dict[str, Any] = {}
+    exec(FILES["transport.md"]["stdlib_transport.py"], names)  # noqa: S102 - what is tested
+    transport: Transport = names["StdlibTransport"]()
+    return transport
+
+
+async def good(connection: Connection) -> None:
+    await connection.answer(created_response().body)
+
+
+async def cut_short(connection: Connection) -> None:
+    await connection.read_request()
+    await connection.send(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 50\r\n\r\n{")
+
+
+async def closed(connection: Connection) -> None:
+    await connection.read_request()
+
+
+async def reset(connection: Connection) -> None:
+    await connection.read_request()
+    await connection.reset()
+
+
+async def test_the_transport_of_the_docs_creates(transport_of_the_docs: Transport) -> None:
+    async with (
+        raw_server(good) as server,
+        AsyncClient(credentials(), base_url=server.url, transport=transport_of_the_docs) as client,
+    ):
+        created = await client.create_request(financing_request())
+    assert created.inv_id == INV_ID
+    (request,) = server.requests
+    assert request.startswith(b"POST /merchant/1234/requests HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "error", "outcome"),
+    [
+        (cut_short, InvalidRequestError, Outcome.REFUSED),
+        (closed, TransportError, Outcome.UNKNOWN),
+        (reset, TransportError, Outcome.UNKNOWN),
+    ],
+)
+async def test_the_transport_of_the_docs_knows_that_it_sent(
+    transport_of_the_docs: Transport, behaviour: Behaviour, error: type[CallError], outcome: Outcome
+) -> None:
+    async with (
+        raw_server(behaviour) as server,
+        AsyncClient(credentials(), base_url=server.url, transport=transport_of_the_docs) as client,
+    ):
+        with pytest.raises(error) as raised:
+            await client.create_request(financing_request())
+    assert raised.value.outcome is outcome
+    assert len(server.requests) == 1
+
+
+async def test_the_transport_of_the_docs_knows_that_it_sent_nothing(transport_of_the_docs: Transport) -> None:
+    async with raw_server(good) as server:
+        pass
+    async with AsyncClient(credentials(), base_url=server.url, transport=transport_of_the_docs) as client:
+        with pytest.raises(TransportError) as raised:
+            await client.create_request(financing_request())
+    assert raised.value.outcome is Outcome.NOT_SENT
+
+
+def test_get_started_does_what_it_says(tmp_path: Path) -> None:
+    page = PAGES["get-started.md"]
+    shell = "".join(re.findall(r"```sh\n(.*?)```", page, re.DOTALL))
+    sandbox, shop, buy, ship = (
+        [sys.executable, *shlex.split(line.removesuffix(" &"))[1:]]
+        for line in re.findall(r"^python (?!-m (?:venv|pip) ).*$", shell, re.MULTILINE)
+    )
+    with socket.create_server(("127.0.0.1", 0)) as free:  # the page's own may be taken
+        shop_port = str(free.getsockname()[1])
+    for name, text in FILES["get-started.md"].items():
+        (tmp_path / name).write_text(text.replace("8000", shop_port), encoding="utf-8")
+    shop[shop.index("8000")] = shop_port
+    with started([*sandbox, "--port=0"], tmp_path) as selling:
+        assert selling.stdout is not None
+        printed = "".join(iter(selling.stdout.readline, "Everything is forgotten when it stops (Ctrl-C).\n"))
+        exported = dict(re.findall(r"^  export (\w+)=(.*)$", printed, re.MULTILINE))
+        assert len(exported) == 4
+        with started(shop, tmp_path, exported) as receiving:
+            assert receiving.stdout is not None
+            while "Uvicorn running" not in receiving.stdout.readline():
+                pass
+            inv_id, href = re.findall(r"^(?:inv_id|open) (.*)$", run(buy, tmp_path, exported), re.MULTILINE)
+            assert httpx.post(href, data={"decision": "approved"}).json()["postback"] == "HTTP 200"
+            assert receiving.stdout.readline() == "create the order ORDER-123\n"
+            assert "create the order ORDER-123" in page
+            assert run([*ship[:-1], inv_id], tmp_path, exported) == f"recorded against {inv_id}\n"
+
+
+@contextlib.contextmanager
+def started(
+    command: list[str], folder: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(  # noqa: S603 - our own page
+        command,
+        cwd=folder,
+        env=os.environ | dict(environment or {}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+
+
+def run(command: list[str], folder: Path, environment: Mapping[str, str] | None = None) -> str:
+    with started(command, folder, environment) as process:
+        printed, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, printed
+    return printed
 
 
 @pytest.mark.skipif(

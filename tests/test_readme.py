@@ -1,39 +1,18 @@
 """The README's examples, run as they stand there against the in-memory sandbox."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import respx
 
-from wegetfinancing import Request
 from wegetfinancing.sandbox import Sandbox
-from wegetfinancing.testing import INV_ID, credentials, financing_request, signed_postback
+from wegetfinancing.testing import credentials, financing_request, signed_postback
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-
-
-@pytest.fixture
-def sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
-    """The vendor's sandbox address answered by the one in memory, and credentials in the environment."""
-    for name in ("merchant_id", "username", "password"):
-        monkeypatch.setenv(f"WEGETFINANCING_{name.upper()}", getattr(credentials(), name))
-    sandbox = Sandbox(credentials(), new_inv_id=lambda: INV_ID)
-
-    def answer(request: httpx.Request) -> httpx.Response:
-        url, headers, body = str(request.url), request.headers, request.content
-        answer = sandbox.answer(
-            Request(operation="", method=request.method, url=url, headers=headers, body=body)
-        )
-        return httpx.Response(answer.status, headers=dict(answer.headers), content=answer.body)
-
-    with respx.mock:
-        respx.route(host="api.sandbox.wegetfinancing.com").mock(side_effect=answer)
-        yield sandbox
 
 
 def run(example: str) -> dict[str, Any]:
@@ -43,18 +22,28 @@ def run(example: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("number", range(len(EXAMPLES)))
-def test_an_example_runs_as_it_stands(
-    number: int, sandbox: Sandbox, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run(EXAMPLES[0])
+@pytest.mark.usefixtures("sandbox")
+def test_an_example_runs_as_it_stands(number: int) -> None:
     names = run(EXAMPLES[number])
-    if "receive" in names:
-        receive = names["receive"]
+    assert ("app" in names) is ("PostbackApp(" in EXAMPLES[number])
+
+
+@pytest.mark.anyio
+async def test_the_endpoint_believes_what_is_signed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("merchant_id", "username", "password"):
+        monkeypatch.setenv(f"WEGETFINANCING_{name.upper()}", getattr(credentials(), name))
+    (endpoint,) = (each for each in EXAMPLES if "PostbackApp(" in each)
+    shop = httpx.ASGITransport(run(endpoint)["app"])
+    async with httpx.AsyncClient(transport=shop, base_url="http://shop.test") as vendor:
         for status in ("approved", "preapproved", "rejected", "refund"):
             made = signed_postback(status, amount="5" if status == "refund" else None)
-            assert receive(made.body, made.headers, credentials()) == (200, "OK")
-        assert receive(made.body, {}, credentials())[0] == 401
-        assert "create ORDER-123 and ship it" in capsys.readouterr().out
+            answer = await vendor.post("/postbacks", content=made.body, headers=made.headers)
+            assert (answer.status_code, answer.text) == (200, "OK")
+        forged = await vendor.post("/postbacks", content=made.body + b" ", headers=made.headers)
+        assert forged.status_code == 401
+    assert "create ORDER-123 and ship it" in capsys.readouterr().out
 
 
 def test_the_examples_do_what_the_text_says(sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,7 +65,8 @@ def test_the_problems_shown_are_those_of_the_models() -> None:
     assert financing_request().problems() == {}
 
 
-def test_every_name_in_the_settings_table_exists() -> None:
-    for name in re.findall(r"`(WEGETFINANCING_[A-Z_]+)`", README):
-        source = (Path(__file__).parent.parent / "wegetfinancing" / "config.py").read_text(encoding="utf-8")
-        assert name in source
+def test_what_the_readme_links_to_is_there() -> None:
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", README)
+    assert len(links) > 15
+    for target in links:
+        assert target.startswith("https://") or (ROOT / target).exists(), target

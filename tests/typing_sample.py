@@ -1,4 +1,6 @@
-"""What users write, checked by mypy --strict and never run."""
+"""What users write, checked by mypy --strict and pyright and never run."""
+
+# pyright: strict
 
 import datetime as dt
 from collections.abc import Callable, Sequence

@@ -24,6 +24,8 @@ from .postbacks import FORM, JSON, Postback, parse_postback
 from .signatures import check_accepted, check_max_age, header
 from .transport import Headers
 
+__all__ = ["BODY_LIMIT", "BODY_SECONDS", "Answers", "NotYet", "PostbackApp", "PostbackHandler"]
+
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]

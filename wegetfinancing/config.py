@@ -25,7 +25,10 @@ class Environment(enum.Enum):
     """
 
     SANDBOX = "sandbox"
+    """The vendor's place to try things out."""
+
     LIVE = "live"
+    """Real applications of real customers."""
 
     @property
     def base_url(self) -> str:
@@ -103,7 +106,7 @@ class Credentials:
             # repr of an object that has no fields yet.
             del self, merchant_id, username, password
             raise ConfigurationError(problem)
-        self.__attrs_init__(merchant_id, username, password)
+        self.__attrs_init__(merchant_id, username, password)  # pyright: ignore[reportAttributeAccessIssue] # made by attrs
 
     @classmethod
     def from_env(cls) -> Self:

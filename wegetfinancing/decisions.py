@@ -12,6 +12,8 @@ import attrs
 
 from .postbacks import Approved, Postback, Preapproved, Refunded, Rejected, UnknownPostback
 
+__all__ = ["Advice", "LoanState"]
+
 
 class Advice(enum.Enum):
     """What to do with a postback."""

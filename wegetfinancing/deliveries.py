@@ -14,8 +14,13 @@ from typing import Final, Protocol
 import anyio.lowlevel
 import attrs
 
+__all__ = ["CLAIM_SECONDS", "KEEP_SECONDS", "Claim", "DeliveryStore", "MemoryDeliveryStore"]
+
 CLAIM_SECONDS: Final = 60.0
+"""How long a claim lasts unless told otherwise."""
+
 KEEP_SECONDS: Final = 30 * 24 * 3600.0
+"""How long a handled decision is remembered unless told otherwise."""
 
 
 class Claim(enum.Enum):

@@ -7,6 +7,8 @@ class Currency(enum.Enum):
     """Loans are in US dollars, for customers in the US and in Canada alike."""
 
     USD = "USD"
+    """The server's default."""
+
     CAD = "CAD"
     """Reserved by the vendor and rejected today, so ``problems()`` refuses it."""
 
@@ -15,7 +17,10 @@ class Country(enum.Enum):
     """The countries of customers. That of the billing address decides the loan's country."""
 
     US = "US"
+    """The United States."""
+
     CA = "CA"
+    """Canada."""
 
 
 class PostbackVersion(enum.Enum):

@@ -1,7 +1,5 @@
 """Every error of the package, sorted by what the caller can do about it.
 
-::
-
     WeGetFinancingError
     ├── ConfigurationError             wrong settings, found before any I/O
     ├── CallError                      .operation  .outcome

@@ -69,18 +69,18 @@ class Exchange:
 
     def __init__(self, request: Request) -> None:
         """Start with nothing known."""
-        self.request = request
-        self.margin = min(_MARGIN_SECONDS, max(0.0, self._time_left()) / 10)
+        self.request: Request = request
+        self.margin: float = min(_MARGIN_SECONDS, max(0.0, self._time_left()) / 10)
         self.socket: Any = None
         self._tunnelling = False
-        self.begun = False
-        self.traced = False
-        self.sending_began = False
-        self.connected_never = False
-        self.permanent = False
-        self.timed_out = False
+        self.begun: bool = False
+        self.traced: bool = False
+        self.sending_began: bool = False
+        self.connected_never: bool = False
+        self.permanent: bool = False
+        self.timed_out: bool = False
         self.status: int | None = None
-        self.headers = Headers()
+        self.headers: Headers = Headers()
 
     def _time_left(self) -> float:
         return self.request.deadline - anyio.current_time()

@@ -184,7 +184,9 @@ class HttpxTransport:
         request = exchange.request
         own = self._client is None
         keep_alive = own and request.repeatable
-        carrier = self._connection(exchange, keep_alive=keep_alive) if self._client is None else self._client
+        carrier: Any = (
+            self._connection(exchange, keep_alive=keep_alive) if self._client is None else self._client
+        )
         whole = False
         try:
             library = self._library or importlib.import_module("httpx")

@@ -158,7 +158,8 @@ class FinancingRequest(rules.Checked):
     US dollars with at most two decimals. Fields left at ``None`` are not sent.
 
     Attributes:
-        first_name, last_name: 2 characters or more each (seen in the official clients).
+        first_name: 2 characters or more (seen in the official clients).
+        last_name: likewise.
         email: the customer's.
         phone: 10 digits, ``2125551234``.
         billing_address: its country decides the loan's country.
@@ -173,9 +174,12 @@ class FinancingRequest(rules.Checked):
             merge repeats (seen in the official clients).
         postback_url: overrides the address set in the back-office. **With neither, postbacks are
             silently discarded.**
-        success_url, failure_url: where the customer's browser goes afterwards. Proves nothing.
+        success_url: where the customer's browser goes afterwards. Proves nothing.
+        failure_url: likewise.
         sent_to_consumer: send the application to the customer by e-mail or phone.
-        software_name, software_version, software_plugin_version: the shop's own tracking.
+        software_name: the shop's own tracking.
+        software_version: likewise.
+        software_plugin_version: likewise.
 
     """
 

@@ -14,6 +14,8 @@ from ..errors import ConfigurationError
 from ..postbacks import FORM, JSON, Postback
 from ..signatures import check_accepted, check_max_age
 
+__all__ = ["OPENAPI", "RESPONSES", "postback_from"]
+
 _BODY: Final = {"schema": {"type": "object"}}
 OPENAPI: Final[dict[str, Any]] = {
     "requestBody": {"required": True, "content": {JSON: _BODY, FORM: _BODY}},
@@ -36,8 +38,6 @@ def postback_from(
     body_seconds: float = BODY_SECONDS,
 ) -> Callable[..., Awaitable[Postback]]:
     """Make a dependency that gives a route its postback, verified.
-
-    ::
 
         VerifiedPostback = Annotated[Postback, Depends(postback_from(credentials))]
 
@@ -64,6 +64,7 @@ def postback_from(
         x_signature: Annotated[str | None, Header(description="SHA-256, 64 hex digits.")] = None,  # noqa: ARG001 - for the schema
         x_timestamp: Annotated[str | None, Header(description="Part of what is signed.")] = None,  # noqa: ARG001 - for the schema
     ) -> Postback:
+        """Verify and parse the postback of a request."""
         answers = Answers()
         try:
             check_media_type(request.headers, answers)

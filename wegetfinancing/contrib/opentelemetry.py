@@ -26,6 +26,8 @@ from ..middleware import Middleware, check_middleware, compose
 from ..operations import OPERATIONS
 from ..transport import Handler, Request, Response
 
+__all__ = ["OpenTelemetry"]
+
 _SCOPE: Final = "wegetfinancing"
 _OTHER: Final = "_OTHER"  # what the conventions call anything that would make ever more series
 # Those of http.client.request.duration, and two more, since a call may be repeated for half a minute.

@@ -6,6 +6,8 @@ from redis.asyncio import Redis
 
 from ..deliveries import CLAIM_SECONDS, KEEP_SECONDS, Claim
 
+__all__ = ["RedisDeliveryStore"]
+
 _SETTLED: Final = b"settled"
 # Each script is one atomic step in Redis: it changes a claim only while its owner still holds it.
 _RELEASE: Final = "return redis.call('get', KEYS[1]) == ARGV[1] and redis.call('del', KEYS[1])"

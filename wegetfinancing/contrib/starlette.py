@@ -8,6 +8,8 @@ from starlette.routing import Route
 from ..asgi import PostbackApp, PostbackHandler
 from ..config import Credentials
 
+__all__ = ["postback_route"]
+
 
 def postback_route(
     path: str,

@@ -20,9 +20,16 @@ class Effect(enum.Enum):
     """What happens to an answer on its way to the caller."""
 
     ANSWER = "answer"
+    """It arrives."""
+
     SLOW = "slow"
+    """It arrives after ``SLOW_SECONDS``."""
+
     SILENCE = "silence"
+    """It never comes."""
+
     RESET = "reset"
+    """The connection is reset in its place."""
 
 
 @attrs.frozen(kw_only=True)

@@ -26,6 +26,8 @@ from .core import Application, Sandbox
 from .faults import SLOW_SECONDS, Effect
 from .outbox import Outbox, OutgoingPostback
 
+__all__ = ["sandbox_app"]
+
 LIGHTBOX_PATH: Final = "/libs/1.0/getfinancing.js"
 """Where the vendor's own server has the lightbox script (seen in the official clients)."""
 

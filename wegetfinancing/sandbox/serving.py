@@ -33,7 +33,10 @@ def sandbox_server(
     transports: WeakValueDictionary[tuple[str, int], asyncio.Transport] = WeakValueDictionary()
 
     class Protocol(H11Protocol):
+        """Keeps each connection at hand, to reset it."""
+
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
+            """Take note of it."""
             transports[transport.get_extra_info("peername")[:2]] = transport
             super().connection_made(transport)
 

@@ -61,7 +61,7 @@ class FakeTransport:
                 msg = f"reply {number} must be a Response, an exception and not its class, or a function"
                 raise TypeError(msg)
         self.requests: list[Request] = []
-        self.closed = False
+        self.closed: bool = False
         self._script = list(script)
         self._scripted = bool(script)
 
