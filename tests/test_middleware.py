@@ -121,6 +121,17 @@ async def test_not_even_when_it_claims_that_the_request_is_repeatable() -> None:
     assert [each.repeatable for each in transport.requests] == [False]
 
 
+@pytest.mark.parametrize("other", ["a", "update_shipping"])
+async def test_a_link_cannot_give_a_call_the_name_of_another_operation(other: str) -> None:
+    async def renaming(request: Request, call_next: Handler) -> Response:
+        return await call_next(attrs.evolve(request, operation=other))
+
+    transport = FakeTransport(created_response())
+    async with AsyncClient(credentials(), transport=transport, middleware=[renaming]) as client:
+        await client.create_request(financing_request())
+    assert [each.operation for each in transport.requests] == ["create_request"]
+
+
 async def test_a_link_that_hides_what_was_sent_cannot_make_the_outcome_better() -> None:
     async def lying(request: Request, call_next: Handler) -> Response:
         await call_next(request)
