@@ -296,6 +296,20 @@ async def test_an_answer_of_very_many_values_is_not_unfolded_in_memory(member: b
             await create(client)
 
 
+@pytest.mark.parametrize(("values", "is_read"), [(20_000, True), (20_001, False)])
+async def test_an_answer_may_hold_twenty_thousand_values(values: int, is_read: bool) -> None:
+    answer = b'{"inv_id": "x", "href": "https://x", "more": []}'
+    before_more = answer.count(b",") + answer.count(b"[") + answer.count(b"{")
+    more = b",".join([b"1"] * (values - before_more + 1))
+    client, _ = make_client(Response(200, body=answer.replace(b"[]", b"[" + more + b"]")))
+    async with client:
+        if is_read:
+            assert (await create(client)).inv_id == "x"
+        else:
+            with pytest.raises(DecodingError, match="holds too many values"):
+                await create(client)
+
+
 # Each row of the table: what the answer is, what it means for a create, and whether an update is repeated.
 ROWS: list[tuple[Any, Outcome, bool]] = [
     *[(status, Outcome.UNKNOWN, False) for status in (101, 103, 300, 301, 302, 303, 304, 305)],
