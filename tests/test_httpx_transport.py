@@ -2,10 +2,13 @@
 
 import asyncio
 import contextlib
+import errno
 import gc
 import gzip
 import json
 import math
+import os
+import socket
 import ssl
 import warnings
 from collections.abc import AsyncIterator
@@ -21,6 +24,7 @@ import trustme
 from anyio.abc import SocketAttribute
 
 from raw_server import Connection, RawServer, http_answer, raw_server
+from virtual_time import virtual_time
 from wegetfinancing import (
     ConfigurationError,
     DeadlineExceededError,
@@ -262,6 +266,29 @@ async def test_an_unknown_host_sent_nothing(transport: HttpxTransport) -> None:
     assert caught.value.outcome is Outcome.NOT_SENT
 
 
+@pytest.mark.parametrize(
+    ("cause", "detail"),
+    [
+        (socket.gaierror(socket.EAI_NONAME, "no such name"), "no such name"),
+        (PermissionError(errno.EPERM, "127.0.0.1 is not for you"), os.strerror(errno.EPERM)),
+        (
+            ExceptionGroup("each address", [OSError(errno.ENETUNREACH, ""), OSError(errno.EHOSTDOWN, "")]),
+            os.strerror(errno.ENETUNREACH),
+        ),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+async def test_the_reason_of_the_system_is_given_without_an_address(
+    library: Any, cause: Exception, detail: str
+) -> None:
+    def handler(request: Any) -> Any:
+        raise library.ConnectError("127.0.0.1") from cause
+
+    with pytest.raises(TransportError) as caught:
+        await HttpxTransport(library.MockTransport(handler)).send(make_request("https://x.example"))
+    assert f" (ConnectError: {detail})" in str(caught.value)
+
+
 def read_a_file_that_is_not_there() -> None:
     Path("/no/such/file").read_bytes()
 
@@ -345,6 +372,60 @@ async def test_a_request_without_a_deadline_waits_as_long_as_it_takes(transport:
     assert response.status == 200
 
 
+@pytest.mark.parametrize(("timeout", "margin"), [(30.0, 0.02), (0.1, 0.01)])
+def test_the_librarys_end_comes_before_ours_and_ours_before_the_deadline(
+    anyio_backend: str, library: Any, timeout: float, margin: float
+) -> None:
+    allowed: list[dict[str, float]] = []
+    ended: list[Outcome] = []
+
+    async def never_answer(request: Any) -> Any:
+        allowed.append(request.extensions["timeout"])
+        await anyio.sleep_forever()
+
+    async def call() -> None:
+        transport = HttpxTransport(library.MockTransport(never_answer))
+        with pytest.raises(DeadlineExceededError) as caught:
+            await transport.send(make_request("https://x.example", timeout=timeout))
+        ended.append(caught.value.outcome)
+
+    with virtual_time(anyio_backend) as time:
+        called = time.portal.start_task_soon(call)
+        time.advance(0)
+        time.advance(timeout - 1.05 * margin)
+        assert ended == []
+        time.advance(0.1 * margin)
+        assert ended == [Outcome.UNKNOWN]
+        called.result()
+    seconds = pytest.approx(timeout - 2 * margin)
+    assert allowed == [dict.fromkeys(("connect", "read", "write", "pool"), seconds)]
+
+
+async def test_without_a_deadline_the_library_has_none_either(library: Any) -> None:
+    def handler(request: Any) -> Any:
+        assert set(request.extensions["timeout"].values()) == {None}
+        return library.Response(200)
+
+    transport = HttpxTransport(library.MockTransport(handler))
+    assert (await transport.send(make_request("https://x.example", timeout=math.inf))).status == 200
+
+
+async def test_a_deadline_in_the_queue_of_a_ready_client_sent_nothing(library: Any) -> None:
+    limits = library.Limits(max_connections=1)
+    async with (
+        library.AsyncClient(limits=limits) as client,
+        raw_server(silent) as server,
+        anyio.create_task_group() as tasks,
+    ):
+        transport = HttpxTransport(client)
+        tasks.start_soon(transport.send, make_request(server.url))
+        await anyio.wait_all_tasks_blocked()
+        with pytest.raises(DeadlineExceededError) as caught:
+            await transport.send(make_request(server.url, timeout=0.3))
+        assert caught.value.outcome is Outcome.NOT_SENT
+        tasks.cancel_scope.cancel()
+
+
 def answering(head: str, body: bytes = b"") -> Any:
     async def behaviour(connection: Connection) -> None:
         await connection.read_request()
@@ -381,6 +462,15 @@ async def test_once_the_head_was_read_the_status_decides(
     assert response.status == status
     assert str(response.body_error).startswith(tuple(problem.split("|")))
     assert response.body == b""
+
+
+async def test_a_head_the_library_does_not_take_says_when_to_repeat(library: Any) -> None:
+    """httpx looks at the address of a redirect even when it follows none."""
+    head = "HTTP/1.1 302 Found\nLocation: http://[\nRetry-After: 7\nContent-Length: 0"
+    async with library.AsyncClient() as client, raw_server(answering(head)) as server:
+        response = await HttpxTransport(client).send(make_request(server.url))
+    assert response.status == 302
+    assert response.headers["retry-after"] == "7"
 
 
 async def test_an_endless_body_on_a_kept_alive_connection_ends_at_the_bound_too() -> None:
