@@ -138,13 +138,19 @@ class Checkout:
 def unnoticed_of(module: str, checkout: Checkout) -> tuple[int, list[Change]]:
     """Try every change of a module: how many there are, and which go unnoticed."""
     files = [f"tests/test_{each}.py" for each in TESTS[module]]
+    path = checkout.path / "wegetfinancing" / f"{module}.py"
     stages: list[tuple[list[str], float]] = []
+    # What does not change is compiled once. A change of the same size within the same second would go
+    # unseen, so what changes is compiled each time.
+    sys.dont_write_bytecode = False
     for selection in STAGES:
         began = time.monotonic()
         if not checkout.passes([*selection, *files], timeout=600):
             sys.exit(f"the tests of {module} fail without any change:\n{checkout.log.read_text()}")
         stages.append(([*selection, *files], 10 + 4 * (time.monotonic() - began)))
-    path = checkout.path / "wegetfinancing" / f"{module}.py"
+    sys.dont_write_bytecode = True
+    for compiled in path.parent.glob(f"__pycache__/{module}.*"):
+        compiled.unlink()
     source = path.read_text(encoding="utf-8")
     changes = list(changes_of(module))
     unnoticed = []
@@ -173,8 +179,6 @@ def prepare() -> None:
     settings.load_profile("mutation")
     for name in PRELOADED:
         importlib.import_module(name)
-    # A change of the same size within the same second would go unseen.
-    sys.dont_write_bytecode = True
 
 
 def main() -> int:
