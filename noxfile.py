@@ -182,7 +182,7 @@ def workers(session: nox.Session) -> None:
 
 @nox.session
 def mutation(session: nox.Session) -> None:
-    """Change the package in one place at a time: do the tests notice? Prints the score (twenty minutes)."""
+    """Change the package in one place at a time: do the tests notice? Prints the score (half an hour)."""
     install(session, "mutation", extras=EXTRAS)
     scratch = Path(session.create_tmp()).resolve() / "checkout"
     session.run("python", "tests/mutation/run.py", str(scratch), *session.posargs)
