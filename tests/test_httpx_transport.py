@@ -467,7 +467,7 @@ async def test_once_the_head_was_read_the_status_decides(
 
 async def test_a_head_the_library_does_not_take_says_when_to_repeat(library: Any) -> None:
     """httpx looks at the address of a redirect even when it follows none."""
-    head = "HTTP/1.1 302 Found\nLocation: http://[\nRetry-After: 7\nContent-Length: 0"
+    head = "HTTP/1.1 302 Found\nLocation: https://x:abc/\nRetry-After: 7\nContent-Length: 0"
     async with library.AsyncClient() as client, raw_server(answering(head)) as server:
         response = await HttpxTransport(client).send(make_request(server.url))
     assert response.status == 302
