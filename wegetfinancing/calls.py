@@ -1,9 +1,8 @@
 """One call of an operation, below every middleware: sent at most once, watched and logged."""
 
 import contextlib
-import logging
-import traceback
-from typing import Final
+import functools
+from typing import TYPE_CHECKING, Final
 
 import anyio
 import attrs
@@ -11,7 +10,17 @@ import attrs
 from .errors import DeadlineExceededError, Outcome, TransportError, outcome_of_status, worst_outcome
 from .transport import Handler, Request, Response, Transport
 
-_logger: Final = logging.getLogger("wegetfinancing")
+if TYPE_CHECKING:
+    import logging
+
+_INFO: Final = 20  # logging.INFO
+
+
+@functools.cache
+def _logger() -> "logging.Logger":
+    import logging  # noqa: PLC0415 - not before a client calls
+
+    return logging.getLogger("wegetfinancing")
 
 
 class Call:
@@ -68,7 +77,7 @@ class Call:
     async def log(self, request: Request, call_next: Handler) -> Response:
         """Log the attempt: operation, number, status, outcome and duration, and nothing else."""
         # No failure is a warning here: it is raised, or repeated with success, and the caller knows.
-        if not _logger.isEnabledFor(logging.INFO):
+        if not _logger().isEnabledFor(_INFO):
             return await call_next(request)
         began = anyio.current_time()
         try:
@@ -90,7 +99,7 @@ class Call:
         }
         text = f"%(operation)s attempt %(attempt)d: {result} in %(duration).3f s, %(outcome)s"
         with contextlib.suppress(Exception):  # a filter that raises must not lose an answer
-            _logger.info(text, fields, extra=fields)
+            _logger().info(text, fields, extra=fields)
 
     async def send(self, request: Request) -> Response:
         """Hand the request to the transport; whatever it lets out becomes a ``TransportError``."""
@@ -111,7 +120,8 @@ class Call:
 
 def _place(error: Exception) -> str:
     """Name the line that raised; the error and its text are not passed on, since they may hold anything."""
-    from pathlib import Path  # noqa: PLC0415 - for the rare failure only
+    import traceback  # noqa: PLC0415 - for the rare failure only
+    from pathlib import Path  # noqa: PLC0415 - likewise
 
     last = traceback.extract_tb(error.__traceback__)[-1]
     return f"{Path(last.filename).name}:{last.lineno}"

@@ -5,7 +5,6 @@ A postback has no id and no sequence number; any status may follow any other, an
 vendor's official clients where a comment says so.
 """
 
-import hashlib
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -114,6 +113,8 @@ class UnknownPostback(_Postback):
     status: ClassVar[str] = "unknown"
 
     def _decision(self) -> str:
+        import hashlib  # noqa: PLC0415 - loads OpenSSL, which a client that has not called yet does without
+
         return f"{self.status}:{hashlib.sha256(to_json(dict(self.raw), sort_keys=True)).hexdigest()}"
 
 
