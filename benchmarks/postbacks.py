@@ -1,0 +1,32 @@
+"""CPU of ``parse_postback`` beside the least that checking and reading a body can cost."""
+
+import hashlib
+import hmac
+import json
+from typing import Any
+
+from wegetfinancing import Approved, parse_postback
+from wegetfinancing.testing import credentials, signed_postback
+
+from .harness import Row, compared, interleaved
+
+
+async def measure() -> list[Row]:
+    who = credentials()
+    made = signed_postback()
+    body, headers = made.body, dict(made.headers)
+    secret = f"{headers['x-timestamp']}{who.username}".encode(), who.password.encode()
+    signature = headers["x-signature"].encode()
+
+    async def ours() -> Any:
+        return parse_postback(body, headers, who)
+
+    async def floor() -> Any:
+        digest = hashlib.sha256(secret[0] + body + secret[1]).hexdigest().encode()
+        assert hmac.compare_digest(digest, signature)
+        return json.loads(body)
+
+    assert isinstance(await ours(), Approved)
+    took = await interleaved({"ours": ours, "floor": floor}, calls=400)
+    against = "SHA-256 + compare + `json.loads`"
+    return [compared("`parse_postback`", took["ours"], against, took["floor"], bound=1.8, digits=1)]
