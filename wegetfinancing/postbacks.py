@@ -43,7 +43,9 @@ class _Postback:
     """
 
     def __attrs_post_init__(self) -> None:
-        object.__setattr__(self, "key", f"{quote(self.inv_id, safe='')}:{self._decision()}")
+        inv_id = self.inv_id
+        quoted = inv_id if inv_id.isascii() and inv_id.isalnum() else quote(inv_id, safe="")
+        object.__setattr__(self, "key", f"{quoted}:{self._decision()}")
 
     def _decision(self) -> str:
         return self.status
@@ -257,11 +259,13 @@ _LEGACY_STATUSES: Final[Mapping[str, type[Approved | Preapproved]]] = {
 
 
 def _text(value: object) -> str | None:
+    if value is None:
+        return None
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, str) or not value.strip():
         return None
-    if _NO_TEXT.search(value):
+    if not value.isprintable() and _NO_TEXT.search(value):
         msg = "holds control characters or half of a surrogate pair"
         raise ValueError(msg)
     return value

@@ -121,7 +121,9 @@ def check_accepted(credentials: Credentials | Iterable[Credentials]) -> tuple[Cr
         ConfigurationError: none, or something else.
 
     """
-    accepted = (credentials,) if isinstance(credentials, Credentials) else tuple(credentials)
+    if isinstance(credentials, Credentials):
+        return (credentials,)
+    accepted = tuple(credentials)
     if not accepted or not all(isinstance(each, Credentials) for each in accepted):
         msg = "credentials must be Credentials, or one or more of them in a list"
         raise ConfigurationError(msg)
@@ -146,10 +148,10 @@ def _signed_by_any(body: bytes, timestamp: str, signature: str, credentials: tup
 
     # A function of its own, so that no frame of a raised error holds the right signature.
     given = signature.encode("ascii")
-    matches = [
-        hmac.compare_digest(_signature(body, timestamp, each).encode("ascii"), given) for each in credentials
-    ]
-    return any(matches)
+    matches = False
+    for each in credentials:
+        matches |= hmac.compare_digest(_signature(body, timestamp, each).encode("ascii"), given)
+    return matches
 
 
 def _one_header(headers: Mapping[str, str], name: str, pattern: re.Pattern[str]) -> str:
@@ -166,7 +168,12 @@ def _one_header(headers: Mapping[str, str], name: str, pattern: re.Pattern[str])
 
 
 def _all_headers(headers: Mapping[str, str], name: str) -> list[str]:
-    return [value for key, value in headers.items() if isinstance(key, str) and key.lower() == name]
+    size = len(name)
+    return [
+        value
+        for key, value in headers.items()
+        if isinstance(key, str) and len(key) == size and key.lower() == name
+    ]
 
 
 def header(headers: Mapping[str, str], name: str) -> str | None:
