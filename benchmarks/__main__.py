@@ -4,10 +4,13 @@ import sys
 
 import anyio
 
-from . import calls
+from . import calls, imports, load, loopback, memory, peers, postbacks, retry
 from .harness import Row, table
 
-SECTIONS = {"calls": calls.measure}
+SECTIONS = {
+    each.__name__.rpartition(".")[2]: each.measure
+    for each in (calls, loopback, imports, load, memory, postbacks, retry, peers)
+}
 
 
 def main(names: list[str]) -> int:
