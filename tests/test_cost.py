@@ -1,0 +1,118 @@
+"""What a call and the import may cost, counted and not timed, so that nothing heavy creeps in."""
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from wegetfinancing import AsyncClient, HttpxTransport, parse_postback
+from wegetfinancing.operations import create_request_body
+from wegetfinancing.testing import (
+    created_response,
+    credentials,
+    financing_request,
+    shipping_event,
+    shipping_response,
+    signed_postback,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+async def function_calls(subject: Callable[[], Awaitable[Any]]) -> int:
+    """Count the functions, of Python and of C, that are called once everything has been set up."""
+    for _ in range(3):
+        await subject()
+    counted: Counter[str] = Counter()
+
+    def count(_: object, event: str, __: object) -> None:
+        counted[event] += 1
+
+    sys.setprofile(count)
+    try:
+        await subject()
+    finally:
+        sys.setprofile(None)
+    return counted["call"] + counted["c_call"]
+
+
+def answering(body: bytes) -> httpx.MockTransport:
+    return httpx.MockTransport(
+        lambda _: httpx.Response(200, headers={"content-type": "application/json"}, content=body)
+    )
+
+
+async def by_hand(body: bytes, answer: bytes) -> int:
+    async with httpx.AsyncClient(transport=answering(answer), auth=("user", "password")) as hand:
+
+        async def post() -> Any:
+            return (await hand.post("https://x.example/requests", content=body)).json()
+
+        return await function_calls(post)
+
+
+async def test_a_create_calls_hardly_more_functions_than_posting_by_hand() -> None:
+    request, answer = financing_request(), created_response().body
+    async with AsyncClient(credentials(), transport=HttpxTransport(answering(answer))) as client:
+        ours = await function_calls(lambda: client.create_request(request))
+    theirs = await by_hand(create_request_body(request), answer)
+    assert ours <= 1.15 * theirs
+
+
+async def test_a_shipping_update_calls_no_more_functions_than_posting_by_hand() -> None:
+    event, answer = shipping_event(), shipping_response().body
+    async with AsyncClient(credentials(), transport=HttpxTransport(answering(answer))) as client:
+        ours = await function_calls(lambda: client.update_shipping("inv-1", event))
+    assert ours <= await by_hand(b"x" * 200, answer)
+
+
+async def test_reading_a_postback_calls_few_functions() -> None:
+    made, who = signed_postback(), credentials()
+
+    async def read() -> Any:
+        return parse_postback(made.body, made.headers, who)
+
+    assert await function_calls(read) <= 150
+
+
+# What a client needs at most when it calls, and a process that receives postbacks never.
+LATER = [
+    "asyncio",
+    "cattrs",
+    "email",
+    "hashlib",
+    "httpcore",
+    "httpx",
+    "logging",
+    "pathlib",
+    "ssl",
+    "trio",
+    "urllib.request",
+]
+USE = """
+import sys
+import anyio, anyio.lowlevel, attrs
+before = set(sys.modules)
+import wegetfinancing as wgf
+wgf.FinancingRequest(
+    first_name="Jane", last_name="Doe", email="jane@example.com",
+    billing_address=wgf.Address(street1="123 Main St", city="New York", state="NY", zipcode="10001"),
+    cart_items=[wgf.CartItem(display_name="Super Widget", unit_price="499.00", quantity=1)],
+).problems()
+wgf.AsyncClient(wgf.Credentials("1234", "api-user", "api-password"))
+print(*sorted(set(sys.modules) - before))
+"""
+
+
+def test_the_import_brings_nothing_that_a_client_does_not_need_before_it_calls() -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+    command = [sys.executable, "-c", USE]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)  # noqa: S603 - the text above
+    brought = set(done.stdout.split())
+    assert "wegetfinancing.client" in brought
+    assert brought.isdisjoint(LATER), brought.intersection(LATER)
