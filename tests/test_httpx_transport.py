@@ -815,6 +815,55 @@ async def test_the_answer_of_a_mock_transport_is_read(library: Any) -> None:
     assert response.headers["x"] == "1"
 
 
+async def test_a_transport_of_theirs_does_in_place_of_a_client(library: Any) -> None:
+    def handler(request: Any) -> Any:
+        return library.Response(201, json={"a": request.content.decode()})
+
+    transport = HttpxTransport(library.MockTransport(handler))
+    assert json.loads((await transport.send(make_request("https://x.example"))).body) == {"a": '{"a":1}'}
+    async with raw_server(answer) as server, library.AsyncHTTPTransport() as theirs:
+        assert (await HttpxTransport(theirs).send(make_request(server.url))).body == b'{"ok":1}'
+
+
+async def test_an_event_hook_finds_the_content(library: Any) -> None:
+    seen: list[bytes] = []
+
+    async def hook(request: Any) -> None:
+        seen.append(request.content)
+
+    mock = library.MockTransport(lambda _: library.Response(200))
+    async with library.AsyncClient(transport=mock, event_hooks={"request": [hook]}) as client:
+        await HttpxTransport(client).send(make_request("https://x.example"))
+    assert seen == [b'{"a":1}']
+
+
+async def test_every_request_has_its_own_address_headers_and_length(library: Any) -> None:
+    seen: list[tuple[str, str, str, str]] = []
+
+    def handler(request: Any) -> Any:
+        headers = request.headers
+        seen.append((request.url.host, headers["host"], headers["x-number"], headers["content-length"]))
+        return library.Response(200)
+
+    transport = HttpxTransport(library.MockTransport(handler))
+    for number in [*range(20), 1, 1]:
+        url, body = f"https://x{number}.example", b"x" * number
+        await transport.send(make_request(url, body=body, **{"x-number": f"{len(seen)}"}))
+    assert seen == [
+        (f"x{number}.example", f"x{number}.example", f"{place}", f"{number}")
+        for place, number in enumerate([*range(20), 1, 1])
+    ]
+
+
+async def test_a_host_and_a_length_that_were_given_go_out_as_they_are(transport: HttpxTransport) -> None:
+    given = {"host": "other.example", "content-length": "7"}
+    async with raw_server(answer) as server:
+        await transport.send(make_request(server.url, **given))
+    head = server.requests[0].partition(b"\r\n\r\n")[0].lower()
+    assert head.count(b"host:") == head.count(b"host: other.example") == 1
+    assert head.count(b"content-length:") == head.count(b"content-length: 7") == 1
+
+
 async def in_pieces() -> AsyncIterator[bytes]:
     for _ in range(3):
         yield b"x" * (1024 * 1024)
