@@ -19,7 +19,7 @@ ShippingEvent(date=dt.date(2026, 1, 15), state=ShippingState.DISPATCHED).problem
 AsyncClient(Credentials("1234", "api-user", "api-password"))
 """
 _PROCESSES: Final = {"used": _USED, "httpx": "import httpx", "nothing": ""}
-_ROUNDS: Final = 21
+_ROUNDS: Final = 15
 
 
 def cpu_of_process(code: str) -> float:

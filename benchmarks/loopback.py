@@ -57,8 +57,8 @@ async def against_by_hand(url: str, context: ssl.SSLContext, name: str) -> list[
         "alone": creating_by_hand_alone,
     }
     async with hand, client, contextlib.aclosing(transport):
-        cpu = await interleaved(subjects, rounds=25, calls=10)
-        clock = await interleaved(subjects, rounds=25, calls=10, clock=time.perf_counter)
+        cpu = await interleaved(subjects, rounds=15, calls=10)
+        clock = await interleaved(subjects, rounds=15, calls=10, clock=time.perf_counter)
     kept, alone = f"httpx by hand, kept alive, {name}", f"httpx by hand, a client and connection each, {name}"
     return [
         compared("`update_shipping`, kept alive, CPU", cpu["shipping"], kept, cpu["shipping by hand"]),
