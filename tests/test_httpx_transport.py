@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import attrs
 import httpx
 import httpx2
 import pytest
@@ -842,13 +843,13 @@ async def test_every_request_has_its_own_address_headers_and_length(library: Any
 
     def handler(request: Any) -> Any:
         headers = request.headers
-        seen.append((request.url.host, headers["host"], headers["x-number"], headers["content-length"]))
+        seen.append((request.url.host, headers["host"], headers["number"], headers["content-length"]))
         return library.Response(200)
 
     transport = HttpxTransport(library.MockTransport(handler))
     for number in [*range(20), 1, 1]:
         url, body = f"https://x{number}.example", b"x" * number
-        await transport.send(make_request(url, body=body, **{"x-number": f"{len(seen)}"}))
+        await transport.send(make_request(url, body=body, number=f"{len(seen)}"))
     assert seen == [
         (f"x{number}.example", f"x{number}.example", f"{place}", f"{number}")
         for place, number in enumerate([*range(20), 1, 1])
@@ -858,7 +859,7 @@ async def test_every_request_has_its_own_address_headers_and_length(library: Any
 async def test_a_host_and_a_length_that_were_given_go_out_as_they_are(transport: HttpxTransport) -> None:
     given = {"host": "other.example", "content-length": "7"}
     async with raw_server(answer) as server:
-        await transport.send(make_request(server.url, **given))
+        await transport.send(attrs.evolve(make_request(server.url), headers=given))
     head = server.requests[0].partition(b"\r\n\r\n")[0].lower()
     assert head.count(b"host:") == head.count(b"host: other.example") == 1
     assert head.count(b"content-length:") == head.count(b"content-length: 7") == 1
