@@ -10,9 +10,11 @@ from wegetfinancing import (
     NotFoundError,
     Outcome,
     RateLimitError,
+    Request,
     ServerError,
     TransportError,
 )
+from wegetfinancing.middleware import basic_authorization
 from wegetfinancing.sandbox import FAULTS, Effect, Sandbox
 from wegetfinancing.sandbox.faults import SLOW_SECONDS, fault_of_order
 from wegetfinancing.testing import credentials, financing_request, shipping_event
@@ -159,3 +161,15 @@ def test_the_longest_name_counts() -> None:
 
 def test_effects_other_than_an_answer_keep_the_answer_good() -> None:
     assert {each.effect for each in FAULTS.values()} == set(Effect)
+
+
+def test_a_create_that_is_not_json_asks_for_no_fault() -> None:
+    request = Request(
+        operation="create_request",
+        method="POST",
+        url="https://sandbox.invalid/merchant/1234/requests",
+        headers={"Authorization": basic_authorization(credentials())},
+        body=b"{fault-502",
+    )
+    reaction = Sandbox(credentials()).react(request)
+    assert (reaction.response.status, reaction.fault) == (400, None)
