@@ -575,8 +575,11 @@ async def test_what_a_transport_raised_is_named_by_its_innermost_line() -> None:
     assert f"raised RuntimeError at test_client.py:{line}." in str(caught.value)
 
 
-async def test_the_log_has_the_allowed_fields_and_no_others(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG)
+@pytest.mark.parametrize("level", [logging.DEBUG, logging.INFO])
+async def test_the_log_has_the_allowed_fields_and_no_others(
+    caplog: pytest.LogCaptureFixture, level: int
+) -> None:
+    caplog.set_level(level)
     client, _ = make_client(
         error_response(503, reasons={"email": "jane@example.com"}),
         TransportError(LOST, outcome=Outcome.UNKNOWN),
