@@ -204,7 +204,6 @@ async def test_the_served_sandbox_fails_on_the_wire(
         with pytest.raises(kind) as caught:
             await client.create_request(financing_request(merchant_transaction_id=fault))
     assert caught.value.outcome is Outcome.UNKNOWN
-    assert ("reset" in str(caught.value)) == ("reset" in fault)
 
 
 @pytest.mark.anyio
