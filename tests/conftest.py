@@ -1,3 +1,4 @@
+import gc
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,6 +41,17 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     for name in ("MERCHANT_ID", "USERNAME", "PASSWORD", "ENVIRONMENT", "BASE_URL"):
         monkeypatch.delenv(f"WEGETFINANCING_{name}", raising=False)
+
+
+@pytest.fixture
+def no_socket_left_open() -> Iterator[None]:
+    """Count with the collector switched off, which would close what leaks."""
+    gc.disable()
+    before = figures.open_sockets()
+    yield
+    after = figures.open_sockets()
+    gc.enable()
+    assert after <= before
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

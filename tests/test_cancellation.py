@@ -1,9 +1,8 @@
 """Cancelled or out of time at every step of a call: nothing leaks, wedges or turns into another error."""
 
-import gc
 import math
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
@@ -88,17 +87,6 @@ STEPS = [
 @pytest.fixture(params=STEPS, ids=lambda step: step.name)
 def step(request: pytest.FixtureRequest) -> Step:
     return request.param  # type: ignore[no-any-return] # one of STEPS
-
-
-@pytest.fixture
-def no_socket_left_open() -> Iterator[None]:
-    """Count with the collector switched off, which would close what leaks."""
-    gc.disable()
-    before = figures.open_sockets()
-    yield
-    after = figures.open_sockets()
-    gc.enable()
-    assert after <= before
 
 
 CONNECTIONS = ("own", "httpx", "httpx2")

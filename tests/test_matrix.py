@@ -1,7 +1,6 @@
 """Every fault on both event loops, through every kind of connection, for a create and a shipping update."""
 
 import collections
-import gc
 import tracemalloc
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -197,17 +196,6 @@ def measured(fault: Fault) -> Iterator[None]:
     tracemalloc.stop()
 
 
-@pytest.fixture
-def sockets() -> Iterator[None]:
-    """Count open sockets before and after, with the collector switched off: it would close what leaks."""
-    gc.disable()
-    before = figures.open_sockets()
-    yield
-    after = figures.open_sockets()
-    gc.enable()
-    assert after <= before
-
-
 def groups_of(fault: Fault) -> list[list[tuple[str, str]]]:
     """Silence is waited for once for all; anything else is looked at by itself."""
     return [[cell] for cell in CELLS] if fault.ends or fault.alone or fault.large else [CELLS]
@@ -228,7 +216,7 @@ def cases() -> Iterator[Any]:
         yield pytest.param(fault, id=f"{fault.group}: {fault.name}", marks=marks)
 
 
-@pytest.mark.usefixtures("sockets", "measured")
+@pytest.mark.usefixtures("no_socket_left_open", "measured")
 @pytest.mark.parametrize("fault", list(cases()))
 async def test_every_call_keeps_every_promise(fault: Fault, log: LogWatch) -> None:
     for cells in groups_of(fault):
