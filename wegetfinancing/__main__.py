@@ -18,8 +18,7 @@ from .enums import PostbackVersion
 from .errors import ConfigurationError, TransportError
 from .httpx_transport import HttpxTransport
 from .rules import url
-from .sandbox.postbacks import STATUSES, SignedPostback, signed_postback
-from .transport import Request
+from .sandbox.postbacks import STATUSES, SignedPostback, delivery, forged, signed_postback
 
 _PORT: Final = 8200
 _LAST_PORT: Final = 65535
@@ -129,20 +128,11 @@ def _postback(chosen: argparse.Namespace) -> int:
         version=PostbackVersion(chosen.version),
         timestamp=str(int(time.time())),
     )
-    if chosen.wrong_signature:
-        signed.headers["x-signature"] = "0" * 64
-    return anyio.run(_deliver, chosen.url, signed)
+    return anyio.run(_deliver, chosen.url, forged(signed) if chosen.wrong_signature else signed)
 
 
 async def _deliver(url: str, signed: SignedPostback) -> int:
-    request = Request(
-        operation="postback",
-        method="POST",
-        url=url,
-        headers=signed.headers,
-        body=signed.body,
-        deadline=anyio.current_time() + _POSTBACK_SECONDS,
-    )
+    request = delivery(signed, url, anyio.current_time() + _POSTBACK_SECONDS)
     transport = HttpxTransport()
     try:
         answer = await transport.send(request)

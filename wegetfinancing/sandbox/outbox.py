@@ -10,9 +10,9 @@ import attrs
 
 from ..config import is_loopback
 from ..errors import TransportError
-from ..transport import Request, Transport
+from ..transport import Transport
 from .core import Application
-from .postbacks import SignedPostback
+from .postbacks import SignedPostback, delivery, forged
 
 LATE_SECONDS: Final = 10.0
 """How late a late delivery is."""
@@ -116,8 +116,7 @@ class Outbox:
 
     async def deliver_forged(self, postback: OutgoingPostback) -> None:
         """Deliver it with a signature that is well formed and wrong."""
-        headers = postback.signed.headers | {"x-signature": "0" * 64}
-        await self._attempt(postback, attrs.evolve(postback.signed, headers=headers), "wrong signature")
+        await self._attempt(postback, forged(postback.signed), "wrong signature")
 
     async def deliver_out_of_order(self, inv_id: str) -> None:
         """Deliver all that a request has had, the newest first."""
@@ -134,14 +133,7 @@ class Outbox:
         host = urlsplit(url).hostname or ""
         if not is_loopback(host) and host not in self._hosts:
             return f"discarded: {host} is no loopback address and was not allowed"
-        request = Request(
-            operation="postback",
-            method="POST",
-            url=url,
-            headers=signed.headers,
-            body=signed.body,
-            deadline=anyio.current_time() + _DELIVERY_SECONDS,
-        )
+        request = delivery(signed, url, anyio.current_time() + _DELIVERY_SECONDS)
         try:
             answer = await self._transport.send(request)
         except TransportError as error:

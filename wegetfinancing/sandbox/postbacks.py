@@ -12,6 +12,7 @@ from ..enums import PostbackVersion
 from ..postbacks import Approved, Preapproved, Refunded, Rejected
 from ..rules import money, to_decimal
 from ..signatures import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign_postback
+from ..transport import Request
 
 STATUSES: Final = (Approved.status, Preapproved.status, Rejected.status, Refunded.status)
 """The decisions there are, in the vendor's words."""
@@ -74,6 +75,23 @@ def signed_postback(
     signature = sign_postback(body, timestamp, credentials)
     headers = {"content-type": content_type, SIGNATURE_HEADER: signature, TIMESTAMP_HEADER: timestamp}
     return SignedPostback(headers=headers, body=body)
+
+
+def forged(signed: SignedPostback) -> SignedPostback:
+    """Return it with a signature that is well formed and wrong."""
+    return attrs.evolve(signed, headers=signed.headers | {SIGNATURE_HEADER: "0" * 64})
+
+
+def delivery(signed: SignedPostback, url: str, deadline: float) -> Request:
+    """Make the request that delivers it, as the vendor does."""
+    return Request(
+        operation="postback",
+        method="POST",
+        url=url,
+        headers=signed.headers,
+        body=signed.body,
+        deadline=deadline,
+    )
 
 
 def _updates(status: str, inv_id: str, merchant_transaction_id: str | None, amount: Decimal | None) -> bytes:
