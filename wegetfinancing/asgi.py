@@ -21,7 +21,7 @@ from .deliveries import Claim, DeliveryStore, MemoryDeliveryStore
 from .errors import ConfigurationError, MalformedPostbackError, SignatureError
 from .middleware import is_async
 from .postbacks import FORM, JSON, Postback, parse_postback
-from .signatures import check_accepted, check_max_age, header
+from .signatures import check_accepted, check_max_age
 from .transport import Headers
 
 __all__ = ["BODY_LIMIT", "BODY_SECONDS", "Answers", "NotYet", "PostbackApp", "PostbackHandler"]
@@ -114,7 +114,7 @@ def check_media_type(headers: Mapping[str, str], answers: Answers) -> None:
         Refusal: the content type is another, or missing.
 
     """
-    if (header(headers, "content-type") or "").partition(";")[0].strip().lower() not in {JSON, FORM}:
+    if headers.get("content-type", "").partition(";")[0].strip().lower() not in {JSON, FORM}:
         raise Refusal(answers.wrong_type, "only JSON and form-encoded bodies")
 
 

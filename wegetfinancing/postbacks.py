@@ -18,7 +18,7 @@ from .config import Credentials
 from .converter import from_json, read_amount, to_json
 from .enums import PostbackVersion
 from .errors import MalformedPostbackError
-from .signatures import header, require_bytes, verify_postback
+from .signatures import require_bytes, verified_content_type
 
 JSON: Final = "application/json"
 FORM: Final = "application/x-www-form-urlencoded"
@@ -35,17 +35,14 @@ class _Postback:
 
     status: ClassVar[str]
 
-    key: str = attrs.field(init=False, repr=False, eq=False)
-    """A text that is equal for two deliveries of the same decision.
+    @property
+    def key(self) -> str:
+        """A text that is equal for two deliveries of the same decision.
 
-    The API gives deliveries no id, so this is made of what was decided. Two partial refunds of the same
-    amount for one request therefore have the same key.
-    """
-
-    def __attrs_post_init__(self) -> None:
-        inv_id = self.inv_id
-        quoted = inv_id if inv_id.isascii() and inv_id.isalnum() else quote(inv_id, safe="")
-        object.__setattr__(self, "key", f"{quoted}:{self._decision()}")
+        The API gives deliveries no id, so this is made of what was decided. Two partial refunds of the same
+        amount for one request therefore have the same key.
+        """
+        return f"{quote(self.inv_id, safe='')}:{self._decision()}"
 
     def _decision(self) -> str:
         return self.status
@@ -152,8 +149,8 @@ def parse_postback(
         TypeError: ``body`` is not bytes, or ``headers`` no mapping.
 
     """
-    verify_postback(body, headers, credentials, max_age=max_age, clock=clock)
-    return parse_unverified_postback(body, header(headers, "content-type"))
+    content_type = verified_content_type(body, headers, credentials, max_age=max_age, clock=clock)
+    return _read(body, content_type)
 
 
 def parse_unverified_postback(body: bytes, content_type: str | None) -> Postback:
@@ -169,6 +166,10 @@ def parse_unverified_postback(body: bytes, content_type: str | None) -> Postback
 
     """
     require_bytes(body)
+    return _read(body, content_type)
+
+
+def _read(body: bytes, content_type: str | None) -> Postback:
     media_type = content_type.partition(";")[0].strip().lower() if isinstance(content_type, str) else ""
     is_json = media_type == JSON or (media_type != FORM and body.lstrip()[:1] == b"{")
     try:
@@ -259,11 +260,9 @@ _LEGACY_STATUSES: Final[Mapping[str, type[Approved | Preapproved]]] = {
 
 
 def _text(value: object) -> str | None:
-    if value is None:
-        return None
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if not isinstance(value, str) or not value.strip():
+    if not isinstance(value, str):
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
+    if not value.strip():
         return None
     if not value.isprintable() and _NO_TEXT.search(value):
         msg = "holds control characters or half of a surrogate pair"

@@ -43,11 +43,8 @@ def require_bytes(body: object) -> None:
 def _signature(body: bytes, timestamp: str, credentials: Credentials) -> str:
     import hashlib  # noqa: PLC0415 - loads OpenSSL, which a client that has not called yet does without
 
-    digest = hashlib.sha256(timestamp.encode("ascii"))
-    digest.update(credentials.username.encode())
-    digest.update(body)
-    digest.update(credentials.password.encode())
-    return digest.hexdigest()
+    before = f"{timestamp}{credentials.username}".encode()
+    return hashlib.sha256(before + body + credentials.password.encode()).hexdigest()
 
 
 def sign_postback(body: bytes, timestamp: str, credentials: Credentials) -> str:
@@ -98,20 +95,32 @@ def verify_postback(
         TypeError: ``body`` is not bytes, or ``headers`` no mapping.
 
     """
+    verified_content_type(body, headers, credentials, max_age=max_age, clock=clock)
+
+
+def verified_content_type(
+    body: bytes,
+    headers: Mapping[str, str],
+    credentials: Credentials | Iterable[Credentials],
+    *,
+    max_age: float | None,
+    clock: Callable[[], float],
+) -> str | None:
+    """Do what ``verify_postback`` does, and return the ``Content-Type``, found on the same walk."""
     require_bytes(body)
-    if not isinstance(headers, Mapping):
+    if not hasattr(headers, "items"):
         msg = f"headers must be a mapping of names to values, not {type(headers).__name__}"
         raise TypeError(msg)
     accepted = check_accepted(credentials)
     if max_age is not None:
         max_age = check_max_age(max_age)
-    signature = _one_header(headers, SIGNATURE_HEADER, _SIGNATURE)
-    timestamp = _one_header(headers, TIMESTAMP_HEADER, _TIMESTAMP)
+    signature, timestamp, content_type = _headers_read(headers)
     if not _signed_by_any(body, timestamp, signature, accepted):
         msg = "x-signature does not fit the body, the timestamp and any of the credentials"
         raise SignatureError(msg)
     if max_age is not None:
         _check_age(timestamp, max_age, clock())
+    return content_type
 
 
 def check_accepted(credentials: Credentials | Iterable[Credentials]) -> tuple[Credentials, ...]:
@@ -154,31 +163,28 @@ def _signed_by_any(body: bytes, timestamp: str, signature: str, credentials: tup
     return matches
 
 
-def _one_header(headers: Mapping[str, str], name: str, pattern: re.Pattern[str]) -> str:
-    values = _all_headers(headers, name)
-    if not values:
-        msg = f"the header {name} is missing"
-    elif len(values) > 1:
-        msg = f"the header {name} came more than once"
-    elif not isinstance(values[0], str) or not pattern.fullmatch(values[0]):
-        msg = f"the header {name} is malformed"
-    else:
-        return values[0]
-    raise SignatureError(msg)
+def _headers_read(headers: Mapping[str, str]) -> tuple[str, str, str | None]:
+    pairs = list(headers.items())
+    values = {str(name).lower(): value for name, value in pairs}
+    if len(values) < len(pairs):
+        _refuse_repeats([str(name).lower() for name, _ in pairs])
+    signature, timestamp = values.get(SIGNATURE_HEADER), values.get(TIMESTAMP_HEADER)
+    if not isinstance(signature, str) or not _SIGNATURE.fullmatch(signature):
+        raise _unfit(SIGNATURE_HEADER, signature)
+    if not isinstance(timestamp, str) or not _TIMESTAMP.fullmatch(timestamp):
+        raise _unfit(TIMESTAMP_HEADER, timestamp)
+    return signature, timestamp, values.get("content-type")
 
 
-def _all_headers(headers: Mapping[str, str], name: str) -> list[str]:
-    size = len(name)
-    return [
-        value
-        for key, value in headers.items()
-        if isinstance(key, str) and len(key) == size and key.lower() == name
-    ]
+def _refuse_repeats(names: list[str]) -> None:
+    for name in (SIGNATURE_HEADER, TIMESTAMP_HEADER):
+        if names.count(name) > 1:
+            msg = f"the header {name} came more than once"
+            raise SignatureError(msg)
 
 
-def header(headers: Mapping[str, str], name: str) -> str | None:
-    """Return the first header of this lower-case name, or ``None``."""
-    return next(iter(_all_headers(headers, name)), None)
+def _unfit(name: str, value: object) -> SignatureError:
+    return SignatureError(f"the header {name} is {'missing' if value is None else 'malformed'}")
 
 
 def _check_age(timestamp: str, max_age: float, now: float) -> None:
