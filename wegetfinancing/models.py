@@ -8,7 +8,7 @@ from https://docs.wegetfinancing.com unless a docstring says otherwise.
 import datetime as dt
 import decimal
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, Final
@@ -26,24 +26,27 @@ _US_STATES: Final = (
     " NC ND OH OK OR PA RI SC SD TN TX UT VT VA WA WV WI WY AS GU MP PR VI FM MH PW AA AE AP"
 )
 _PROVINCES: Final = "AB BC MB NB NL NS NT NU ON PE QC SK YT"
-_STATES: Final = MappingProxyType(
-    {Country.US: frozenset(_US_STATES.split()), Country.CA: frozenset(_PROVINCES.split())}
-)
-_ADVICE_ON_STATES: Final = MappingProxyType(
+# What each country expects in these fields of an address.
+_IN_COUNTRY: Final[Mapping[Country, Mapping[str, rules.Rule]]] = MappingProxyType(
     {
-        Country.US: "must be the two capital letters of a US state, such as NY",
-        Country.CA: "must be the two capital letters of a Canadian province, such as ON",
-    }
-)
-_ZIPCODES: Final = MappingProxyType(
-    {
-        Country.US: rules.matching(
-            re.compile(r"[0-9]{5}(-[0-9]{4})?"), "must be a ZIP code such as 12345 or 12345-6789"
-        ),
-        # No source shows what the server takes beyond "postal code"; this is Canada Post's form.
-        Country.CA: rules.matching(
-            re.compile(r"[A-Za-z][0-9][A-Za-z] ?[0-9][A-Za-z][0-9]"), "must be a postal code such as A1A 1A1"
-        ),
+        Country.US: {
+            "state": rules.among(
+                _US_STATES.split(), "must be the two capital letters of a US state, such as NY"
+            ),
+            "zipcode": rules.matching(
+                re.compile(r"[0-9]{5}(-[0-9]{4})?"), "must be a ZIP code such as 12345 or 12345-6789"
+            ),
+        },
+        Country.CA: {
+            "state": rules.among(
+                _PROVINCES.split(), "must be the two capital letters of a Canadian province, such as ON"
+            ),
+            # No source shows what the server takes beyond "postal code"; this is Canada Post's form.
+            "zipcode": rules.matching(
+                re.compile(r"[A-Za-z][0-9][A-Za-z] ?[0-9][A-Za-z][0-9]"),
+                "must be a postal code such as A1A 1A1",
+            ),
+        },
     }
 )
 
@@ -55,7 +58,7 @@ _TEXT: Final = rule(rules.text())
 _NAME: Final = rule(rules.text(at_least=2))
 _OPTIONAL_TEXT: Final = rule(rules.text(), required=False)
 _OPTIONAL_LINES: Final = rule(rules.text(lines=True), required=False)
-_LIST_OF_TEXT: Final = rule(rules.several, required=False, each=rules.text())
+_LIST_OF_TEXT: Final = rules.several(_TEXT)
 _OPTIONAL_URL: Final = rule(rules.url, required=False)
 _OPTIONAL_MONEY: Final = rule(rules.money(), required=False)
 
@@ -108,13 +111,11 @@ class Address(rules.Checked):
         default=Country.US, converter=_country, metadata=rule(rules.member(Country))
     )
 
-    def _problems_between_fields(self) -> Iterator[tuple[str, str]]:
+    def _problems_between_fields(self) -> Iterable[tuple[str, str]]:
         if not isinstance(self.country, Country):
-            return
-        if not isinstance(self.state, str) or self.state not in _STATES[self.country]:
-            yield "state", _ADVICE_ON_STATES[self.country]
-        if problem := _ZIPCODES[self.country](self.zipcode):
-            yield "zipcode", problem
+            return ()
+        checks = _IN_COUNTRY[self.country].items()
+        return [(name, problem) for name, check in checks if (problem := check(getattr(self, name)))]
 
 
 @attrs.frozen(kw_only=True)
@@ -143,7 +144,7 @@ class CartItem(rules.Checked):
     category: str | None = attrs.field(default=None, metadata=_OPTIONAL_TEXT)
 
 
-_LIST_OF_ITEMS: Final = rule(rules.several, required=False, each=rules.one(CartItem))
+_LIST_OF_ITEMS: Final = rules.several(rules.model(CartItem))
 
 
 def _cart_items(value: Sequence[CartItem] | None) -> Sequence[CartItem]:
@@ -187,9 +188,9 @@ class FinancingRequest(rules.Checked):
     last_name: str = attrs.field(repr=False, metadata=_NAME)
     email: str = attrs.field(repr=False, metadata=rule(rules.email))
     phone: str | None = attrs.field(default=None, repr=False, metadata=rule(rules.phone, required=False))
-    billing_address: Address = attrs.field(repr=False, metadata=rule(rules.one(Address)))
+    billing_address: Address = attrs.field(repr=False, metadata=rules.model(Address))
     shipping_address: Address | None = attrs.field(
-        default=None, repr=False, metadata=rule(rules.one(Address), required=False)
+        default=None, repr=False, metadata=rules.model(Address, required=False)
     )
     cart_items: Sequence[CartItem] = attrs.field(default=(), converter=_cart_items, metadata=_LIST_OF_ITEMS)
     shipping_amount: Decimal | None = attrs.field(
@@ -220,9 +221,10 @@ class FinancingRequest(rules.Checked):
     software_version: str | None = attrs.field(default=None, metadata=_OPTIONAL_TEXT)
     software_plugin_version: str | None = attrs.field(default=None, metadata=_OPTIONAL_TEXT)
 
-    def _problems_between_fields(self) -> Iterator[tuple[str, str]]:
+    def _problems_between_fields(self) -> Iterable[tuple[str, str]]:
         if isinstance(self.cart_items, tuple) and not self.cart_items and self.amount is None:
-            yield "cart_items", "is required unless an amount is given"
+            return [("cart_items", "is required unless an amount is given")]
+        return ()
 
     @property
     def expected_amount(self) -> Decimal:

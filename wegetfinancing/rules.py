@@ -9,7 +9,7 @@ import enum
 import functools
 import operator
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final, TypeAlias, TypeVar
 from urllib.parse import urlsplit
@@ -20,7 +20,6 @@ _Item = TypeVar("_Item")
 _Enum = TypeVar("_Enum", bound=enum.Enum)
 
 Rule: TypeAlias = Callable[[Any], str | None]
-_FieldRules: TypeAlias = tuple[str, Mapping[str, Any], Rule, bool, Rule | None]
 
 REQUIRED: Final = "is required"
 
@@ -29,15 +28,44 @@ _CONTROL_BUT_LINES: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _EMAIL: Final = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s.]+")
 _PHONE: Final = re.compile(r"[0-9]{10}")
 _PLAIN_URL: Final = re.compile(r"https?://[a-z0-9.-]+(/[A-Za-z0-9._~/-]*)?")
+_PLAIN_MONEY: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,2})?")
 _PLAIN_AMOUNT: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 # Far above any loan; it only keeps Decimal("1E+999999") from becoming a megabyte of digits.
 _MOST_DIGITS: Final = 12
 _MOST_PIECES: Final = 10**9  # likewise
 
 
-def rule(check: Rule, *, required: bool = True, each: Rule | None = None) -> dict[str, object]:
-    """Make the metadata of an attrs field: how ``Checked.problems`` checks it, and each item in it."""
-    return {"check": check, "required": required, "each": each}
+@attrs.frozen
+class FieldRule:
+    """What a field of a model, or an item in it, has to be.
+
+    Attributes:
+        check: what it is checked with.
+        required: whether it has to be there.
+        is_model: whether it is a model, with problems of its own.
+        each: what each item in it has to be.
+
+    """
+
+    check: Rule
+    required: bool = True
+    is_model: bool = False
+    each: "FieldRule | None" = None
+
+
+def rule(check: Rule, *, required: bool = True) -> dict[str, FieldRule]:
+    """Make the metadata of an attrs field."""
+    return {"rule": FieldRule(check, required)}
+
+
+def model(kind: type["Checked"], *, required: bool = True) -> dict[str, FieldRule]:
+    """Make the metadata of an attrs field that holds such a model."""
+    return {"rule": FieldRule(one(kind), required, is_model=True)}
+
+
+def several(each: Mapping[str, FieldRule]) -> dict[str, FieldRule]:
+    """Make the metadata of an attrs field that holds any number of what has the metadata ``each``."""
+    return {"rule": FieldRule(_tuple, required=False, each=each["rule"])}
 
 
 class Checked:
@@ -55,43 +83,44 @@ class Checked:
 
         """
         found: dict[str, str] = {}
-        values, fields = _rules_of(type(self))  # type: ignore[arg-type] # mypy takes the hash of a class for that of its values
-        for value, (name, metadata, check, required, each) in zip(values(self), fields, strict=True):
-            if value is None:
-                if required:
-                    found[name] = REQUIRED
-            elif each or isinstance(value, Checked) or check(value):
-                found.update(_problems_at(name, value, metadata))
-        for path, problem in self._problems_between_fields():
-            found.setdefault(path, problem)
+        self._find_problems(found, "")
         return found
 
-    def _problems_between_fields(self) -> Iterator[tuple[str, str]]:
-        return iter(())
+    def _find_problems(self, found: dict[str, str], at: str) -> None:
+        values, fields = _fields_of(type(self))  # type: ignore[arg-type] # mypy takes the hash of a class for that of its values
+        for value, (name, rule, required, plain_check) in zip(values(self), fields, strict=True):
+            if (value is not None or required) and (plain_check is None or plain_check(value)):
+                _find_problems_of(found, at + name, value, rule)
+        for name, problem in self._problems_between_fields():
+            found.setdefault(at + name, problem)
+
+    def _problems_between_fields(self) -> Iterable[tuple[str, str]]:
+        return ()
+
+
+_Fields: TypeAlias = list[tuple[str, FieldRule, bool, Rule | None]]
 
 
 @functools.cache
-def _rules_of(model: type[Checked]) -> tuple[Callable[[object], Sequence[object]], list[_FieldRules]]:
-    """Gather the rules of a model once: it is asked for its problems on every call."""
-    fields = attrs.fields(model)  # type: ignore[arg-type] # subclasses are attrs classes
-    return operator.attrgetter(*(field.name for field in fields)), [
-        (field.name, rules := field.metadata, rules["check"], rules["required"], rules["each"])
-        for field in fields
+def _fields_of(model: type[Checked]) -> tuple[Callable[[object], Sequence[object]], _Fields]:
+    """Gather the fields of a model once: it is asked for its problems on every call."""
+    rules = {field.name: field.metadata["rule"] for field in attrs.fields(model)}  # type: ignore[arg-type] # subclasses are attrs classes
+    return operator.attrgetter(*rules), [
+        (name, rule, rule.required, None if rule.is_model or rule.each else rule.check)
+        for name, rule in rules.items()
     ]
 
 
-def _problems_at(path: str, value: object, metadata: Mapping[str, Any]) -> dict[str, str]:
+def _find_problems_of(found: dict[str, str], path: str, value: Any, rule: FieldRule) -> None:  # noqa: ANN401 - whatever stands in a field
     if value is None or (isinstance(value, str) and not value):
-        return {path: REQUIRED if metadata["required"] else "must not be empty; leave it out instead"}
-    if problem := metadata["check"](value):
-        return {path: problem}
-    if isinstance(value, Checked):
-        return {f"{path}.{inner}": problem for inner, problem in value.problems().items()}
-    found: dict[str, str] = {}
-    if metadata["each"]:
-        for index, item in enumerate(value):  # type: ignore[arg-type,var-annotated] # its check has seen a tuple
-            found.update(_problems_at(f"{path}[{index}]", item, rule(metadata["each"])))
-    return found
+        found[path] = REQUIRED if rule.required else "must not be empty; leave it out instead"
+    elif problem := rule.check(value):
+        found[path] = problem
+    elif rule.is_model:
+        value._find_problems(found, f"{path}.")  # noqa: SLF001 - of the same module
+    elif rule.each:
+        for index, item in enumerate(value):
+            _find_problems_of(found, f"{path}[{index}]", item, rule.each)
 
 
 def text(*, at_least: int = 1, lines: bool = False) -> Rule:
@@ -121,7 +150,19 @@ def matching(pattern: re.Pattern[str], advice: str) -> Rule:
     is_text = text()
 
     def check(value: object) -> str | None:
-        return is_text(value) or (None if pattern.fullmatch(str(value)) else advice)
+        if isinstance(value, str) and value.isprintable() and pattern.fullmatch(value):
+            return None
+        return is_text(value) or advice
+
+    return check
+
+
+def among(texts: Iterable[str], advice: str) -> Rule:
+    """One of these texts; ``advice`` says what it should look like."""
+    known = frozenset(texts)
+
+    def check(value: object) -> str | None:
+        return None if isinstance(value, str) and value in known else advice
 
     return check
 
@@ -153,20 +194,25 @@ def money(*, above_zero: bool = False) -> Rule:
     """Amounts in dollars with at most two decimals, never a float."""
 
     def check(value: object) -> str | None:
-        if isinstance(value, float):
-            return "must not be a float, which cannot hold cents exactly; use Decimal('1.23')"
-        if not isinstance(value, Decimal) or not value.is_finite():
-            return "must be an amount such as Decimal('1640.94'), without thousands separators"
-        exponent = value.as_tuple().exponent
-        if isinstance(exponent, int) and exponent < -2:  # noqa: PLR2004 - cents
-            return "must have at most two decimals; round it to cents first"
-        if value.adjusted() >= _MOST_DIGITS:
-            return f"must have at most {_MOST_DIGITS} digits before the decimal point"
-        if value < 0 or (above_zero and value == 0):
-            return "must be more than 0" if above_zero else "must be 0 or more"
-        return None
+        is_plain = isinstance(value, Decimal) and _PLAIN_MONEY.fullmatch(str(value))  # most are
+        return None if is_plain and value else _problem_of_amount(value, above_zero=above_zero)
 
     return check
+
+
+def _problem_of_amount(value: object, *, above_zero: bool) -> str | None:
+    if isinstance(value, float):
+        return "must not be a float, which cannot hold cents exactly; use Decimal('1.23')"
+    if not isinstance(value, Decimal) or not value.is_finite():
+        return "must be an amount such as Decimal('1640.94'), without thousands separators"
+    exponent = value.as_tuple().exponent
+    if isinstance(exponent, int) and exponent < -2:  # noqa: PLR2004 - cents
+        return "must have at most two decimals; round it to cents first"
+    if value.adjusted() >= _MOST_DIGITS:
+        return f"must have at most {_MOST_DIGITS} digits before the decimal point"
+    if value < 0 or (above_zero and value == 0):
+        return "must be more than 0" if above_zero else "must be 0 or more"
+    return None
 
 
 def count(value: object) -> str | None:
@@ -210,7 +256,7 @@ def one(kind: type) -> Rule:
     return check
 
 
-def several(value: object) -> str | None:
+def _tuple(value: object) -> str | None:
     """Accept a list or tuple, which the field's converter has made a tuple."""
     return None if isinstance(value, tuple) else f"must be a list, not {type(value).__name__}"
 
