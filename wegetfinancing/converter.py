@@ -55,11 +55,15 @@ def from_json(data: bytes) -> Any:  # noqa: ANN401 - any JSON value
 
     """
     try:
-        value = _DECODER.decode(data.decode("utf-8"))
+        text = data.decode("utf-8").strip(" \t\n\r")
+        value, end = _DECODER.raw_decode(text)
+        if end < len(text):
+            msg = "is not JSON"
         # Nothing is deeper than it has brackets.
-        if data.count(b"{") + data.count(b"[") <= _MOST_DEPTH or _depth(value) <= _MOST_DEPTH:
+        elif data.count(b"{") + data.count(b"[") <= _MOST_DEPTH or _depth(value) <= _MOST_DEPTH:
             return value
-        msg = _TOO_DEEP
+        else:
+            msg = _TOO_DEEP
     except RecursionError:
         msg = _TOO_DEEP
     except UnicodeDecodeError:

@@ -8,7 +8,7 @@ import contextlib
 import functools
 import math
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from types import ModuleType
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
@@ -29,6 +29,7 @@ _MOST_ENVELOPES: Final = 8  # a client needs three
 _BELOW: Final = ("", "httpcore", "httpcore2")
 # What httpx and httpx2 raise before there is a connection. Asked only where nothing was traced, as
 # with the stand-ins MockTransport and respx.
+_NO_HEADERS: Final = Headers()
 _BEFORE_ANY_CONNECTION: Final = frozenset(
     {"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol"}
 )
@@ -80,7 +81,7 @@ class Exchange:
         self.permanent: bool = False
         self.timed_out: bool = False
         self.status: int | None = None
-        self.headers: Headers = Headers()
+        self.headers: Headers = _NO_HEADERS
 
     def _time_left(self) -> float:
         return self.request.deadline - anyio.current_time()
@@ -96,7 +97,7 @@ class Exchange:
 
     def prepare(self, library: ModuleType, envelopes: "Envelopes", *, keep_alive: bool) -> Any:  # noqa: ANN401 - a Request of either library
         """Make the library's own request, past the client's defaults for headers and the like."""
-        url, headers = envelopes.of(library, self.request, keep_alive=keep_alive)
+        url, headers, has_length = envelopes.of(library, self.request, keep_alive=keep_alive)
         # httpx ends a little before our own scope: it then cleans up itself, and says how far it was.
         left = self._time_left() - 2 * self.margin
         seconds = None if left == math.inf else max(0.0, left)
@@ -108,8 +109,9 @@ class Exchange:
             stream=_body_class(library)(self.request.body),
             extensions={"timeout": timeout, "trace": self.trace},
         )
-        if "content-length" not in self.request.headers:
+        if not has_length:
             prepared.headers["Content-Length"] = str(len(self.request.body))
+        prepared.read()  # what looks at it, such as an event hook or a stand-in, finds its content
         self.begun = True
         return prepared
 
@@ -129,9 +131,7 @@ class Exchange:
             self.sending_began = not self._tunnelling
         elif event == "http11.receive_response_headers.complete" and not self._tunnelling:
             _, self.status, _, headers = info["return_value"]
-            self.headers = Headers(
-                (name.decode("latin-1"), value.decode("latin-1")) for name, value in headers
-            )
+            self.headers = _decoded(headers)
         elif event.startswith("http2."):
             msg = "the client given speaks HTTP/2, which may send a request twice; make it with http2=False"
             raise ConfigurationError(msg)
@@ -139,8 +139,8 @@ class Exchange:
     async def read(self, response: Any) -> Response:  # noqa: ANN401 - a Response of either library
         """Read the answer's body, raw and bounded."""
         self.status = status = response.status_code
-        self.headers = headers = Headers(response.headers.multi_items())
-        if headers.get("content-encoding", "identity").strip().lower() != "identity":
+        self.headers = headers = _decoded(response.headers.raw)
+        if "content-encoding" in headers and headers["content-encoding"].strip().lower() != "identity":
             return Response(status, headers, body_error="came compressed, which was not asked for")
         if response.is_stream_consumed:  # MockTransport and respx hand out answers already read
             problem = _problem_of(len(response.content), pieces=1)
@@ -214,10 +214,10 @@ class Envelopes:
 
     def __init__(self) -> None:
         """Start with none."""
-        self._made: dict[tuple[str, bool], tuple[Headers, Any, Any]] = {}
+        self._made: dict[tuple[str, bool], tuple[Headers, tuple[Any, Any, bool]]] = {}
 
-    def of(self, library: ModuleType, request: Request, *, keep_alive: bool) -> tuple[Any, Any]:
-        """Give the library's URL and headers, all but the length, which only the body knows."""
+    def of(self, library: ModuleType, request: Request, *, keep_alive: bool) -> tuple[Any, Any, bool]:
+        """Give the library's URL and headers, and whether the length is among them: only a body knows it."""
         known = self._made.get((request.url, keep_alive))
         if known is None or known[0] is not request.headers:
             url = library.URL(request.url)
@@ -227,8 +227,9 @@ class Envelopes:
                 headers.append(("connection", "close"))
             if len(self._made) == _MOST_ENVELOPES:
                 self._made.clear()
-            self._made[request.url, keep_alive] = known = (request.headers, url, library.Headers(headers))
-        return known[1:]
+            envelope = url, library.Headers(headers), "content-length" in request.headers
+            self._made[request.url, keep_alive] = known = request.headers, envelope
+        return known[1]
 
 
 @functools.cache
@@ -265,6 +266,10 @@ class _Once:
         if not self._pieces:
             raise StopAsyncIteration
         return self._pieces.pop()
+
+
+def _decoded(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
+    return Headers([(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers])
 
 
 def _problem_of(size: int, pieces: int) -> str | None:

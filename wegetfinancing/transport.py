@@ -38,6 +38,10 @@ class Headers(Mapping[str, str]):
         """Return the value of the header ``name``, in any spelling."""
         return self._values[name.lower()]
 
+    def __contains__(self, name: object) -> bool:
+        """Tell whether the header ``name`` is there, in any spelling."""
+        return isinstance(name, str) and name.lower() in self._values
+
     def __iter__(self) -> Iterator[str]:
         """Iterate over the names, in lower case."""
         return iter(self._values)
