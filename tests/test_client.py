@@ -24,6 +24,7 @@ from wegetfinancing import (
     DecodingError,
     Environment,
     Handler,
+    HttpxTransport,
     InvalidRequestError,
     NotFoundError,
     Outcome,
@@ -499,6 +500,49 @@ async def test_a_deadline_before_anything_was_sent_says_so() -> None:
             await create(client)
     assert caught.value.outcome is Outcome.NOT_SENT
     assert transport.requests == []
+
+
+async def never(*_: object) -> Any:
+    await anyio.sleep_forever()
+
+
+class NeverAnswers(HttpxTransport):
+    async def send(self, request: Request) -> Response:
+        await super().send(request)
+        await never()
+        raise AssertionError
+
+
+class NeverRepeats(Retry):
+    async def __call__(self, request: Request, call_next: Handler) -> Response:
+        await call_next(request)
+        await never()
+        raise AssertionError
+
+
+def busy() -> HttpxTransport:
+    return HttpxTransport(httpx.MockTransport(lambda _: httpx.Response(503)))
+
+
+@pytest.mark.parametrize(
+    ("transport", "link"),
+    [
+        (lambda: HttpxTransport(httpx.MockTransport(never)), Retry),
+        (lambda: NeverAnswers(httpx.MockTransport(lambda _: httpx.Response(200))), Retry),
+        (busy, NeverRepeats),
+        (busy, lambda: Retry(RetryPolicy(base_delay=0.0), sleep=never)),
+        (busy, lambda: Retry(RetryPolicy(base_delay=1e6, max_delay=1e6), clock=lambda: -1e9)),
+    ],
+    ids=["ours", "derived transport", "derived retry", "other sleep", "other clock"],
+)
+async def test_the_deadline_ends_what_is_ours_and_what_is_made_of_it(
+    transport: Callable[[], HttpxTransport], link: Callable[[], Retry]
+) -> None:
+    client, _ = make_client(transport=transport(), middleware=[link()], timeout=0.02)
+    async with client:
+        with anyio.fail_after(5), pytest.raises(DeadlineExceededError) as caught:
+            await ship(client)
+    assert caught.value.outcome is Outcome.UNKNOWN
 
 
 async def test_a_call_may_have_a_timeout_of_its_own() -> None:

@@ -56,19 +56,19 @@ async def by_hand(body: bytes, answer: bytes) -> int:
         return await function_calls(post)
 
 
-async def test_a_create_calls_hardly_more_functions_than_posting_by_hand() -> None:
+async def test_a_create_calls_fewer_functions_than_posting_by_hand() -> None:
     request, answer = financing_request(), created_response().body
     async with AsyncClient(credentials(), transport=HttpxTransport(answering(answer))) as client:
         ours = await function_calls(lambda: client.create_request(request))
     theirs = await by_hand(create_request_body(request), answer)
-    assert ours <= 1.15 * theirs
+    assert ours <= 0.85 * theirs
 
 
-async def test_a_shipping_update_calls_no_more_functions_than_posting_by_hand() -> None:
+async def test_a_shipping_update_calls_fewer_functions_than_posting_by_hand() -> None:
     event, answer = shipping_event(), shipping_response().body
     async with AsyncClient(credentials(), transport=HttpxTransport(answering(answer))) as client:
         ours = await function_calls(lambda: client.update_shipping("inv-1", event))
-    assert ours <= await by_hand(b"x" * 200, answer)
+    assert ours <= 0.75 * await by_hand(b"x" * 200, answer)
 
 
 async def test_reading_a_postback_calls_few_functions() -> None:
@@ -77,7 +77,7 @@ async def test_reading_a_postback_calls_few_functions() -> None:
     async def read() -> Any:
         return parse_postback(made.body, made.headers, who)
 
-    assert await function_calls(read) <= 150
+    assert await function_calls(read) <= 90
 
 
 # What a client needs at most when it calls, and a process that receives postbacks never.

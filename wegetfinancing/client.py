@@ -1,10 +1,11 @@
 """The client: three operations, one chain, one deadline for each call."""
 
+import contextlib
 import os
 import warnings
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, NoReturn, Self, TypeVar
+from typing import Any, Final, NoReturn, Self, TypeVar
 
 import anyio
 
@@ -34,6 +35,8 @@ from .retry import Retry
 from .transport import Response, Transport, check_transport
 
 _Answer = TypeVar("_Answer")
+
+_NO_SCOPE: Final = contextlib.nullcontext()
 
 
 def default_middleware() -> list[Middleware]:
@@ -69,6 +72,7 @@ class AsyncClient:
         "_authentication",
         "_closed",
         "_endpoint",
+        "_ends_by_deadline",
         "_event_loop",
         "_merchant_id",
         "_middleware",
@@ -102,6 +106,8 @@ class AsyncClient:
         self._timeout = check_timeout(timeout)
         self._owns_transport = transport is None
         self._transport = _default_transport() if transport is None else check_transport(transport)
+        parts = (*self._middleware, self._transport)
+        self._ends_by_deadline = all(getattr(part, "ends_by_deadline", False) is True for part in parts)
 
     @classmethod
     def from_env(cls, **overrides: Any) -> Self:  # noqa: ANN401 - the constructor's own parameters
@@ -236,7 +242,8 @@ class AsyncClient:
         request = operation.request(self._endpoint.base_url, self._merchant_id, body, deadline)
         del body  # personal data: a traceback with local variables must not show it
         call = Call(operation.name, self._transport, repeatable=operation.repeatable, deadline=deadline)
-        with anyio.CancelScope(deadline=deadline):
+        # Around parts that keep the deadline by themselves a scope would only cost.
+        with _NO_SCOPE if self._ends_by_deadline else anyio.CancelScope(deadline=deadline):
             # The whole chain, outermost first.
             chain = [*self._middleware, self._authentication, call.at_most_once, call.log]
             try:

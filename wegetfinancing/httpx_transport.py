@@ -17,7 +17,6 @@ the reason:
   ours: errors are raised only after the ``except`` block has been left.
 """
 
-import contextlib
 import functools
 import importlib
 import math
@@ -119,6 +118,11 @@ class HttpxTransport:
         self._event_loop: object = None
         self._closed = False
 
+    @property
+    def ends_by_deadline(self) -> bool:
+        """Whether ``send`` ends by ``Request.deadline`` without being cancelled."""
+        return type(self) is HttpxTransport
+
     async def send(self, request: Request) -> Response:
         """Send ``request`` once, on a fresh connection if it must not be repeated.
 
@@ -194,7 +198,6 @@ class HttpxTransport:
             if hasattr(carrier, "handle_async_request"):
                 response = await carrier.handle_async_request(prepared)
             else:
-                prepared.read()  # so that event hooks find its content
                 response = await carrier.send(prepared, stream=True, auth=None, follow_redirects=False)
             try:
                 answer = await exchange.read(response)
@@ -242,14 +245,12 @@ class HttpxTransport:
 async def _acquire(limiter: anyio.CapacityLimiter, borrower: Exchange) -> None:
     """Take a place on behalf of the exchange, since one task may have several of them in flight.
 
-    A free one is taken without awaiting: before 4.16 anyio loses a place that is granted and cancelled
-    in the same step. And it is asked for first: old versions let trio's own WouldBlock out.
+    A free one is taken at once, without a turn of the event loop.
     """
-    if limiter.available_tokens > 0:
-        with contextlib.suppress(anyio.WouldBlock):
-            limiter.acquire_on_behalf_of_nowait(borrower)
-            return
-    await limiter.acquire_on_behalf_of(borrower)
+    try:
+        limiter.acquire_on_behalf_of_nowait(borrower)
+    except anyio.WouldBlock:
+        await limiter.acquire_on_behalf_of(borrower)
 
 
 def _library_of(client: object) -> ModuleType:

@@ -166,6 +166,12 @@ class Retry:
         self._wall_clock = wall_clock
         self._quota = float(policy.quota)
 
+    @property
+    def ends_by_deadline(self) -> bool:
+        """Whether no pause of its own lasts beyond the call's deadline."""
+        own_clock = self._clock is anyio.current_time and self._sleep is anyio.sleep
+        return own_clock and type(self) is Retry
+
     async def __call__(self, request: Request, call_next: Handler) -> Response:
         """Pass the request on, again if need be; what may not be repeated is passed on once."""
         if not request.repeatable:
