@@ -34,16 +34,19 @@ _MESSAGE = {
     "usage": {"input_tokens": 1, "output_tokens": 1},
 }
 _ISSUE = {"number": 1, "title": "hello"}
+_CUSTOMER = {"id": "cus_1", "object": "customer", "email": "jane@example.com"}
 _ON_HTTPX2 = {"anthropic", "openai"}
 _QUESTION: Any = [{"role": "user", "content": "hi"}]
 
 
 def answering(value: object, library: Any = httpx) -> Any:
+    return library.AsyncClient(transport=stand_in(value, library))
+
+
+def stand_in(value: object, library: Any = httpx) -> Any:
     body = json.dumps(value).encode()
     headers = {"content-type": "application/json"}
-    return library.AsyncClient(
-        transport=library.MockTransport(lambda _: library.Response(200, headers=headers, content=body))
-    )
+    return library.MockTransport(lambda _: library.Response(200, headers=headers, content=body))
 
 
 def openai_call() -> tuple[str, Any, object, Callable[[], Any]]:
@@ -73,6 +76,28 @@ def gidgethub_call() -> tuple[str, Any, object, Callable[[], Any]]:
     client = GitHubAPI(answering(_ISSUE), "me", oauth_token="t")  # noqa: S106 - invented
     wire = {"title": "hello"}
     return "gidgethub", wire, _ISSUE, lambda: client.post("/repos/a/b/issues", data=wire)
+
+
+def githubkit_call() -> tuple[str, Any, object, Callable[[], Any]]:
+    from githubkit import GitHub  # noqa: PLC0415 - likewise
+
+    client: Any = GitHub("t", async_transport=stand_in(_ISSUE), http_cache=False)
+    wire = {"title": "hello"}
+
+    async def call() -> Any:
+        return (await client.rest.issues.async_create("a", "b", data=wire)).json()
+
+    return "githubkit", wire, _ISSUE, call
+
+
+def stripe_call() -> tuple[str, Any, object, Callable[[], Any]]:
+    import stripe  # noqa: PLC0415 - likewise
+
+    http_client: Any = stripe.HTTPXClient()
+    http_client._client_async = answering(_CUSTOMER)  # noqa: SLF001 - it takes no transport
+    client = stripe.StripeClient("sk_test_k", http_client=http_client, max_network_retries=2)
+    params: Any = {"email": "jane@example.com"}
+    return "stripe", params, _CUSTOMER, lambda: client.v1.customers.create_async(params)
 
 
 async def beside_by_hand(make: Callable[[], tuple[str, Any, object, Callable[[], Any]]]) -> Row:
@@ -175,6 +200,7 @@ async def beside_the_floor(make: Callable[[], tuple[str, Callable[[], Any], Call
 
 
 async def measure() -> list[Row]:
-    rows = [await beside_by_hand(make) for make in (gidgethub_call, anthropic_call, openai_call)]
+    calls = (gidgethub_call, githubkit_call, stripe_call, anthropic_call, openai_call)
+    rows = [await beside_by_hand(make) for make in calls]
     webhooks = (svix_webhook, gidgethub_webhook, stripe_webhook)
     return rows + [await beside_the_floor(make) for make in webhooks]
