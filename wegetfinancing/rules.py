@@ -116,7 +116,7 @@ def _find_problems_of(found: dict[str, str], path: str, value: Any, rule: FieldR
         found[path] = REQUIRED if rule.required else "must not be empty; leave it out instead"
     elif problem := rule.check(value):
         found[path] = problem
-    elif rule.is_model:
+    elif isinstance(value, Checked):
         value._find_problems(found, f"{path}.")  # noqa: SLF001 - of the same module
     elif rule.each:
         for index, item in enumerate(value):
