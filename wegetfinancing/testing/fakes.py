@@ -19,21 +19,6 @@ from ..sandbox.postbacks import SignedPostback
 from ..sandbox.postbacks import signed_postback as _signed_postback
 from ..transport import Request, Response
 
-__all__ = [
-    "INV_ID",
-    "FakeTransport",
-    "SignedPostback",
-    "address",
-    "cart_item",
-    "created_response",
-    "credentials",
-    "error_response",
-    "financing_request",
-    "shipping_event",
-    "shipping_response",
-    "signed_postback",
-]
-
 INV_ID: Final = "df0c3186b69be8aad35ff837a841d347"
 """The id that the answers and postbacks made here name unless told otherwise."""
 
