@@ -88,9 +88,9 @@ class Checked:
 
     def _find_problems(self, found: dict[str, str], at: str) -> None:
         values, fields = _fields_of(type(self))  # type: ignore[arg-type] # mypy takes the hash of a class for that of its values
-        for value, (name, rule, required, plain_check) in zip(values(self), fields, strict=True):
+        for value, (name, field, required, plain_check) in zip(values(self), fields, strict=True):
             if (value is not None or required) and (plain_check is None or plain_check(value)):
-                _find_problems_of(found, at + name, value, rule)
+                _find_problems_of(found, at + name, value, field)
         for name, problem in self._problems_between_fields():
             found.setdefault(at + name, problem)
 
@@ -102,25 +102,25 @@ _Fields: TypeAlias = list[tuple[str, FieldRule, bool, Rule | None]]
 
 
 @functools.cache
-def _fields_of(model: type[Checked]) -> tuple[Callable[[object], Sequence[object]], _Fields]:
+def _fields_of(kind: type[Checked]) -> tuple[Callable[[object], Sequence[object]], _Fields]:
     """Gather the fields of a model once: it is asked for its problems on every call."""
-    rules = {field.name: field.metadata["rule"] for field in attrs.fields(model)}  # type: ignore[arg-type] # subclasses are attrs classes
-    return operator.attrgetter(*rules), [
-        (name, rule, rule.required, None if rule.is_model or rule.each else rule.check)
-        for name, rule in rules.items()
+    fields = {each.name: each.metadata["rule"] for each in attrs.fields(kind)}  # type: ignore[arg-type] # subclasses are attrs classes
+    return operator.attrgetter(*fields), [
+        (name, field, field.required, None if field.is_model or field.each else field.check)
+        for name, field in fields.items()
     ]
 
 
-def _find_problems_of(found: dict[str, str], path: str, value: Any, rule: FieldRule) -> None:  # noqa: ANN401 - whatever stands in a field
+def _find_problems_of(found: dict[str, str], path: str, value: Any, field: FieldRule) -> None:  # noqa: ANN401 - whatever stands in a field
     if value is None or (isinstance(value, str) and not value):
-        found[path] = REQUIRED if rule.required else "must not be empty; leave it out instead"
-    elif problem := rule.check(value):
+        found[path] = REQUIRED if field.required else "must not be empty; leave it out instead"
+    elif problem := field.check(value):
         found[path] = problem
     elif isinstance(value, Checked):
         value._find_problems(found, f"{path}.")  # noqa: SLF001 - of the same module
-    elif rule.each:
+    elif field.each:
         for index, item in enumerate(value):
-            _find_problems_of(found, f"{path}[{index}]", item, rule.each)
+            _find_problems_of(found, f"{path}[{index}]", item, field.each)
 
 
 def text(*, at_least: int = 1, lines: bool = False) -> Rule:
