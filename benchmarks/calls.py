@@ -44,6 +44,9 @@ async def against_by_hand(
     hand = library.AsyncClient(transport=make_transport(), auth=(who.username, who.password), headers=HEADERS)
     at_best = library.AsyncClient(transport=make_transport())
     prebuilt = hand.build_request("POST", URL, json=wire, headers={"authorization": "Basic YTpi"})
+    ready_headers = library.Headers({"authorization": "Basic YTpi", "content-type": "application/json"})
+    ready_parts = {"headers": ready_headers, "extensions": dict(prebuilt.extensions)}
+    ready_url = library.URL(URL)
     client = AsyncClient(who, transport=HttpxTransport(make_transport()))
 
     async def by_hand() -> Any:
@@ -52,22 +55,34 @@ async def against_by_hand(
     async def by_hand_at_best() -> Any:
         return (await at_best.send(prebuilt)).json()
 
+    async def by_hand_from_ready_parts() -> Any:
+        content = json.dumps(wire).encode()
+        return (await at_best.send(library.Request("POST", ready_url, content=content, **ready_parts))).json()
+
     async def model_ready() -> Any:
         return await client.create_request(ready)
 
     async def model_built() -> Any:
         return await client.create_request(new_request())
 
-    subjects = {"hand": by_hand, "best": by_hand_at_best, "ready": model_ready, "built": model_built}
+    subjects = {
+        "hand": by_hand,
+        "best": by_hand_at_best,
+        "parts": by_hand_from_ready_parts,
+        "ready": model_ready,
+        "built": model_built,
+    }
     async with hand, at_best, client:
         assert (await model_ready()).inv_id == (await by_hand())["inv_id"]
         took = await interleaved(subjects)
     name = f"{library.__name__} {library.__version__}, {stand_in}"
     usual = f"`post(json=…)` + `.json()`, {name}"
-    best = f"prebuilt `Request`, `send`, {name}"
+    best = f"one prebuilt `Request` again and again, `send`, {name}"
+    parts = f"`json.dumps`, a `Request` of ready parts, `send`, {name}"
     return [
         compared("`create_request`, model ready", took["ready"], usual, took["hand"], bound=bound),
         compared("`create_request`, model built each time", took["built"], usual, took["hand"]),
+        compared("`create_request`, model ready", took["ready"], parts, took["parts"]),
         compared("`create_request`, model ready", took["ready"], best, took["best"], bound=1.35),
     ]
 

@@ -27,9 +27,9 @@ _MARGIN_SECONDS: Final = 0.02
 _CLOSE_SECONDS: Final = 1.0
 _MOST_ENVELOPES: Final = 8  # a client needs three
 _BELOW: Final = ("", "httpcore", "httpcore2")
+_NO_HEADERS: Final = Headers()
 # What httpx and httpx2 raise before there is a connection. Asked only where nothing was traced, as
 # with the stand-ins MockTransport and respx.
-_NO_HEADERS: Final = Headers()
 _BEFORE_ANY_CONNECTION: Final = frozenset(
     {"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol"}
 )
