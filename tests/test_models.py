@@ -132,6 +132,8 @@ def test_a_fault_of_a_request_is_named(changes: dict[str, Any], problem: str) ->
 @pytest.mark.parametrize(
     "changes",
     [
+        {"email": "jane@bücher.example"},
+        {"email": "jane\u00ad@example.com"},  # neither ASCII nor printable, and no control character
         {"phone": None},
         {"cart_items": [], "amount": "10"},
         {"cart_items": (cart_item(), cart_item())},

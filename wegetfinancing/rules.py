@@ -151,8 +151,8 @@ def matching(pattern: re.Pattern[str], advice: str) -> Rule:
 
     def check(value: object) -> str | None:
         if isinstance(value, str) and value.isprintable() and pattern.fullmatch(value):
-            return None
-        return is_text(value) or advice
+            return None  # most are
+        return is_text(value) or (None if pattern.fullmatch(str(value)) else advice)
 
     return check
 
