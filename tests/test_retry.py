@@ -4,6 +4,7 @@ import math
 import weakref
 from typing import Any
 
+import anyio
 import attrs
 import pytest
 from hypothesis import given
@@ -313,6 +314,21 @@ async def test_success_gives_back_no_more_quota_than_there_was() -> None:
     script = Script([Response(503)] * 4)
     await retry(make_request(), script)
     assert len(script.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("link", "ends"),
+    [
+        (Retry(), True),
+        (Retry(RetryPolicy(attempts=9)), True),
+        (Retry(clock=lambda: 0.0), False),
+        (Retry(sleep=anyio.sleep_until), False),
+        (type("Derived", (Retry,), {})(), False),
+    ],
+    ids=["as it comes", "more attempts", "other clock", "other sleep", "derived"],
+)
+def test_only_with_its_own_clock_it_is_known_to_end_by_the_deadline(link: Retry, ends: bool) -> None:
+    assert link.ends_by_deadline is ends
 
 
 @pytest.mark.anyio
