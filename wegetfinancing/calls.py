@@ -8,7 +8,7 @@ import anyio
 import attrs
 
 from .errors import DeadlineExceededError, Outcome, TransportError, outcome_of_status, worst_outcome
-from .transport import Handler, Request, Response, Transport
+from .transport import Request, Response, Transport
 
 if TYPE_CHECKING:
     import logging
@@ -24,7 +24,7 @@ def _logger() -> "logging.Logger":
 
 
 class Call:
-    """What one call has put on the wire so far. Its methods are the lowest links of the chain."""
+    """What one call has put on the wire so far. ``attempt`` is what the whole chain is around."""
 
     __slots__ = ("_deadline", "_ended", "_operation", "_outcomes", "_repeatable", "_transport")
 
@@ -46,50 +46,46 @@ class Call:
         """Let nothing more through: what the caller was told of the outcome has to stay true."""
         self._ended = True
 
-    async def at_most_once(self, request: Request, call_next: Handler) -> Response:
-        """Let a second attempt through only where the operation may be repeated, and none that is late.
+    async def attempt(self, request: Request) -> Response:
+        """Let one attempt through to the transport, keep what came of it, and log it.
 
+        A second one is let through only where the operation may be repeated, and none that is late.
         Asked are the operation and the call, not the request, which a middleware can rewrite.
         """
-        if self._ended:
-            msg = "a middleware called call_next after the call had ended"
-            raise TransportError(msg, outcome=self.outcome, operation=self._operation, permanent=True)
-        if anyio.current_time() >= self._deadline:
-            # Our scope has yet to cancel: the event loop was held up, and ran this task first.
-            msg = "the deadline passed before it could be sent"
-            raise DeadlineExceededError(msg, outcome=self.outcome, operation=self._operation)
-        if self._outcomes and not self._repeatable:
-            msg = f"{self._operation} goes out at most once per call, and a middleware called call_next again"
-            raise TransportError(msg, outcome=self.outcome, operation=self._operation)
+        began = anyio.current_time()
+        self._refuse(began)
         # A transport chooses a connection by these, so a middleware must not have the last word.
         if request.operation != self._operation or request.repeatable is not self._repeatable:
             request = attrs.evolve(request, operation=self._operation, repeatable=self._repeatable)
         number = len(self._outcomes)
         self._outcomes.append(Outcome.UNKNOWN)
         try:
-            response = await call_next(request)
+            response = await self._send(request)
         except TransportError as error:
             self._outcomes[number] = error.outcome
-            raise
-        self._outcomes[number] = outcome_of_status(response.status)
-        return response
-
-    async def log(self, request: Request, call_next: Handler) -> Response:
-        """Log the attempt: operation, number, status, outcome and duration, and nothing else."""
-        # No failure is a warning here: it is raised, or repeated with success, and the caller knows.
-        if not _logger().isEnabledFor(_INFO):
-            return await call_next(request)
-        began = anyio.current_time()
-        try:
-            response = await call_next(request)
-        except TransportError as error:
             self._log(type(error).__name__, None, error.outcome.value, began)
             raise
-        outcome = "done" if response.is_success else outcome_of_status(response.status).value
-        self._log(f"HTTP {response.status}", response.status, outcome, began)
+        outcome = self._outcomes[number] = outcome_of_status(response.status)
+        done = response.is_success
+        self._log(f"HTTP {response.status}", response.status, "done" if done else outcome.value, began)
         return response
 
+    def _refuse(self, now: float) -> None:
+        if self._ended:
+            msg = "a middleware called call_next after the call had ended"
+            raise TransportError(msg, outcome=self.outcome, operation=self._operation, permanent=True)
+        if now >= self._deadline:
+            # Our scope has yet to cancel: the event loop was held up, and ran this task first.
+            msg = "the deadline passed before it could be sent"
+            raise DeadlineExceededError(msg, outcome=self.outcome, operation=self._operation)
+        if self._outcomes and not self._repeatable:
+            msg = f"{self._operation} goes out at most once per call, and a middleware called call_next again"
+            raise TransportError(msg, outcome=self.outcome, operation=self._operation)
+
     def _log(self, result: str, status: int | None, outcome: str, began: float) -> None:
+        # No failure is a warning here: it is raised, or repeated with success, and the caller knows.
+        if not _logger().isEnabledFor(_INFO):
+            return
         fields = {
             "operation": self._operation,
             "attempt": len(self._outcomes),
@@ -101,7 +97,7 @@ class Call:
         with contextlib.suppress(Exception):  # a filter that raises must not lose an answer
             _logger().info(text, fields, extra=fields)
 
-    async def send(self, request: Request) -> Response:
+    async def _send(self, request: Request) -> Response:
         """Hand the request to the transport; whatever it lets out becomes a ``TransportError``."""
         try:
             response = await self._transport.send(request)

@@ -244,10 +244,9 @@ class AsyncClient:
         call = Call(operation.name, self._transport, repeatable=operation.repeatable, deadline=deadline)
         # Around parts that keep the deadline by themselves a scope would only cost.
         with _NO_SCOPE if self._ends_by_deadline else anyio.CancelScope(deadline=deadline):
-            # The whole chain, outermost first.
-            chain = [*self._middleware, self._authentication, call.at_most_once, call.log]
+            chain = compose([*self._middleware, self._authentication], call.attempt)
             try:
-                return operation.read(_require_response(await compose(chain, call.send)(request)))
+                return operation.read(_require_response(await chain(request)))
             except CallError as error:
                 error.operation = operation.name
                 # An earlier attempt may have been carried out, whatever the last one came to.
