@@ -82,7 +82,9 @@ async def test_reading_a_postback_calls_few_functions() -> None:
 
 # What a client needs at most when it calls, and a process that receives postbacks never.
 LATER = [
+    "anyio.lowlevel",
     "asyncio",
+    "base64",
     "cattrs",
     "email",
     "hashlib",
@@ -90,13 +92,14 @@ LATER = [
     "httpx",
     "logging",
     "pathlib",
+    "random",
     "ssl",
     "trio",
-    "urllib.request",
+    "urllib",
 ]
 USE = """
 import sys
-import anyio, anyio.lowlevel, attrs
+import anyio, attrs
 before = set(sys.modules)
 import wegetfinancing as wgf
 wgf.FinancingRequest(

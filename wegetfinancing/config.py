@@ -6,7 +6,6 @@ import re
 import sys
 from collections.abc import Mapping
 from typing import Any, Final, NoReturn, Self, TypeGuard, cast
-from urllib.parse import urlsplit
 
 import attrs
 
@@ -156,6 +155,8 @@ def check_base_url(base_url: str) -> str:
             path, query or fragment, or none at all.
 
     """
+    from urllib.parse import urlsplit  # noqa: PLC0415 - not needed for the vendor's own address
+
     if not isinstance(base_url, str) or not _PRINTABLE_ASCII.fullmatch(base_url) or "\\" in base_url:
         msg = "base_url must be a str of printable ASCII such as https://api.sandbox.wegetfinancing.com"
         raise ConfigurationError(msg)
@@ -201,9 +202,11 @@ class Endpoint:
             msg = "environment must be Environment.SANDBOX or Environment.LIVE"
             raise ConfigurationError(msg)
         is_live = environment is Environment.LIVE
-        url = environment.base_url if base_url is None else check_base_url(base_url)
-        host = urlsplit(url).hostname or ""
-        if not is_live and host.rstrip(".") == urlsplit(Environment.LIVE.base_url).hostname:
+        if base_url is None:
+            return cls(base_url=environment.base_url, is_live=is_live)
+        url = check_base_url(base_url)
+        host = url.partition("://")[2].partition(":")[0]
+        if not is_live and host.rstrip(".") == Environment.LIVE.base_url.partition("://")[2]:
             msg = "base_url is the live address; to go live, say environment=Environment.LIVE"
             raise ConfigurationError(msg)
         return cls(base_url=url, is_live=is_live)

@@ -11,7 +11,6 @@ import os
 from collections.abc import AsyncIterator, Iterable, Iterator
 from types import ModuleType
 from typing import Any, Final, Self
-from urllib.parse import urlsplit
 
 import anyio
 
@@ -192,6 +191,8 @@ class Exchange:
             elif isinstance(cause, OSError) and cause.errno:
                 # Numbers below zero are the resolver's; asyncio puts an address into the others' text.
                 detail = os.strerror(cause.errno) if cause.errno > 0 else str(cause.strerror)
+        from urllib.parse import urlsplit  # noqa: PLC0415 - for the rare failure only
+
         host = urlsplit(self.request.url).netloc
         if not self.begun:
             what = "no connection could be prepared; are HTTPS_PROXY and SSL_CERT_FILE right?"

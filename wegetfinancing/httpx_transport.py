@@ -26,7 +26,6 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
 import anyio
-import anyio.lowlevel
 
 from .errors import ConfigurationError, DeadlineExceededError, TransportError
 from .event_loop import current_event_loop
@@ -130,6 +129,8 @@ class HttpxTransport:
             TransportError: no answer came; ``NOT_SENT`` only if no byte of the request left.
 
         """
+        from anyio.lowlevel import checkpoint_if_cancelled  # noqa: PLC0415 - not before it is needed
+
         exchange = Exchange(request)
         handled_by_caller = sys.exception()
         if problem := self._why_unusable(request):
@@ -142,7 +143,7 @@ class HttpxTransport:
         fault: str | None = None
         with anyio.CancelScope(deadline=request.deadline - exchange.margin):
             try:
-                await anyio.lowlevel.checkpoint_if_cancelled()
+                await checkpoint_if_cancelled()
                 await _acquire(self._limiter, exchange)
                 try:
                     return await self._carry(exchange)
@@ -242,7 +243,7 @@ class HttpxTransport:
         return default if limit is None else limit
 
 
-async def _acquire(limiter: anyio.CapacityLimiter, borrower: Exchange) -> None:
+async def _acquire(limiter: "anyio.CapacityLimiter", borrower: Exchange) -> None:
     """Take a place on behalf of the exchange, since one task may have several of them in flight.
 
     A free one is taken at once, without a turn of the event loop.

@@ -1,6 +1,6 @@
 """The chain of links around a transport, each one ``async def (request, call_next) -> response``."""
 
-import base64
+import binascii
 import functools
 import inspect
 from collections.abc import Awaitable, Iterable, Sequence
@@ -75,7 +75,7 @@ def _joined(link: Middleware, call_next: Handler) -> Handler:
 def basic_authorization(credentials: Credentials) -> str:
     """Encode credentials for the ``Authorization`` header, UTF-8 before base64 (RFC 7617)."""
     pair = f"{credentials.username}:{credentials.password}".encode()
-    return "Basic " + base64.b64encode(pair).decode("ascii")
+    return "Basic " + binascii.b2a_base64(pair, newline=False).decode("ascii")
 
 
 class BasicAuthentication:

@@ -4,7 +4,6 @@ The decision is a pure function, ``pause_before_repeat``; the clock, the sleep a
 are given to ``Retry``, so that tests need neither wait nor patch.
 """
 
-import random
 import re
 import time
 from collections.abc import Awaitable, Callable
@@ -128,6 +127,12 @@ def pause_before_repeat(
     return pause if pause < time_left else None
 
 
+def _draw() -> float:
+    import random  # noqa: PLC0415 - not before something is repeated
+
+    return random.random()  # noqa: S311 - spreads pauses, and keeps no secret
+
+
 class Retry:
     """Middleware that repeats a repeatable call until it succeeds or the policy says stop.
 
@@ -143,7 +148,7 @@ class Retry:
         *,
         clock: Callable[[], float] = anyio.current_time,
         sleep: Callable[[float], Awaitable[object]] = anyio.sleep,
-        random: Callable[[], float] = random.random,
+        random: Callable[[], float] = _draw,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         """Take the policy and, for tests, other sources of time and chance.

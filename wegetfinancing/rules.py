@@ -11,8 +11,7 @@ import operator
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any, Final, TypeAlias, TypeVar
-from urllib.parse import urlsplit
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 import attrs
 
@@ -35,8 +34,7 @@ _MOST_DIGITS: Final = 12
 _MOST_PIECES: Final = 10**9  # likewise
 
 
-@attrs.frozen
-class FieldRule:
+class FieldRule(NamedTuple):
     """What a field of a model, or an item in it, has to be.
 
     Attributes:
@@ -180,6 +178,8 @@ def url(value: object) -> str | None:
         return None
     if problem := _one_line(value):
         return problem
+    from urllib.parse import urlsplit  # noqa: PLC0415 - for the few that are not plain
+
     address = str(value)
     try:
         parts = urlsplit(address)
