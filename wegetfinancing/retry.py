@@ -188,6 +188,10 @@ class Retry:
                 result = await call_next(request)
             except TransportError as error:
                 result = error
+            else:
+                if result.status not in REPEATED_STATUSES:
+                    self._quota = min(self._policy.quota, self._quota + self._policy.quota_per_success)
+                    return result
             pause = self._pause(result, attempt, request.deadline)
             if pause is None:
                 break
@@ -201,9 +205,6 @@ class Retry:
         return result
 
     def _pause(self, result: Response | TransportError, attempt: int, deadline: float) -> float | None:
-        if isinstance(result, Response) and result.status not in REPEATED_STATUSES:
-            self._quota = min(self._policy.quota, self._quota + self._policy.quota_per_success)
-            return None
         pause = pause_before_repeat(
             self._policy,
             result,
