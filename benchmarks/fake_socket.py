@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from types import ModuleType
 from typing import Any, Final
 
+INV_ID: Final = "df0c3186b69be8aad35ff837a841d347"
 CREATED: Final = {
-    "inv_id": "df0c3186b69be8aad35ff837a841d347",
-    "href": "https://partner.sandbox.wegetfinancing.com/lc/df0c3186b69be8aad35ff837a841d347",
+    "inv_id": INV_ID,
+    "href": f"https://partner.sandbox.wegetfinancing.com/lc/{INV_ID}",
     "amount": "499.00",
 }
 CREATED_BODY: Final = json.dumps(CREATED).encode()

@@ -9,7 +9,7 @@ from typing import Any, Final
 import anyio
 
 from .harness import Row, compared
-from .processes import in_a_fresh_process, serving
+from .processes import in_a_fresh_process, serving, shipping
 
 _PATIENCE: Final = 29.0  # seconds for all calls together: the client's own timeout is 30
 
@@ -17,22 +17,7 @@ _PATIENCE: Final = 29.0  # seconds for all calls together: the client's own time
 async def calls_at_once(who: str, url: str, number: int) -> dict[str, Any]:
     """Make all calls at once; say how many were answered and what one took of the CPU."""
     answered = 0
-    if who == "ours":
-        from wegetfinancing import AsyncClient  # noqa: PLC0415 - each process needs one of the three
-        from wegetfinancing.testing import credentials, shipping_event  # noqa: PLC0415 - likewise
-
-        client: Any = AsyncClient(credentials(), base_url=url)
-        event = shipping_event()
-
-        async def call() -> None:
-            await client.update_shipping("df0c3186b69be8aad35ff837a841d347", event)
-    else:
-        library: Any = __import__(who)
-        client = library.AsyncClient()
-        wire = {"loan_id": "df0c3186b69be8aad35ff837a841d347"}
-
-        async def call() -> None:
-            (await client.post(f"{url}/merchant/1234/shipping", json=wire)).json()
+    client, call = shipping(who, url)
 
     async def count() -> None:
         nonlocal answered

@@ -13,11 +13,11 @@ from wegetfinancing.operations import create_request_body, update_shipping_body
 from wegetfinancing.testing import credentials
 
 from .calls import new_request
+from .fake_socket import INV_ID
 from .harness import Row, compared, interleaved
 from .processes import certified, serving
 
 EVENT = ShippingEvent(date=dt.date(2026, 1, 15), state=ShippingState.DISPATCHED, tracking_number="1Z999")
-INV_ID = "df0c3186b69be8aad35ff837a841d347"
 
 
 async def against_by_hand(url: str, context: ssl.SSLContext, name: str) -> list[Row]:

@@ -9,7 +9,7 @@ from typing import Any, Final
 import anyio
 
 from .harness import Row
-from .processes import in_a_fresh_process, serving
+from .processes import in_a_fresh_process, serving, shipping
 
 _CLIENTS: Final = 20
 _IN_FLIGHT: Final = 1000
@@ -43,24 +43,7 @@ def resident() -> int:
 
 async def in_flight(who: str, url: str) -> None:
     """Print the bytes that a call in flight takes, while the server is silent."""
-    if who == "ours":
-        from wegetfinancing import AsyncClient  # noqa: PLC0415 - each process needs one of the two
-        from wegetfinancing.testing import credentials, shipping_event  # noqa: PLC0415 - likewise
-
-        client: Any = AsyncClient(credentials(), base_url=url)
-        event = shipping_event()
-
-        async def call() -> None:
-            await client.update_shipping("df0c3186b69be8aad35ff837a841d347", event)
-    else:
-        import httpx  # noqa: PLC0415 - likewise
-
-        client = httpx.AsyncClient(timeout=60)
-        wire = {"loan_id": "df0c3186b69be8aad35ff837a841d347", "shipping_event": {"state": "dispatched"}}
-
-        async def call() -> None:
-            await client.post(f"{url}/merchant/1234/shipping", json=wire)
-
+    client, call = shipping(who, url, timeout=60.0)
     async with client:
         with anyio.move_on_after(1):
             await call()  # what is imported and made once
@@ -78,21 +61,14 @@ async def measure() -> list[Row]:
     with serving(30) as url:
         mine, other = (in_a_fresh_process("benchmarks.memory", "busy", who, url) for who in ("ours", "httpx"))
     return [
-        Row(
-            what="memory of an idle client",
-            against="`httpx.AsyncClient()`",
-            ratio=ours / theirs,
-            bound=0.02,
-            detail=f"{ours / 1000:,.1f} against {theirs / 1000:,.1f} kB",
-        ),
-        Row(
-            what="memory of each of 1,000 calls in flight",
-            against="httpx by hand",
-            ratio=mine / other,
-            bound=1.25,
-            detail=f"{mine / 1000:,.1f} against {other / 1000:,.1f} kB",
-        ),
+        in_kilobytes("memory of an idle client", ours, "`httpx.AsyncClient()`", theirs, bound=0.02),
+        in_kilobytes("memory of each of 1,000 calls in flight", mine, "httpx by hand", other, bound=1.25),
     ]
+
+
+def in_kilobytes(what: str, ours: float, against: str, theirs: float, *, bound: float) -> Row:
+    detail = f"{ours / 1000:,.1f} against {theirs / 1000:,.1f} kB"
+    return Row(what=what, against=against, ratio=ours / theirs, bound=bound, detail=detail)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,19 @@
 """Other processes of a measurement: the fast server, and fresh interpreters."""
 
 import contextlib
+import importlib
 import json
 import ssl
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
 import trustme
+
+from .fake_socket import INV_ID
 
 
 @contextlib.contextmanager
@@ -42,6 +45,24 @@ def certified() -> Iterator[tuple[Path, ssl.SSLContext]]:
         issued = authority.issue_cert("127.0.0.1")
         path.write_bytes(issued.private_key_and_cert_chain_pem.bytes())
         yield path, trusting
+
+
+def shipping(who: str, url: str, **settings: Any) -> tuple[Any, Callable[[], Coroutine[Any, Any, Any]]]:
+    """Make a client, ours or of the library named, and its shipping update; the other libraries stay out."""
+    if who == "ours":
+        from wegetfinancing import AsyncClient  # noqa: PLC0415 - each process needs one of the three
+        from wegetfinancing.testing import credentials, shipping_event  # noqa: PLC0415 - likewise
+
+        ours = AsyncClient(credentials(), base_url=url, **settings)
+        event = shipping_event()
+        return ours, lambda: ours.update_shipping(INV_ID, event)
+    client = importlib.import_module(who).AsyncClient(**settings)
+    wire = {"loan_id": INV_ID, "shipping_event": {"state": "dispatched"}}
+
+    async def by_hand() -> Any:
+        return (await client.post(f"{url}/merchant/1234/shipping", json=wire)).json()
+
+    return client, by_hand
 
 
 def in_a_fresh_process(module: str, *arguments: str, timeout: float = 60) -> Any:
