@@ -346,15 +346,19 @@ async def test_the_deadline_ends_it_when_no_answer_comes(transport: HttpxTranspo
     assert caught.value.outcome is Outcome.UNKNOWN
 
 
-async def test_a_deadline_while_waiting_for_a_connection_sent_nothing() -> None:
-    transport = HttpxTransport(limits=httpx.Limits(max_connections=1))
+async def a_second_call_sends_nothing(transport: HttpxTransport, timeout: float) -> None:
     async with raw_server(silent) as server, anyio.create_task_group() as tasks:
         tasks.start_soon(transport.send, make_request(server.url))
         await anyio.wait_all_tasks_blocked()
         with pytest.raises(DeadlineExceededError) as caught:
-            await transport.send(make_request(server.url, timeout=0.05))
+            await transport.send(make_request(server.url, timeout=timeout))
         assert caught.value.outcome is Outcome.NOT_SENT
         tasks.cancel_scope.cancel()
+
+
+async def test_a_deadline_while_waiting_for_a_connection_sent_nothing() -> None:
+    transport = HttpxTransport(limits=httpx.Limits(max_connections=1))
+    await a_second_call_sends_nothing(transport, timeout=0.05)
     await transport.aclose()
 
 
@@ -414,18 +418,8 @@ async def test_without_a_deadline_the_library_has_none_either(library: Any) -> N
 
 async def test_a_deadline_in_the_queue_of_a_ready_client_sent_nothing(library: Any) -> None:
     limits = library.Limits(max_connections=1)
-    async with (
-        library.AsyncClient(limits=limits) as client,
-        raw_server(silent) as server,
-        anyio.create_task_group() as tasks,
-    ):
-        transport = HttpxTransport(client)
-        tasks.start_soon(transport.send, make_request(server.url))
-        await anyio.wait_all_tasks_blocked()
-        with pytest.raises(DeadlineExceededError) as caught:
-            await transport.send(make_request(server.url, timeout=0.3))
-        assert caught.value.outcome is Outcome.NOT_SENT
-        tasks.cancel_scope.cancel()
+    async with library.AsyncClient(limits=limits) as client:
+        await a_second_call_sends_nothing(HttpxTransport(client), timeout=0.3)
 
 
 def answering(head: str, body: bytes = b"") -> Any:
