@@ -27,10 +27,10 @@ _CONTROL_BUT_LINES: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _EMAIL: Final = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s.]+")
 _PHONE: Final = re.compile(r"[0-9]{10}")
 _PLAIN_URL: Final = re.compile(r"https?://[a-z0-9.-]+(/[A-Za-z0-9._~/-]*)?")
-_PLAIN_MONEY: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,2})?")
 _PLAIN_AMOUNT: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 # Far above any loan; it only keeps Decimal("1E+999999") from becoming a megabyte of digits.
 _MOST_DIGITS: Final = 12
+_PLAIN_MONEY: Final = re.compile(rf"[0-9]{{1,{_MOST_DIGITS}}}(\.[0-9]{{1,2}})?")
 _MOST_PIECES: Final = 10**9  # likewise
 
 
@@ -86,8 +86,8 @@ class Checked:
 
     def _find_problems(self, found: dict[str, str], at: str) -> None:
         values, fields = _fields_of(type(self))  # type: ignore[arg-type] # mypy takes the hash of a class for that of its values
-        for value, (name, field, required, plain_check) in zip(values(self), fields, strict=True):
-            if (value is not None or required) and (plain_check is None or plain_check(value)):
+        for value, (name, field, plain_check) in zip(values(self), fields, strict=True):
+            if (value is not None or field.required) and (plain_check is None or plain_check(value)):
                 _find_problems_of(found, at + name, value, field)
         for name, problem in self._problems_between_fields():
             found.setdefault(at + name, problem)
@@ -96,7 +96,7 @@ class Checked:
         return ()
 
 
-_Fields: TypeAlias = list[tuple[str, FieldRule, bool, Rule | None]]
+_Fields: TypeAlias = list[tuple[str, FieldRule, Rule | None]]
 
 
 @functools.cache
@@ -104,8 +104,7 @@ def _fields_of(kind: type[Checked]) -> tuple[Callable[[object], Sequence[object]
     """Gather the fields of a model once: it is asked for its problems on every call."""
     fields = {each.name: each.metadata["rule"] for each in attrs.fields(kind)}  # type: ignore[arg-type] # subclasses are attrs classes
     return operator.attrgetter(*fields), [
-        (name, field, field.required, None if field.is_model or field.each else field.check)
-        for name, field in fields.items()
+        (name, field, None if field.is_model or field.each else field.check) for name, field in fields.items()
     ]
 
 
