@@ -96,7 +96,7 @@ class Exchange:
 
     def prepare(self, library: ModuleType, envelopes: "Envelopes", *, keep_alive: bool) -> Any:  # noqa: ANN401 - a Request of either library
         """Make the library's own request, past the client's defaults for headers and the like."""
-        url, headers, has_length = envelopes.of(library, self.request, keep_alive=keep_alive)
+        url, headers = envelopes.of(library, self.request, keep_alive=keep_alive)
         # httpx ends a little before our own scope: it then cleans up itself, and says how far it was.
         left = self._time_left() - 2 * self.margin
         seconds = None if left == math.inf else max(0.0, left)
@@ -108,7 +108,7 @@ class Exchange:
             stream=_body_class(library)(self.request.body),
             extensions={"timeout": timeout, "trace": self.trace},
         )
-        if not has_length:
+        if "content-length" not in self.request.headers:
             prepared.headers["Content-Length"] = str(len(self.request.body))
         prepared.read()  # what looks at it, such as an event hook or a stand-in, finds its content
         self.begun = True
@@ -215,10 +215,10 @@ class Envelopes:
 
     def __init__(self) -> None:
         """Start with none."""
-        self._made: dict[tuple[str, bool], tuple[Headers, tuple[Any, Any, bool]]] = {}
+        self._made: dict[tuple[str, bool], tuple[Headers, Any, Any]] = {}
 
-    def of(self, library: ModuleType, request: Request, *, keep_alive: bool) -> tuple[Any, Any, bool]:
-        """Give the library's URL and headers, and whether the length is among them: only a body knows it."""
+    def of(self, library: ModuleType, request: Request, *, keep_alive: bool) -> tuple[Any, Any]:
+        """Give the library's URL and headers, all but the length, which only the body knows."""
         known = self._made.get((request.url, keep_alive))
         if known is None or known[0] is not request.headers:
             url = library.URL(request.url)
@@ -228,9 +228,8 @@ class Envelopes:
                 headers.append(("connection", "close"))
             if len(self._made) == _MOST_ENVELOPES:
                 self._made.clear()
-            envelope = url, library.Headers(headers), "content-length" in request.headers
-            self._made[request.url, keep_alive] = known = request.headers, envelope
-        return known[1]
+            self._made[request.url, keep_alive] = known = (request.headers, url, library.Headers(headers))
+        return known[1:]
 
 
 @functools.cache
