@@ -1,5 +1,7 @@
+import copy
 import datetime as dt
 import decimal
+import pickle
 from decimal import Decimal
 from typing import Any
 
@@ -329,6 +331,41 @@ def test_problems_never_raise_and_never_repeat_a_value(model: Any, data: st.Data
     changes = {field.name: data.draw(anything) for field in attrs.fields(model)}
     problems = model(**changes).problems()
     assert all(isinstance(text, str) for text in problems.values())
+
+
+@pytest.mark.parametrize("make", [financing_request, address, cart_item, shipping_event])
+def test_a_model_found_fine_stays_an_equal_value_and_a_changed_copy_is_checked_anew(make: Any) -> None:
+    fine, unasked = make(), make()
+    fine.problems()["x"] = "the caller's own"
+    assert fine.problems() == {}
+    assert (fine, hash(fine), repr(fine)) == (unasked, hash(unasked), repr(unasked))
+    assert [copy.copy(fine), copy.deepcopy(fine), pickle.loads(pickle.dumps(fine))] == [fine] * 3  # noqa: S301 - made here
+    changed = attrs.evolve(fine, **{attrs.fields(type(fine))[0].name: None})
+    assert changed.problems()
+    assert changed.problems() == changed.problems()
+
+
+class ChangingItem(CartItem):
+    __setattr__ = object.__setattr__
+
+
+class ChangingRequest(FinancingRequest):
+    __setattr__ = object.__setattr__
+
+
+@pytest.mark.parametrize("outer", [FinancingRequest, ChangingRequest])
+def test_what_was_derived_and_can_change_is_checked_each_time(outer: type[FinancingRequest]) -> None:
+    item = ChangingItem(display_name="Super Widget", unit_price="499.00", quantity=1)
+    fields = attrs.asdict(financing_request(), recurse=False)
+    request = outer(**{**fields, "cart_items": [item, cart_item()]})
+    assert request.problems() == {}
+    item.quantity = -5  # type: ignore[misc] # the derived class lets it
+    assert request.problems() == {"cart_items[0].quantity": "must be 1 or more"}
+    if outer is ChangingRequest:
+        item.quantity = 1  # type: ignore[misc] # likewise
+        assert request.problems() == {}
+        request.email = "nope"  # type: ignore[misc] # likewise
+        assert request.problems() == {"email": "must be an e-mail address such as jane@example.com"}
 
 
 def test_problems_do_not_repeat_what_was_given() -> None:

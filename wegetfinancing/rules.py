@@ -67,9 +67,10 @@ def several(each: Mapping[str, FieldRule]) -> dict[str, FieldRule]:
 
 
 class Checked:
-    """A model whose fields carry rules."""
+    """A frozen model whose fields carry rules."""
 
-    __slots__ = ()
+    __slots__ = ("_found_fine",)
+    _found_fine: bool
 
     def problems(self) -> dict[str, str]:
         """Find every fault at once; empty when there is none.
@@ -81,16 +82,27 @@ class Checked:
 
         """
         found: dict[str, str] = {}
-        self._find_problems(found, "")
+        # A shop asks before it creates, expected_amount asks again, and so does create_request.
+        if getattr(self, "_found_fine", False) is not True:
+            stays_as_it_is = self._find_problems(found, "")
+            if stays_as_it_is and not found:
+                object.__setattr__(self, "_found_fine", True)  # attrs' own way around frozen
         return found
 
-    def _find_problems(self, found: dict[str, str], at: str) -> None:
+    def _find_problems(self, found: dict[str, str], at: str) -> bool:
+        """Find the faults, and tell whether what is fine stays so.
+
+        Every value that a rule lets through is immutable, and so are the models; a class that somebody
+        derived from one need not be.
+        """
+        stays_as_it_is = Checked in type(self).__bases__
         values, fields = _fields_of(type(self))  # type: ignore[arg-type] # mypy takes the hash of a class for that of its values
         for value, (name, field, plain_check) in zip(values(self), fields, strict=True):
             if (value is not None or field.required) and (plain_check is None or plain_check(value)):
-                _find_problems_of(found, at + name, value, field)
+                stays_as_it_is &= _find_problems_of(found, at + name, value, field)
         for name, problem in self._problems_between_fields():
             found.setdefault(at + name, problem)
+        return stays_as_it_is
 
     def _problems_between_fields(self) -> Iterable[tuple[str, str]]:
         return ()
@@ -108,16 +120,19 @@ def _fields_of(kind: type[Checked]) -> tuple[Callable[[object], Sequence[object]
     ]
 
 
-def _find_problems_of(found: dict[str, str], path: str, value: Any, field: FieldRule) -> None:  # noqa: ANN401 - whatever stands in a field
+def _find_problems_of(found: dict[str, str], path: str, value: Any, field: FieldRule) -> bool:  # noqa: ANN401 - whatever stands in a field
     if value is None or (isinstance(value, str) and not value):
         found[path] = REQUIRED if field.required else "must not be empty; leave it out instead"
     elif problem := field.check(value):
         found[path] = problem
     elif isinstance(value, Checked):
-        value._find_problems(found, f"{path}.")  # noqa: SLF001 - of the same module
+        return value._find_problems(found, f"{path}.")  # noqa: SLF001 - of the same module
     elif field.each:
-        for index, item in enumerate(value):
-            _find_problems_of(found, f"{path}[{index}]", item, field.each)
+        each = [
+            _find_problems_of(found, f"{path}[{index}]", item, field.each) for index, item in enumerate(value)
+        ]
+        return all(each)
+    return True
 
 
 def text(*, at_least: int = 1, lines: bool = False) -> Rule:
