@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 import anyio
 
 from .errors import ConfigurationError, DeadlineExceededError, TransportError
-from .event_loop import current_event_loop
+from .event_loop import current_event_loop, lowlevel
 from .httpx_exchange import Envelopes, Exchange, close_quietly
 from .transport import Request, Response
 
@@ -129,8 +129,6 @@ class HttpxTransport:
             TransportError: no answer came; ``NOT_SENT`` only if no byte of the request left.
 
         """
-        from anyio.lowlevel import checkpoint_if_cancelled  # noqa: PLC0415 - not before it is needed
-
         exchange = Exchange(request)
         handled_by_caller = sys.exception()
         if problem := self._why_unusable(request):
@@ -143,7 +141,7 @@ class HttpxTransport:
         fault: str | None = None
         with anyio.CancelScope(deadline=request.deadline - exchange.margin):
             try:
-                await checkpoint_if_cancelled()
+                await lowlevel().checkpoint_if_cancelled()
                 await _acquire(self._limiter, exchange)
                 try:
                     return await self._carry(exchange)
