@@ -7,19 +7,24 @@ and another message with the same hash could be built: its alphabet and length a
 anything is hashed.
 """
 
+import functools
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final, TypeGuard
 
 from .config import Credentials, is_finite_number
 from .errors import ConfigurationError, SignatureError
 
+if TYPE_CHECKING:
+    import hashlib
+
 SIGNATURE_HEADER: Final = "x-signature"
 TIMESTAMP_HEADER: Final = "x-timestamp"
 
-_TIMESTAMP: Final = re.compile(r"[0-9TZ:+. -]{1,40}")
+_OF_A_TIMESTAMP: Final = "0123456789TZ:+. -"
+_LONGEST_TIMESTAMP: Final = 40
 _SIGNATURE: Final = re.compile(r"[0-9a-f]{64}")
 _EPOCH: Final = re.compile(r"[0-9]{9,11}(\.[0-9]{1,9})?")
 _EPOCH_MILLISECONDS: Final = re.compile(r"[0-9]{12,14}")
@@ -40,11 +45,26 @@ def require_bytes(body: object) -> None:
         raise TypeError(msg)
 
 
-def _signature(body: bytes, timestamp: str, credentials: Credentials) -> str:
-    import hashlib  # noqa: PLC0415 - loads OpenSSL, which a client that has not called yet does without
+def _is_timestamp(value: object) -> TypeGuard[str]:
+    """Tell whether it is a text of that alphabet alone, of which stripping then leaves nothing."""
+    return (
+        isinstance(value, str) and 0 < len(value) <= _LONGEST_TIMESTAMP and not value.strip(_OF_A_TIMESTAMP)
+    )
 
+
+@functools.cache
+def _openssl() -> "tuple[Callable[[bytes], hashlib._Hash], Callable[[str, str], bool]]":
+    """Load OpenSSL, which a client that has not called yet does without, and is asked for it only once."""
+    import hashlib  # noqa: PLC0415 - as the docstring says
+    import hmac  # noqa: PLC0415 - likewise
+
+    return hashlib.sha256, hmac.compare_digest
+
+
+def _signature(body: bytes, timestamp: str, credentials: Credentials) -> str:
+    sha256, _ = _openssl()
     before = f"{timestamp}{credentials.username}".encode()
-    return hashlib.sha256(before + body + credentials.password.encode()).hexdigest()
+    return sha256(before + body + credentials.password.encode()).hexdigest()
 
 
 def sign_postback(body: bytes, timestamp: str, credentials: Credentials) -> str:
@@ -64,7 +84,7 @@ def sign_postback(body: bytes, timestamp: str, credentials: Credentials) -> str:
 
     """
     require_bytes(body)
-    if not _TIMESTAMP.fullmatch(timestamp):
+    if not _is_timestamp(timestamp):
         msg = "the timestamp must be 1 to 40 of the characters 0-9 T Z : + . - and blank"
         raise SignatureError(msg)
     return _signature(body, timestamp, credentials)
@@ -108,14 +128,13 @@ def verified_content_type(
 ) -> str | None:
     """Do what ``verify_postback`` does, and return the ``Content-Type``, found on the same walk."""
     require_bytes(body)
-    if not hasattr(headers, "items"):
-        msg = f"headers must be a mapping of names to values, not {type(headers).__name__}"
-        raise TypeError(msg)
     accepted = check_accepted(credentials)
     if max_age is not None:
         max_age = check_max_age(max_age)
     signature, timestamp, content_type = _headers_read(headers)
     if not _signed_by_any(body, timestamp, signature, accepted):
+        if not _SIGNATURE.fullmatch(signature):
+            raise _unfit(SIGNATURE_HEADER, signature)
         msg = "x-signature does not fit the body, the timestamp and any of the credentials"
         raise SignatureError(msg)
     if max_age is not None:
@@ -153,25 +172,28 @@ def check_max_age(max_age: float) -> float:
 
 
 def _signed_by_any(body: bytes, timestamp: str, signature: str, credentials: tuple[Credentials, ...]) -> bool:
-    import hmac  # noqa: PLC0415 - as hashlib
-
     # A function of its own, so that no frame of a raised error holds the right signature.
-    given = signature.encode("ascii")
+    _, compare_digest = _openssl()
     matches = False
     for each in credentials:
-        matches |= hmac.compare_digest(_signature(body, timestamp, each).encode("ascii"), given)
+        matches |= compare_digest(_signature(body, timestamp, each), signature)
     return matches
 
 
 def _headers_read(headers: Mapping[str, str]) -> tuple[str, str, str | None]:
-    pairs = list(headers.items())
+    try:
+        items = headers.items
+    except AttributeError:
+        msg = f"headers must be a mapping of names to values, not {type(headers).__name__}"
+        raise TypeError(msg) from None
+    pairs = list(items())
     values = {str(name).lower(): value for name, value in pairs}
     if len(values) < len(pairs):
         _refuse_repeats([str(name).lower() for name, _ in pairs])
     signature, timestamp = values.get(SIGNATURE_HEADER), values.get(TIMESTAMP_HEADER)
-    if not isinstance(signature, str) or not _SIGNATURE.fullmatch(signature):
+    if not isinstance(signature, str) or not signature.isascii():  # the comparison takes nothing else
         raise _unfit(SIGNATURE_HEADER, signature)
-    if not isinstance(timestamp, str) or not _TIMESTAMP.fullmatch(timestamp):
+    if not _is_timestamp(timestamp):
         raise _unfit(TIMESTAMP_HEADER, timestamp)
     return signature, timestamp, values.get("content-type")
 
