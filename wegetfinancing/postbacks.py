@@ -171,14 +171,17 @@ def parse_unverified_postback(body: bytes, content_type: str | None) -> Postback
 
 
 def _read(body: bytes, content_type: str | None) -> Postback:
-    media_type = content_type.partition(";")[0].strip().lower() if isinstance(content_type, str) else ""
-    is_json = media_type == JSON or (media_type != FORM and body.lstrip()[:1] == b"{")
     try:
-        return _read_json(body) if is_json else _read_form(body)
+        return _read_json(body) if content_type == JSON or _is_json(body, content_type) else _read_form(body)
     except ValueError as error:
         problem = str(error)
     msg = f"the postback {problem}"
     raise MalformedPostbackError(msg)
+
+
+def _is_json(body: bytes, content_type: str | None) -> bool:
+    media_type = content_type.partition(";")[0].strip().lower() if isinstance(content_type, str) else ""
+    return media_type == JSON or (media_type != FORM and body.lstrip()[:1] == b"{")
 
 
 def _read_json(body: bytes) -> Postback:
@@ -222,13 +225,13 @@ def _read_updates(raw: dict[str, Any]) -> Postback:
         "raw": raw,
     }
     status, action = _text(updates.get("status")), _text(updates.get("action"))
+    kind = _WITHOUT_AMOUNT.get(status or "")
+    if kind and action in (None, status):
+        return kind(**common)
     # An old form says action="refund" in place of a status (seen in the official clients).
     if Refunded.status in (status, action) and (status is None or action in (None, status)):
         amount = updates.get("amount")
         return Refunded(amount=None if amount is None else read_amount(amount, "amount"), **common)
-    kind = _WITHOUT_AMOUNT.get(status or "")
-    if kind and action in (None, status):
-        return kind(**common)
     return UnknownPostback(reported_status=status or action, **common)
 
 
