@@ -59,8 +59,12 @@ def from_json(data: bytes) -> Any:  # noqa: ANN401 - any JSON value
         value, end = _DECODER.raw_decode(text)
         if end < len(text):
             msg = "is not JSON"
-        # Nothing is deeper than it has brackets.
-        elif data.count(b"{") + data.count(b"[") <= _MOST_DEPTH or _depth(value) <= _MOST_DEPTH:
+        # Every level takes two brackets.
+        elif (
+            len(data) <= 2 * _MOST_DEPTH
+            or data.count(b"{") + data.count(b"[") <= _MOST_DEPTH
+            or _depth(value) <= _MOST_DEPTH
+        ):
             return value
         else:
             msg = _TOO_DEEP
@@ -75,7 +79,7 @@ def from_json(data: bytes) -> Any:  # noqa: ANN401 - any JSON value
 
 
 # Real bodies are three deep. The interpreter's own limit depends on its version and on the caller's depth.
-_MOST_DEPTH: Final = 50
+_MOST_DEPTH: Final = 100
 _TOO_DEEP: Final = "is nested too deeply"
 
 
