@@ -15,15 +15,14 @@ async def measure() -> list[Row]:
     who = credentials()
     made = signed_postback()
     body, headers = made.body, dict(made.headers)
-    secret = f"{headers['x-timestamp']}{who.username}".encode(), who.password.encode()
-    signature = headers["x-signature"].encode()
 
     async def ours() -> Any:
         return parse_postback(body, headers, who)
 
     async def floor() -> Any:
-        digest = hashlib.sha256(secret[0] + body + secret[1]).hexdigest().encode()
-        assert hmac.compare_digest(digest, signature)
+        before = f"{headers['x-timestamp']}{who.username}".encode()
+        digest = hashlib.sha256(before + body + who.password.encode()).hexdigest()
+        assert hmac.compare_digest(digest, headers["x-signature"])
         return json.loads(body)
 
     assert isinstance(await ours(), Approved)
