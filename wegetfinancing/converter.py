@@ -201,6 +201,7 @@ def _converter() -> "cattrs.Converter":
 
     converter.register_unstructure_hook(Decimal, lambda amount: f"{amount.copy_abs():.2f}")
     converter.register_unstructure_hook(dt.date, dt.date.isoformat)
+    converter.register_unstructure_hook(str | None, converter.get_unstructure_hook(str))  # no calls at all
     converter.register_unstructure_hook_factory(attrs.has, omitting_unset)
     for plain in (str, int, bool):
         converter.register_structure_hook(plain, _as_it_came)
