@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, TypeGuard
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from .config import Credentials, is_finite_number
 from .errors import ConfigurationError, SignatureError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 SIGNATURE_HEADER: Final = "x-signature"
 TIMESTAMP_HEADER: Final = "x-timestamp"
+_ONLY_ONCE: Final = (SIGNATURE_HEADER, TIMESTAMP_HEADER)
 
 _OF_A_TIMESTAMP: Final = "0123456789TZ:+. -"
 _LONGEST_TIMESTAMP: Final = 40
@@ -186,23 +187,19 @@ def _headers_read(headers: Mapping[str, str]) -> tuple[str, str, str | None]:
     except AttributeError:
         msg = f"headers must be a mapping of names to values, not {type(headers).__name__}"
         raise TypeError(msg) from None
-    pairs = list(items())
-    values = {str(name).lower(): value for name, value in pairs}
-    if len(values) < len(pairs):
-        _refuse_repeats([str(name).lower() for name, _ in pairs])
+    values: dict[str, Any] = {}
+    for name, value in items():
+        key = name.lower() if isinstance(name, str) else str(name)
+        if key in values and key in _ONLY_ONCE:
+            msg = f"the header {key} came more than once"
+            raise SignatureError(msg)
+        values[key] = value
     signature, timestamp = values.get(SIGNATURE_HEADER), values.get(TIMESTAMP_HEADER)
     if not isinstance(signature, str) or not signature.isascii():  # the comparison takes nothing else
         raise _unfit(SIGNATURE_HEADER, signature)
     if not _is_timestamp(timestamp):
         raise _unfit(TIMESTAMP_HEADER, timestamp)
     return signature, timestamp, values.get("content-type")
-
-
-def _refuse_repeats(names: list[str]) -> None:
-    for name in (SIGNATURE_HEADER, TIMESTAMP_HEADER):
-        if names.count(name) > 1:
-            msg = f"the header {name} came more than once"
-            raise SignatureError(msg)
 
 
 def _unfit(name: str, value: object) -> SignatureError:
