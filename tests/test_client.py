@@ -311,6 +311,13 @@ async def test_an_answer_may_hold_twenty_thousand_values(values: int, is_read: b
                 await create(client)
 
 
+async def test_a_long_answer_of_few_values_is_read() -> None:
+    long = f'{{"inv_id": "x", "href": "https://x", "debug": "{"x" * 30_000}"}}'.encode()
+    client, _ = make_client(Response(200, body=long))
+    async with client:
+        assert (await create(client)).inv_id == "x"
+
+
 # Each row of the table: what the answer is, what it means for a create, and whether an update is repeated.
 ROWS: list[tuple[Any, Outcome, bool]] = [
     *[(status, Outcome.UNKNOWN, False) for status in (101, 103, 300, 301, 302, 303, 304, 305)],
