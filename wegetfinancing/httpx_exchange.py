@@ -142,8 +142,9 @@ class Exchange:
         if "content-encoding" in headers and headers["content-encoding"].strip().lower() != "identity":
             return Response(status, headers, body_error="came compressed, which was not asked for")
         if response.is_stream_consumed:  # MockTransport and respx hand out answers already read
-            problem = _problem_of(len(response.content), pieces=1)
-            return Response(status, headers, b"" if problem else response.content, body_error=problem)
+            content = response.content
+            problem = _problem_of(len(content), pieces=1)
+            return Response(status, headers, b"" if problem else content, body_error=problem)
         body = bytearray()
         pieces = 0
         problem = None

@@ -142,7 +142,12 @@ class HttpxTransport:
         with anyio.CancelScope(deadline=request.deadline - exchange.margin):
             try:
                 await lowlevel().checkpoint_if_cancelled()
-                await _acquire(self._limiter, exchange)
+                # On behalf of the exchange, since one task may have several in flight. A free place is taken
+                # at once, without a turn of the event loop.
+                try:
+                    self._limiter.acquire_on_behalf_of_nowait(exchange)
+                except anyio.WouldBlock:
+                    await self._limiter.acquire_on_behalf_of(exchange)
                 try:
                     return await self._carry(exchange)
                 finally:
@@ -239,17 +244,6 @@ class HttpxTransport:
     def _limit(self, name: str, default: float) -> float:
         limit = getattr(self._limits, name, None)
         return default if limit is None else limit
-
-
-async def _acquire(limiter: "anyio.CapacityLimiter", borrower: Exchange) -> None:
-    """Take a place on behalf of the exchange, since one task may have several of them in flight.
-
-    A free one is taken at once, without a turn of the event loop.
-    """
-    try:
-        limiter.acquire_on_behalf_of_nowait(borrower)
-    except anyio.WouldBlock:
-        await limiter.acquire_on_behalf_of(borrower)
 
 
 def _library_of(client: object) -> ModuleType:
