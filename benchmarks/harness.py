@@ -70,7 +70,7 @@ async def time_of(subject: Subject, calls: int, clock: Callable[[], float]) -> f
 async def interleaved(
     subjects: Mapping[str, Subject],
     *,
-    rounds: int = 31,
+    rounds: int = 93,
     calls: int = 20,
     clock: Callable[[], float] = time.process_time,
 ) -> dict[str, list[float]]:
