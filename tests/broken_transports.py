@@ -7,7 +7,15 @@ import anyio
 import attrs
 import httpx
 
-from wegetfinancing import HttpxTransport, Outcome, Request, Response, Transport, TransportError
+from wegetfinancing import (
+    DeadlineExceededError,
+    HttpxTransport,
+    Outcome,
+    Request,
+    Response,
+    Transport,
+    TransportError,
+)
 from wegetfinancing.testing import FakeTransport
 
 
@@ -86,6 +94,8 @@ class SendsAgain(Good):
     async def send(self, request: Request) -> Response:
         try:
             return await super().send(request)
+        except DeadlineExceededError:
+            raise
         except TransportError:
             return await super().send(request)
 
