@@ -54,7 +54,7 @@ def _is_timestamp(value: object) -> TypeGuard[str]:
 
 
 @functools.cache
-def _openssl() -> "tuple[Callable[[bytes], hashlib._Hash], Callable[[str, str], bool]]":
+def _sha256_and_compare_digest() -> "tuple[Callable[[bytes], hashlib._Hash], Callable[[str, str], bool]]":
     """Load OpenSSL, which a client that has not called yet does without, and is asked for it only once."""
     import hashlib  # noqa: PLC0415 - as the docstring says
     import hmac  # noqa: PLC0415 - likewise
@@ -63,7 +63,7 @@ def _openssl() -> "tuple[Callable[[bytes], hashlib._Hash], Callable[[str, str], 
 
 
 def _signature(body: bytes, timestamp: str, credentials: Credentials) -> str:
-    sha256, _ = _openssl()
+    sha256, _ = _sha256_and_compare_digest()
     before = f"{timestamp}{credentials.username}".encode()
     return sha256(before + body + credentials.password.encode()).hexdigest()
 
@@ -174,7 +174,7 @@ def check_max_age(max_age: float) -> float:
 
 def _signed_by_any(body: bytes, timestamp: str, signature: str, credentials: tuple[Credentials, ...]) -> bool:
     # A function of its own, so that no frame of a raised error holds the right signature.
-    _, compare_digest = _openssl()
+    _, compare_digest = _sha256_and_compare_digest()
     matches = False
     for each in credentials:
         matches |= compare_digest(_signature(body, timestamp, each), signature)
@@ -182,14 +182,13 @@ def _signed_by_any(body: bytes, timestamp: str, signature: str, credentials: tup
 
 
 def _headers_read(headers: Mapping[str, str]) -> tuple[str, str, str | None]:
-    try:
-        items = headers.items
-    except AttributeError:
+    items = getattr(headers, "items", None)
+    if items is None:
         msg = f"headers must be a mapping of names to values, not {type(headers).__name__}"
-        raise TypeError(msg) from None
+        raise TypeError(msg)
     values: dict[str, Any] = {}
     for name, value in items():
-        key = name.lower() if isinstance(name, str) else str(name)
+        key = name.lower() if isinstance(name, str) else str(name).lower()
         if key in values and key in _ONLY_ONCE:
             msg = f"the header {key} came more than once"
             raise SignatureError(msg)
