@@ -1,6 +1,8 @@
 import datetime as dt
 import hashlib
 import math
+from collections.abc import Callable
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from conftest import VECTORS
 from wegetfinancing import (
     ConfigurationError,
     Credentials,
+    Headers,
     SignatureError,
     sign_postback,
     verify_postback,
@@ -116,6 +119,23 @@ def test_a_hostile_header_ends_in_a_signature_error(changes: dict[Any, Any], pro
     headers: dict[Any, Any] = {**headers_for(BODY, "1700000000", NEW), **changes}
     with pytest.raises(SignatureError, match=problem):
         verify_postback(BODY, {name: value for name, value in headers.items() if value is not None}, NEW)
+
+
+@pytest.mark.parametrize("spell", [str.lower, str.upper, str.title])
+@pytest.mark.parametrize("kind", [dict, Headers, MappingProxyType])
+def test_headers_are_read_in_any_spelling_and_mapping(spell: Callable[[str], str], kind: Any) -> None:
+    fine = headers_for(BODY, "1700000000", NEW) | {"Content-Type": "application/json"}
+    spelled = {spell(name): value for name, value in fine.items()}
+    verify_postback(BODY, kind(spelled), NEW)
+    if kind is not Headers:  # which take no such name
+        odd: dict[Any, str] = {b"odd": "name", None: "odder"}
+        verify_postback(BODY, kind({**spelled, **odd}), NEW)
+    for name in ("x-signature", "x-timestamp"):
+        others = {each: value for each, value in spelled.items() if each.lower() != name}
+        with pytest.raises(SignatureError, match=f"{name} is missing"):
+            verify_postback(BODY, kind(others), NEW)
+        with pytest.raises(SignatureError, match=f"{name} is malformed"):
+            verify_postback(BODY, kind({**others, spell(name): "é"}), NEW)
 
 
 def test_a_timestamp_cannot_swallow_the_username_and_part_of_the_body() -> None:

@@ -182,23 +182,36 @@ def _signed_by_any(body: bytes, timestamp: str, signature: str, credentials: tup
 
 
 def _headers_read(headers: Mapping[str, str]) -> tuple[str, str, str | None]:
-    items = getattr(headers, "items", None)
-    if items is None:
-        msg = f"headers must be a mapping of names to values, not {type(headers).__name__}"
-        raise TypeError(msg)
-    values: dict[str, Any] = {}
-    for name, value in items():
-        key = name.lower() if isinstance(name, str) else str(name).lower()
-        if key in values and key in _ONLY_ONCE:
-            msg = f"the header {key} came more than once"
-            raise SignatureError(msg)
-        values[key] = value
+    # Of names that are lower already, as most frameworks give them, a dict holds none twice.
+    values = headers if type(headers) is dict and _are_lower(headers) else _with_lower_names(headers)
     signature, timestamp = values.get(SIGNATURE_HEADER), values.get(TIMESTAMP_HEADER)
     if not isinstance(signature, str) or not signature.isascii():  # the comparison takes nothing else
         raise _unfit(SIGNATURE_HEADER, signature)
     if not _is_timestamp(timestamp):
         raise _unfit(TIMESTAMP_HEADER, timestamp)
     return signature, timestamp, values.get("content-type")
+
+
+def _are_lower(names: Iterable[object]) -> bool:
+    try:
+        return "".join(names).islower()  # type: ignore[arg-type] # what else they may be is caught
+    except TypeError:
+        return False
+
+
+def _with_lower_names(headers: Mapping[str, str]) -> dict[str, Any]:
+    items = getattr(headers, "items", None)
+    if items is None:
+        msg = f"headers must be a mapping of names to values, not {type(headers).__name__}"
+        raise TypeError(msg)
+    values: dict[str, Any] = {}
+    for name, value in items():
+        key = str(name).lower()
+        if key in values and key in _ONLY_ONCE:
+            msg = f"the header {key} came more than once"
+            raise SignatureError(msg)
+        values[key] = value
+    return values
 
 
 def _unfit(name: str, value: object) -> SignatureError:
