@@ -161,10 +161,6 @@ def _read_receipt(answer: Mapping[str, Any], _: object) -> ShippingReceipt:
     return ShippingReceipt(loan=read_text(answer.get("loan"), "loan"), raw=answer)
 
 
-def _is_enum(cls: object) -> bool:
-    return isinstance(cls, type) and issubclass(cls, enum.Enum)
-
-
 def _as_it_came(value: _T, _: object) -> _T:
     return value
 
@@ -208,7 +204,7 @@ def _converter() -> "cattrs.Converter":
     converter.register_unstructure_hook(Decimal, lambda amount: f"{amount.copy_abs():.2f}")
     converter.register_unstructure_hook(dt.date, dt.date.isoformat)
     converter.register_unstructure_hook(str | None, converter.get_unstructure_hook(str))  # no calls at all
-    converter.register_unstructure_hook_func(_is_enum, operator.attrgetter("_value_"))  # "value" calls three
+    converter.register_unstructure_hook(enum.Enum, operator.attrgetter("_value_"))  # "value" calls three
     converter.register_unstructure_hook_factory(attrs.has, omitting_unset)
     for plain in (str, int, bool):
         converter.register_structure_hook(plain, _as_it_came)
