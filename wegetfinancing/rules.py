@@ -128,10 +128,10 @@ def _find_problems_of(found: dict[str, str], path: str, value: Any, field: Field
     elif isinstance(value, Checked):
         return value._find_problems(found, f"{path}.")  # noqa: SLF001 - of the same module
     elif field.each:
-        each = [
-            _find_problems_of(found, f"{path}[{index}]", item, field.each) for index, item in enumerate(value)
-        ]
-        return all(each)
+        stays_as_it_is = True
+        for index, item in enumerate(value):
+            stays_as_it_is &= _find_problems_of(found, f"{path}[{index}]", item, field.each)
+        return stays_as_it_is
     return True
 
 
