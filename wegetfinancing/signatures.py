@@ -127,7 +127,7 @@ def verified_content_type(
     max_age: float | None,
     clock: Callable[[], float],
 ) -> str | None:
-    """Do what ``verify_postback`` does, and return the ``Content-Type``, found on the same walk."""
+    """Do what ``verify_postback`` does, and return the ``Content-Type``, read with the same headers."""
     require_bytes(body)
     accepted = check_accepted(credentials)
     if max_age is not None:
