@@ -9,7 +9,7 @@ import httpx
 import httpx2
 
 from wegetfinancing import Address, AsyncClient, CartItem, FinancingRequest, HttpxTransport
-from wegetfinancing.operations import create_request_body
+from wegetfinancing.client.operations import create_request_body
 from wegetfinancing.testing import credentials
 
 from .fake_socket import CREATED_BODY, fake_network_transport

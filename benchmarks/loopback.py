@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 from wegetfinancing import AsyncClient, HttpxTransport, ShippingEvent, ShippingState
-from wegetfinancing.operations import create_request_body, update_shipping_body
+from wegetfinancing.client.operations import create_request_body, update_shipping_body
 from wegetfinancing.testing import credentials
 
 from .calls import new_request

@@ -38,8 +38,8 @@ from wegetfinancing import (
     SignatureError,
     parse_postback,
 )
-from wegetfinancing.sandbox import Sandbox
-from wegetfinancing.sandbox.server import sandbox_app
+from wegetfinancing.emulator import Sandbox
+from wegetfinancing.emulator.app import sandbox_app
 
 CREDENTIALS = Credentials(merchant_id="1234", username="demo-user", password="demo-password")  # noqa: S106 - throw-away
 ORDER = "ORDER-123"

@@ -27,8 +27,8 @@ import uvicorn
 from redis.asyncio import Redis
 
 from wegetfinancing import Postback
-from wegetfinancing.asgi import PostbackApp
 from wegetfinancing.contrib.redis import RedisDeliveryStore
+from wegetfinancing.postbacks import PostbackApp
 from wegetfinancing.testing import SignedPostback, credentials, signed_postback
 
 WORKERS, DECISIONS, DELIVERIES, AT_ONCE = 4, 500, 2_000, 20

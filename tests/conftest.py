@@ -11,7 +11,7 @@ import respx
 
 import figures
 from wegetfinancing import Request
-from wegetfinancing.sandbox import Sandbox
+from wegetfinancing.emulator import Sandbox
 from wegetfinancing.testing import INV_ID, credentials
 
 VECTORS: dict[str, list[dict[str, Any]]] = json.loads(

@@ -12,30 +12,38 @@ import wegetfinancing
 PACKAGE = Path(wegetfinancing.__file__).parent
 
 LAYERS = [
-    ["errors", "_version", "enums", "rules", "event_loop"],
-    ["config", "models", "transport"],
-    ["httpx_exchange"],
-    ["middleware", "retry", "calls", "httpx_transport", "converter", "signatures"],
-    ["operations", "postbacks", "deliveries"],
-    ["client", "sandbox.postbacks", "sandbox.validation", "decisions"],
-    ["sandbox.faults"],
-    ["sandbox.core"],
-    ["sandbox", "sandbox.outbox", "testing.fakes", "testing.loopback", "asgi"],
-    ["testing.checking"],
-    ["testing.sending_checks", "testing.answer_checks"],
-    ["testing.contract"],
+    ["client", "testing.contract", "errors", "_version", "enums", "_rules", "client.event_loop"],
+    ["credentials", "models", "http"],
+    ["client.httpx_exchange"],
+    [
+        "client.middleware",
+        "client.retry",
+        "client.call",
+        "client.httpx_transport",
+        "_converter",
+        "postbacks.signatures",
+    ],
+    ["client.operations", "postbacks.dialects", "postbacks.deliveries"],
+    ["client.client", "emulator.postbacks", "emulator.validation", "postbacks.loan_state"],
+    ["emulator.faults"],
+    ["emulator.core"],
+    ["emulator", "emulator.outbox", "testing.fakes", "testing.contract.loopback", "postbacks.app"],
+    ["postbacks"],
+    ["testing.contract.checking"],
+    ["testing.contract.sending_checks", "testing.contract.answer_checks"],
+    ["testing.contract.transports"],
     ["testing"],
-    ["sandbox.pages"],
-    ["sandbox.server", "contrib", "contrib.starlette", "contrib.fastapi", "contrib.redis"],
+    ["emulator.pages"],
+    ["emulator.app", "contrib", "contrib.starlette", "contrib.fastapi", "contrib.redis"],
     ["contrib.opentelemetry"],
-    ["sandbox.serving"],
+    ["emulator.server"],
     ["", "__main__"],
 ]
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
 EXTRAS = [
-    "sandbox.pages",
-    "sandbox.server",
-    "sandbox.serving",
+    "emulator.pages",
+    "emulator.app",
+    "emulator.server",
     "contrib.starlette",
     "contrib.fastapi",
     "contrib.redis",
@@ -43,18 +51,18 @@ EXTRAS = [
 ]
 SANS_IO = [
     "enums",
-    "rules",
+    "_rules",
     "models",
-    "converter",
-    "operations",
-    "signatures",
-    "postbacks",
-    "decisions",
-    "config",
+    "_converter",
+    "client.operations",
+    "postbacks.signatures",
+    "postbacks.dialects",
+    "postbacks.loan_state",
+    "credentials",
     "errors",
-    "sandbox.postbacks",
-    "sandbox.validation",
-    "sandbox.faults",
+    "emulator.postbacks",
+    "emulator.validation",
+    "emulator.faults",
 ]
 ROOT = PACKAGE.parent
 
@@ -118,7 +126,7 @@ def test_the_core_awaits_nothing(module: str) -> None:
 
 
 def test_httpx_is_known_in_one_module() -> None:
-    assert [module for module in MODULES if "httpx" in third_party_of(module)] == ["httpx_transport"]
+    assert [module for module in MODULES if "httpx" in third_party_of(module)] == ["client.httpx_transport"]
 
 
 def test_the_core_depends_on_what_it_declares_only() -> None:

@@ -16,8 +16,7 @@ from wegetfinancing import (
     PostbackVersion,
     sign_postback,
 )
-from wegetfinancing.asgi import BODY_LIMIT, Answers, NotYet, PostbackApp
-from wegetfinancing.deliveries import Claim, MemoryDeliveryStore
+from wegetfinancing.postbacks import BODY_LIMIT, Answers, Claim, MemoryDeliveryStore, NotYet, PostbackApp
 from wegetfinancing.testing import SignedPostback, credentials, signed_postback
 
 pytestmark = pytest.mark.anyio

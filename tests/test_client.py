@@ -37,7 +37,7 @@ from wegetfinancing import (
     ServerError,
     TransportError,
 )
-from wegetfinancing.converter import from_json, to_json
+from wegetfinancing._converter import from_json, to_json
 from wegetfinancing.testing import (
     INV_ID,
     FakeTransport,

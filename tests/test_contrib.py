@@ -16,9 +16,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from wegetfinancing import ConfigurationError, Postback, PostbackVersion, sign_postback
-from wegetfinancing.asgi import BODY_LIMIT, NotYet, PostbackApp
 from wegetfinancing.contrib.fastapi import OPENAPI, RESPONSES, postback_from
 from wegetfinancing.contrib.starlette import postback_route
+from wegetfinancing.postbacks import BODY_LIMIT, NotYet, PostbackApp
 from wegetfinancing.testing import credentials, signed_postback
 
 pytestmark = pytest.mark.anyio

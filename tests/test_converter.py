@@ -19,7 +19,7 @@ from wegetfinancing import (
     ShippingEvent,
     ShippingState,
 )
-from wegetfinancing.converter import from_json, from_wire, read_amount, to_json, to_wire
+from wegetfinancing._converter import from_json, from_wire, read_amount, to_json, to_wire
 from wegetfinancing.testing import address, cart_item, financing_request, shipping_event
 
 

@@ -15,7 +15,7 @@ from wegetfinancing import (
     parse_postback,
     parse_unverified_postback,
 )
-from wegetfinancing.decisions import Advice, LoanState
+from wegetfinancing.postbacks import Advice, LoanState
 from wegetfinancing.testing import credentials, signed_postback
 
 APPLY, DUPLICATE, SURPRISING = Advice.APPLY, Advice.DUPLICATE, Advice.SURPRISING

@@ -14,7 +14,7 @@ import pytest
 import redis.asyncio
 
 from wegetfinancing.contrib.redis import RedisDeliveryStore
-from wegetfinancing.deliveries import Claim, DeliveryStore, MemoryDeliveryStore
+from wegetfinancing.postbacks import Claim, DeliveryStore, MemoryDeliveryStore
 
 pytestmark = pytest.mark.anyio
 

@@ -18,7 +18,7 @@ import pytest
 
 from raw_server import Behaviour, Connection, raw_server
 from wegetfinancing import AsyncClient, CallError, InvalidRequestError, Outcome, Transport, TransportError
-from wegetfinancing.sandbox import FAULTS
+from wegetfinancing.emulator import FAULTS
 from wegetfinancing.testing import (
     INV_ID,
     created_response,

@@ -14,9 +14,9 @@ from wegetfinancing import (
     ServerError,
     TransportError,
 )
-from wegetfinancing.middleware import basic_authorization
-from wegetfinancing.sandbox import FAULTS, Effect, Sandbox
-from wegetfinancing.sandbox.faults import SLOW_SECONDS, fault_of_order
+from wegetfinancing.client.middleware import basic_authorization
+from wegetfinancing.emulator import FAULTS, Effect, Sandbox
+from wegetfinancing.emulator.faults import SLOW_SECONDS, fault_of_order
 from wegetfinancing.testing import credentials, financing_request, shipping_event
 
 pytestmark = pytest.mark.anyio

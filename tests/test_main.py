@@ -130,7 +130,7 @@ def test_without_the_extra_the_command_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    monkeypatch.delitem(sys.modules, "wegetfinancing.sandbox.serving", raising=False)
+    monkeypatch.delitem(sys.modules, "wegetfinancing.emulator.server", raising=False)
     assert main(["sandbox"]) == 2
     assert "uvicorn is missing; pip install 'wegetfinancing[sandbox]'" in capsys.readouterr().err
 

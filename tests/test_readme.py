@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from wegetfinancing.sandbox import Sandbox
+from wegetfinancing.emulator import Sandbox
 from wegetfinancing.testing import credentials, financing_request, signed_postback
 
 ROOT = Path(__file__).parent.parent

@@ -20,7 +20,7 @@ from wegetfinancing import (
     RetryPolicy,
     TransportError,
 )
-from wegetfinancing.retry import REPEATED_STATUSES, pause_before_repeat, retry_after
+from wegetfinancing.client.retry import REPEATED_STATUSES, pause_before_repeat, retry_after
 
 POLICY = RetryPolicy(attempts=4, base_delay=1.0, max_delay=3.0)
 NOW = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT

@@ -24,9 +24,9 @@ from wegetfinancing import (
     ShippingState,
     parse_postback,
 )
-from wegetfinancing.converter import to_json, to_wire
-from wegetfinancing.middleware import basic_authorization
-from wegetfinancing.sandbox import Sandbox
+from wegetfinancing._converter import to_json, to_wire
+from wegetfinancing.client.middleware import basic_authorization
+from wegetfinancing.emulator import Sandbox
 from wegetfinancing.testing import (
     address,
     cart_item,

@@ -15,8 +15,8 @@ from wegetfinancing import (
     ServerError,
     TransportError,
 )
-from wegetfinancing.sandbox import Sandbox
-from wegetfinancing.sandbox.server import sandbox_app
+from wegetfinancing.emulator import Sandbox
+from wegetfinancing.emulator.app import sandbox_app
 from wegetfinancing.testing import (
     FakeTransport,
     cart_item,

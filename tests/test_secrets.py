@@ -39,7 +39,7 @@ from wegetfinancing import (
     sign_postback,
     verify_postback,
 )
-from wegetfinancing.middleware import BasicAuthentication
+from wegetfinancing.client.middleware import BasicAuthentication
 from wegetfinancing.testing import FakeTransport, error_response, shipping_event, signed_postback
 
 pytestmark = pytest.mark.anyio

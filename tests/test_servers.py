@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 
 APP = """
 import os, resource, sys
-from wegetfinancing.asgi import PostbackApp
+from wegetfinancing.postbacks import PostbackApp
 from wegetfinancing.testing import credentials
 
 handled = 0

@@ -16,9 +16,9 @@ import ship_from_csv
 import uvicorn
 
 from wegetfinancing import Credentials, FinancingRequest, Request
-from wegetfinancing.sandbox import Sandbox
-from wegetfinancing.sandbox.core import Application, Reaction
-from wegetfinancing.sandbox.server import sandbox_app
+from wegetfinancing.emulator import Sandbox
+from wegetfinancing.emulator.app import sandbox_app
+from wegetfinancing.emulator.core import Application, Reaction
 from wegetfinancing.testing import credentials, financing_request
 
 SCRIPT = Path(ship_from_csv.__file__)

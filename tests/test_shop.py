@@ -17,7 +17,7 @@ from shop.database import Database, Order
 from shop.state import Settings
 
 from wegetfinancing import CreatedRequest, Outcome, TransportError
-from wegetfinancing.sandbox import FAULTS, Sandbox
+from wegetfinancing.emulator import FAULTS, Sandbox
 from wegetfinancing.testing import FakeTransport, credentials, error_response, signed_postback
 
 pytestmark = pytest.mark.anyio

@@ -38,8 +38,8 @@ from wegetfinancing import (
     RetryPolicy,
     TransportError,
 )
-from wegetfinancing.converter import from_json, to_json
-from wegetfinancing.retry import REPEATED_STATUSES
+from wegetfinancing._converter import from_json, to_json
+from wegetfinancing.client.retry import REPEATED_STATUSES
 from wegetfinancing.testing import credentials, financing_request, shipping_event
 
 POLICY = RetryPolicy(attempts=3, base_delay=1.0, max_delay=4.0, quota=2, quota_per_success=0.5)

@@ -20,8 +20,7 @@ from test_asgi import deliver
 from test_state_machine import anything, host_tasks
 from virtual_time import VirtualTime, virtual_time
 from wegetfinancing import Postback
-from wegetfinancing.asgi import NotYet, PostbackApp
-from wegetfinancing.deliveries import MemoryDeliveryStore
+from wegetfinancing.postbacks import MemoryDeliveryStore, NotYet, PostbackApp
 from wegetfinancing.testing import credentials, signed_postback
 
 CLAIM_SECONDS = 60.0

@@ -117,7 +117,7 @@ def printed_by(code: str) -> str:
     [
         ("wegetfinancing", ["httpx", "ssl", "asyncio", "trio"]),
         ("wegetfinancing.testing", ["httpx", "ssl", "asyncio", "trio", "pytest"]),
-        ("wegetfinancing.sandbox", ["httpx", "ssl", "asyncio", "trio"]),
+        ("wegetfinancing.emulator", ["httpx", "ssl", "asyncio", "trio"]),
     ],
 )
 def test_importing_brings_nothing_in_that_is_not_needed(module: str, absent: list[str]) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 import broken_transports as broken
 from wegetfinancing import HttpxTransport, Transport
-from wegetfinancing.sandbox import Sandbox
+from wegetfinancing.emulator import Sandbox
 from wegetfinancing.testing import (
     IN_MEMORY_TRANSPORT_CHECKS,
     TRANSPORT_CHECKS,

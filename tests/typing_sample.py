@@ -43,7 +43,7 @@ from wegetfinancing import (
     parse_postback,
     sign_postback,
 )
-from wegetfinancing.sandbox import Sandbox
+from wegetfinancing.emulator import Sandbox
 from wegetfinancing.testing import FakeTransport, created_response, signed_postback
 
 

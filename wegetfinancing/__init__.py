@@ -1,8 +1,11 @@
 """WeGetFinancing's merchants v1 API: create a financing request, update shipping, hear the decision."""
 
 from ._version import __version__
-from .client import AsyncClient, default_middleware
-from .config import Credentials, Environment
+from .client.client import AsyncClient, default_middleware
+from .client.httpx_transport import HttpxTransport
+from .client.middleware import Middleware
+from .client.retry import Retry, RetryPolicy
+from .credentials import Credentials, Environment
 from .enums import Country, Currency, PostbackVersion, ShippingState
 from .errors import (
     APIError,
@@ -23,8 +26,7 @@ from .errors import (
     TransportError,
     WeGetFinancingError,
 )
-from .httpx_transport import HttpxTransport
-from .middleware import Middleware
+from .http import Handler, Headers, Request, Response, Transport
 from .models import (
     Address,
     CartItem,
@@ -33,7 +35,7 @@ from .models import (
     ShippingEvent,
     ShippingReceipt,
 )
-from .postbacks import (
+from .postbacks.dialects import (
     Approved,
     Postback,
     Preapproved,
@@ -43,9 +45,7 @@ from .postbacks import (
     parse_postback,
     parse_unverified_postback,
 )
-from .retry import Retry, RetryPolicy
-from .signatures import sign_postback, verify_postback
-from .transport import Handler, Headers, Request, Response, Transport
+from .postbacks.signatures import sign_postback, verify_postback
 
 __all__ = [
     "APIError",

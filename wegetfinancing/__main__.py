@@ -13,12 +13,12 @@ from urllib.parse import urlsplit
 
 import anyio
 
-from .config import Credentials, is_loopback
+from ._rules import url
+from .client.httpx_transport import HttpxTransport
+from .credentials import Credentials, is_loopback
+from .emulator.postbacks import STATUSES, SignedPostback, delivery, forged, signed_postback
 from .enums import PostbackVersion
 from .errors import ConfigurationError, TransportError
-from .httpx_transport import HttpxTransport
-from .rules import url
-from .sandbox.postbacks import STATUSES, SignedPostback, delivery, forged, signed_postback
 
 _PORT: Final = 8200
 _LAST_PORT: Final = 65535
@@ -86,7 +86,7 @@ def _port(text: str) -> int:
 
 def _sandbox(chosen: argparse.Namespace) -> None:
     try:
-        from .sandbox.serving import sandbox_server  # noqa: PLC0415 - an extra
+        from .emulator.server import sandbox_server  # noqa: PLC0415 - an extra
     except ImportError as error:
         msg = f"{error.name} is missing; pip install 'wegetfinancing[sandbox]'"
         raise ConfigurationError(msg) from None

@@ -15,9 +15,9 @@ from typing import Any, Final
 
 import attrs
 
-from . import rules
+from . import _rules as rules
+from ._rules import rule
 from .enums import Country, Currency, PostbackVersion, ShippingState
-from .rules import rule
 
 # The two-letter codes of the US Postal Service, territories and military mail included, and of
 # Canada Post.

@@ -14,8 +14,8 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
 from wegetfinancing import AsyncClient, Postback, Transport
-from wegetfinancing.asgi import NotYet
 from wegetfinancing.contrib.starlette import postback_route
+from wegetfinancing.postbacks import NotYet
 
 from . import admin, checkout
 from .database import Database

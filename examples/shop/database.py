@@ -12,7 +12,7 @@ from typing import Any, Final
 import attrs
 
 from wegetfinancing import Approved, CreatedRequest, Postback, Refunded
-from wegetfinancing.decisions import Advice, LoanState
+from wegetfinancing.postbacks import Advice, LoanState
 
 SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS orders (

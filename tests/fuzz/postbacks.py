@@ -18,7 +18,7 @@ with atheris.instrument_imports(include=["wegetfinancing"]):
         parse_unverified_postback,
         sign_postback,
     )
-    from wegetfinancing.asgi import PostbackApp
+    from wegetfinancing.postbacks import PostbackApp
     from wegetfinancing.testing import credentials
 
 CREDENTIALS = credentials()

@@ -8,11 +8,11 @@ import anyio
 from fastapi import Header, HTTPException, Request
 from starlette.requests import ClientDisconnect
 
-from ..asgi import BODY_SECONDS, Answers, Refusal, check_media_type, read_bounded, read_postback
-from ..config import Credentials
+from ..credentials import Credentials
 from ..errors import ConfigurationError
-from ..postbacks import FORM, JSON, Postback
-from ..signatures import check_accepted, check_max_age
+from ..postbacks.app import BODY_SECONDS, Answers, Refusal, check_media_type, read_bounded, read_postback
+from ..postbacks.dialects import FORM, JSON, Postback
+from ..postbacks.signatures import check_accepted, check_max_age
 
 __all__ = ["OPENAPI", "RESPONSES", "postback_from"]
 

@@ -13,7 +13,9 @@ import anyio
 from opentelemetry import metrics, trace
 
 from .._version import __version__
-from ..client import default_middleware
+from ..client.client import default_middleware
+from ..client.middleware import Middleware, check_middleware, compose
+from ..client.operations import OPERATIONS
 from ..errors import (
     CallError,
     DeadlineExceededError,
@@ -22,9 +24,7 @@ from ..errors import (
     outcome_of_status,
     worst_outcome,
 )
-from ..middleware import Middleware, check_middleware, compose
-from ..operations import OPERATIONS
-from ..transport import Handler, Request, Response
+from ..http import Handler, Request, Response
 
 __all__ = ["OpenTelemetry"]
 

@@ -4,7 +4,7 @@ from typing import Final
 
 from redis.asyncio import Redis
 
-from ..deliveries import CLAIM_SECONDS, KEEP_SECONDS, Claim
+from ..postbacks.deliveries import CLAIM_SECONDS, KEEP_SECONDS, Claim
 
 __all__ = ["RedisDeliveryStore"]
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from starlette.routing import Route
 
-from ..asgi import PostbackApp, PostbackHandler
-from ..config import Credentials
+from ..credentials import Credentials
+from ..postbacks.app import PostbackApp, PostbackHandler
 
 __all__ = ["postback_route"]
 

@@ -4,9 +4,9 @@ And the contract of a transport, as checks that one of your own can run. It need
 httpx, and patches nothing.
 """
 
-from ..sandbox.postbacks import SignedPostback
-from .checking import TransportCheck
-from .contract import IN_MEMORY_TRANSPORT_CHECKS, TRANSPORT_CHECKS, check_transport_contract
+from ..emulator.postbacks import SignedPostback
+from .contract.checking import TransportCheck
+from .contract.transports import IN_MEMORY_TRANSPORT_CHECKS, TRANSPORT_CHECKS, check_transport_contract
 from .fakes import (
     INV_ID,
     FakeTransport,

@@ -9,15 +9,15 @@ from typing import Any, Final, TypeAlias
 import anyio.lowlevel
 import attrs
 
-from ..config import Credentials
-from ..converter import from_json, from_wire, to_json
+from .._converter import from_json, from_wire, to_json
+from ..client.operations import CREATE_REQUEST, CREATE_TEST_POSTBACK, UPDATE_SHIPPING
+from ..credentials import Credentials
+from ..emulator.postbacks import SignedPostback
+from ..emulator.postbacks import signed_postback as _signed_postback
 from ..enums import PostbackVersion, ShippingState
 from ..errors import Outcome, TransportError
+from ..http import Request, Response
 from ..models import Address, CartItem, FinancingRequest, ShippingEvent
-from ..operations import CREATE_REQUEST, CREATE_TEST_POSTBACK, UPDATE_SHIPPING
-from ..sandbox.postbacks import SignedPostback
-from ..sandbox.postbacks import signed_postback as _signed_postback
-from ..transport import Request, Response
 
 INV_ID: Final = "df0c3186b69be8aad35ff837a841d347"
 """The id that the answers and postbacks made here name unless told otherwise."""

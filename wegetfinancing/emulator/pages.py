@@ -9,7 +9,7 @@ import attrs
 import jinja2
 
 from ..enums import PostbackVersion
-from ..postbacks import Approved, Preapproved, Refunded, Rejected
+from ..postbacks.dialects import Approved, Preapproved, Refunded, Rejected
 from .core import Application, Sandbox
 from .faults import FAULTS
 from .outbox import LATE_SECONDS, Outbox
@@ -26,7 +26,7 @@ _OPEN: Final = frozenset({None, Preapproved.status, Rejected.status})
 _DONE: Final = frozenset({Approved.status, Refunded.status})
 
 _environment: Final = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(Path(__file__).parent / "pages"),
+    loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
     autoescape=True,
     undefined=jinja2.StrictUndefined,
     trim_blocks=True,

@@ -13,9 +13,9 @@ from typing import Any, Final
 import anyio
 import attrs
 
-from .config import is_finite_number
-from .errors import ConfigurationError, DeadlineExceededError, TransportError
-from .transport import Handler, Request, Response
+from ..credentials import is_finite_number
+from ..errors import ConfigurationError, DeadlineExceededError, TransportError
+from ..http import Handler, Request, Response
 
 # 408 to 504 by their definition; 520 to 527 and 530 are the CDN's words for an origin out of reach.
 # https://developers.cloudflare.com/support/troubleshooting/http-status-codes/cloudflare-5xx-errors/

@@ -18,9 +18,9 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
-from ..httpx_transport import HttpxTransport
-from ..postbacks import Approved, Preapproved, Refunded, Rejected
-from ..transport import Request, Transport
+from ..client.httpx_transport import HttpxTransport
+from ..http import Request, Transport
+from ..postbacks.dialects import Approved, Preapproved, Refunded, Rejected
 from . import pages
 from .core import Application, Sandbox
 from .faults import SLOW_SECONDS, Effect

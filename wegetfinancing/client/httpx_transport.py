@@ -27,10 +27,10 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
 import anyio
 
-from .errors import ConfigurationError, DeadlineExceededError, TransportError
+from ..errors import ConfigurationError, DeadlineExceededError, TransportError
+from ..http import Request, Response
 from .event_loop import current_event_loop, lowlevel
 from .httpx_exchange import Envelopes, Exchange, close_quietly
-from .transport import Request, Response
 
 if TYPE_CHECKING:
     import ssl

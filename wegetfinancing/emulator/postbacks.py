@@ -6,13 +6,13 @@ from urllib.parse import urlencode
 
 import attrs
 
-from ..config import Credentials
-from ..converter import to_json
+from .._converter import to_json
+from .._rules import money, to_decimal
+from ..credentials import Credentials
 from ..enums import PostbackVersion
-from ..postbacks import Approved, Preapproved, Refunded, Rejected
-from ..rules import money, to_decimal
-from ..signatures import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign_postback
-from ..transport import Request
+from ..http import Request
+from ..postbacks.dialects import Approved, Preapproved, Refunded, Rejected
+from ..postbacks.signatures import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign_postback
 
 STATUSES: Final = (Approved.status, Preapproved.status, Rejected.status, Refunded.status)
 """The decisions there are, in the vendor's words."""

@@ -13,9 +13,9 @@ from typing import Any, Final, Generic, TypeVar
 
 import attrs
 
-from ._version import __version__
-from .converter import from_json, from_wire, to_json, to_wire
-from .errors import (
+from .._converter import from_json, from_wire, to_json, to_wire
+from .._version import __version__
+from ..errors import (
     APIError,
     AuthenticationError,
     CallError,
@@ -28,9 +28,9 @@ from .errors import (
     ServerError,
     outcome_of_status,
 )
-from .models import CreatedRequest, FinancingRequest, ShippingEvent, ShippingReceipt
+from ..http import Headers, Request, Response
+from ..models import CreatedRequest, FinancingRequest, ShippingEvent, ShippingReceipt
 from .retry import retry_after
-from .transport import Headers, Request, Response
 
 _Answer = TypeVar("_Answer")
 

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import attrs
 
-from ..converter import from_json, to_json
-from ..transport import Response
+from .._converter import from_json, to_json
+from ..http import Response
 from .validation import error_answer
 
 SLOW_SECONDS: Final = 5.0

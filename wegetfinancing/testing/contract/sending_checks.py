@@ -3,7 +3,7 @@
 import anyio
 import attrs
 
-from ..operations import CREATE_TEST_POSTBACK
+from ...client.operations import CREATE_TEST_POSTBACK
 from .checking import SOON, Bench, check, require
 from .loopback import Connection
 

@@ -6,8 +6,8 @@ from typing import Final
 
 import anyio
 
-from ..errors import Outcome, TransportError
-from ..transport import Response
+from ...errors import Outcome, TransportError
+from ...http import Response
 from .checking import SOON, Bench, check, outcome_of, require
 from .loopback import Behaviour, Connection, unused_url
 

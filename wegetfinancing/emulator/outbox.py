@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 import anyio
 import attrs
 
-from ..config import is_loopback
+from ..credentials import is_loopback
 from ..errors import TransportError
-from ..transport import Transport
+from ..http import Transport
 from .core import Application
 from .postbacks import SignedPostback, delivery, forged
 

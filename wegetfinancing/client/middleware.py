@@ -6,9 +6,9 @@ import inspect
 from collections.abc import Awaitable, Iterable, Sequence
 from typing import NoReturn, Protocol
 
-from .config import Credentials
-from .errors import ConfigurationError
-from .transport import Handler, Headers, Request, Response
+from ..credentials import Credentials
+from ..errors import ConfigurationError
+from ..http import Handler, Headers, Request, Response
 
 
 class Middleware(Protocol):

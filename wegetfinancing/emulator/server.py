@@ -11,9 +11,9 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import Scope
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from ..config import Credentials
+from ..credentials import Credentials
+from .app import sandbox_app
 from .core import Sandbox
-from .server import sandbox_app
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, for 0 seconds
 

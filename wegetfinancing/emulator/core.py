@@ -20,15 +20,15 @@ from urllib.parse import urlsplit
 import anyio.lowlevel
 import attrs
 
-from ..config import Credentials
-from ..converter import from_json
+from .._converter import from_json
+from .._rules import to_decimal
+from ..client.middleware import basic_authorization
+from ..client.operations import CREATE_REQUEST, CREATE_TEST_POSTBACK, OPERATIONS, UPDATE_SHIPPING
+from ..credentials import Credentials
 from ..errors import TransportError
-from ..middleware import basic_authorization
+from ..http import Request, Response
 from ..models import FinancingRequest, ShippingEvent
-from ..operations import CREATE_REQUEST, CREATE_TEST_POSTBACK, OPERATIONS, UPDATE_SHIPPING
-from ..postbacks import Refunded
-from ..rules import to_decimal
-from ..transport import Request, Response
+from ..postbacks.dialects import Refunded
 from .faults import SLOW_SECONDS, Effect, Fault, fault_of_order, named_fault
 from .postbacks import SignedPostback, signed_postback
 from .validation import error_answer, json_answer, read_request, read_shipping_event
@@ -84,7 +84,7 @@ class Sandbox:
         page: what the ``href`` of a request begins with.
         new_inv_id: makes the ids; random ones of the vendor's form unless told otherwise.
         clock: seconds since the epoch, for ``x-timestamp``.
-        faults: for the next calls in their order, a name of ``wegetfinancing.sandbox.FAULTS`` or
+        faults: for the next calls in their order, a name of ``wegetfinancing.emulator.FAULTS`` or
             ``None`` for a call that goes well. A ``create_request`` whose ``merchant_transaction_id``
             is such a name, or begins with one and ``-``, fails in that way too.
         sleep: waits so many seconds, for ``fault-slow``.

@@ -16,13 +16,13 @@ from typing import Any, Final, TypeAlias
 import anyio
 import attrs
 
-from .config import Credentials
+from ..client.middleware import is_async
+from ..credentials import Credentials
+from ..errors import ConfigurationError, MalformedPostbackError, SignatureError
+from ..http import Headers
 from .deliveries import Claim, DeliveryStore, MemoryDeliveryStore
-from .errors import ConfigurationError, MalformedPostbackError, SignatureError
-from .middleware import is_async
-from .postbacks import FORM, JSON, Postback, parse_postback
+from .dialects import FORM, JSON, Postback, parse_postback
 from .signatures import check_accepted, check_max_age
-from .transport import Headers
 
 __all__ = ["BODY_LIMIT", "BODY_SECONDS", "Answers", "NotYet", "PostbackApp", "PostbackHandler"]
 

@@ -14,8 +14,8 @@ from typing import Any, Final, Self
 
 import anyio
 
-from .errors import ConfigurationError, Outcome
-from .transport import Headers, Request, Response
+from ..errors import ConfigurationError, Outcome
+from ..http import Headers, Request, Response
 
 _BODY_LIMIT: Final = 1024 * 1024
 # A read of 64 KiB can hold ten thousand chunks of a byte, which are taken apart without a pause for the

@@ -9,9 +9,8 @@ from typing import Any, Final, NoReturn, Self, TypeVar
 
 import anyio
 
-from .calls import Call
-from .config import Credentials, Endpoint, Environment, check_timeout, settings_from_env
-from .errors import (
+from ..credentials import Credentials, Endpoint, Environment, check_timeout, settings_from_env
+from ..errors import (
     CallError,
     ConfigurationError,
     DeadlineExceededError,
@@ -19,9 +18,11 @@ from .errors import (
     TransportError,
     worst_outcome,
 )
+from ..http import Response, Transport, check_transport
+from ..models import CreatedRequest, FinancingRequest, ShippingEvent, ShippingReceipt
+from .call import Call
 from .event_loop import current_event_loop
 from .middleware import BasicAuthentication, Middleware, check_middleware, compose
-from .models import CreatedRequest, FinancingRequest, ShippingEvent, ShippingReceipt
 from .operations import (
     CREATE_REQUEST,
     CREATE_TEST_POSTBACK,
@@ -32,7 +33,6 @@ from .operations import (
     update_shipping_body,
 )
 from .retry import Retry
-from .transport import Response, Transport, check_transport
 
 _Answer = TypeVar("_Answer")
 

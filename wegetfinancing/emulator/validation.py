@@ -12,10 +12,10 @@ from typing import Any, Final
 
 import attrs
 
-from ..converter import from_wire, to_json
+from .._converter import from_wire, to_json
+from .._rules import Checked
+from ..http import Response
 from ..models import Address, CartItem, FinancingRequest, ShippingEvent
-from ..rules import Checked
-from ..transport import Response
 
 _INSIDE: Final[Mapping[str, type[Checked]]] = MappingProxyType(
     {

@@ -13,10 +13,10 @@ from typing import Any, ClassVar, Final, TypeAlias
 
 import attrs
 
-from .config import Credentials
-from .converter import from_json, read_amount, to_json
-from .enums import PostbackVersion
-from .errors import MalformedPostbackError
+from .._converter import from_json, read_amount, to_json
+from ..credentials import Credentials
+from ..enums import PostbackVersion
+from ..errors import MalformedPostbackError
 from .signatures import require_bytes, verified_content_type
 
 JSON: Final = "application/json"

@@ -8,11 +8,11 @@ from typing import Final, TypeAlias
 import anyio
 import attrs
 
-from ..errors import Outcome, TransportError
-from ..middleware import basic_authorization
-from ..operations import CREATE_REQUEST, UPDATE_SHIPPING, create_request_body, update_shipping_body
-from ..transport import Headers, Request, Response, Transport
-from .fakes import INV_ID, credentials, financing_request, shipping_event
+from ...client.middleware import basic_authorization
+from ...client.operations import CREATE_REQUEST, UPDATE_SHIPPING, create_request_body, update_shipping_body
+from ...errors import Outcome, TransportError
+from ...http import Headers, Request, Response, Transport
+from ..fakes import INV_ID, credentials, financing_request, shipping_event
 from .loopback import Behaviour, LoopbackServer, loopback_server
 
 PATIENCE: Final = 5.0

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import attrs
 
+from ._rules import Checked
 from .models import CartItem, CreatedRequest, ShippingReceipt
-from .rules import Checked
 
 if TYPE_CHECKING:
     import cattrs

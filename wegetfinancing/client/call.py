@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 import anyio
 import attrs
 
-from .errors import DeadlineExceededError, Outcome, TransportError, outcome_of_status, worst_outcome
-from .transport import Request, Response, Transport
+from ..errors import DeadlineExceededError, Outcome, TransportError, outcome_of_status, worst_outcome
+from ..http import Request, Response, Transport
 
 if TYPE_CHECKING:
     import logging

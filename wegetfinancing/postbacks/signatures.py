@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
-from .config import Credentials, is_finite_number
-from .errors import ConfigurationError, SignatureError
+from ..credentials import Credentials, is_finite_number
+from ..errors import ConfigurationError, SignatureError
 
 if TYPE_CHECKING:
     import hashlib

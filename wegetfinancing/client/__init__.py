@@ -1,0 +1,1 @@
+"""Calls out: the client, and what carries its requests."""

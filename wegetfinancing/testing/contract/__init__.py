@@ -1,0 +1,1 @@
+"""Contracts as checks, for authors of a transport of their own."""
