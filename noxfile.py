@@ -27,7 +27,7 @@ PYPROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = ["3.11", "3.12", "3.13"]
 LOADED_FROM_ELSEWHERE = re.compile(r'<(?:script|img|iframe|source|link)[^>]+(?:src|href)="(?:https?:)?//')
 LAST_COMMIT = ["git", "log", "-1", "--format=%ct"]  # when
-EXTRAS = "[fastapi,otel,redis,sandbox,starlette]"
+EXTRAS = "[fastapi,otel,redis,emulator,starlette]"
 MATRIX = "tests/test_matrix.py"
 SHORTER = ["-m", "not one_interpreter"]
 
@@ -151,14 +151,14 @@ def build(session: nox.Session) -> None:
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """Show the whole flow on a local sandbox: create, approve, postback, order, ship."""
-    session.install(".[sandbox]")
+    """Show the whole flow on a local emulator: create, approve, postback, order, ship."""
+    session.install(".[emulator]")
     session.run("python", "examples/demo.py", *session.posargs)
 
 
 @nox.session
 def shop(session: nox.Session) -> None:
-    """Run the example shop beside a local sandbox, and print both addresses."""
+    """Run the example shop beside a local emulator, and print both addresses."""
     install(session, "shop", extras=EXTRAS)
     session.chdir("examples")
     session.run("python", "-m", "shop", *session.posargs)
@@ -166,7 +166,7 @@ def shop(session: nox.Session) -> None:
 
 @nox.session
 def browser(session: nox.Session) -> None:
-    """Use the example shop and the sandbox in a real browser (needs chromium)."""
+    """Use the example shop and the emulator in a real browser (needs chromium)."""
     if shutil.which("chromium") is None and "CI" not in os.environ:
         session.skip("there is no chromium")
     install(session, "browser", extras=EXTRAS)

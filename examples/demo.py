@@ -1,6 +1,6 @@
 """The whole flow over real HTTP on this machine, no account needed: ``python -m nox -s demo``.
 
-A sandbox plays the vendor and a tiny shop receives postbacks, each a server on a loopback port of its
+An emulator plays the vendor and a tiny shop receives postbacks, each a server on a loopback port of its
 own. The script ends with status 0 only if every step really happened.
 """
 
@@ -38,8 +38,8 @@ from wegetfinancing import (
     SignatureError,
     parse_postback,
 )
-from wegetfinancing.emulator import Sandbox
-from wegetfinancing.emulator.app import sandbox_app
+from wegetfinancing.emulator import Emulator
+from wegetfinancing.emulator.app import emulator_app
 
 CREDENTIALS = Credentials(merchant_id="1234", username="demo-user", password="demo-password")  # noqa: S106 - throw-away
 ORDER = "ORDER-123"
@@ -128,9 +128,9 @@ def financing_request(shop_url: str) -> FinancingRequest:
     )
 
 
-async def buy(sandbox_url: str, shop_url: str, shop: Shop, sandbox: Sandbox) -> None:
+async def buy(emulator_url: str, shop_url: str, shop: Shop, emulator: Emulator) -> None:
     request = financing_request(shop_url)
-    async with AsyncClient(CREDENTIALS, base_url=sandbox_url) as client:
+    async with AsyncClient(CREDENTIALS, base_url=emulator_url) as client:
         step("1. Jane checks out: the shop creates a financing request")
         created = await client.create_request(request)
         say(f"inv_id  {created.inv_id}")
@@ -139,7 +139,7 @@ async def buy(sandbox_url: str, shop_url: str, shop: Shop, sandbox: Sandbox) -> 
         check(created.amount == request.expected_amount, "the amount is what the shop expects")
         check(not shop.orders, "no order before the approval")
 
-        step("2. Jane applies, and the lender approves: the sandbox sends the signed postback")
+        step("2. Jane applies, and the lender approves: the emulator sends the signed postback")
         async with httpx.AsyncClient() as browser:
             decided = await browser.post(created.href, data={"decision": "approved"})
         say(f"the shop answered {decided.json()['postback']}")
@@ -171,7 +171,7 @@ async def buy(sandbox_url: str, shop_url: str, shop: Shop, sandbox: Sandbox) -> 
         )
         receipt = await client.update_shipping(shop.orders[ORDER], event)
         say(f"recorded against loan {receipt.loan}")
-        check(sandbox.applications[created.inv_id].shipping_events == [event], "the vendor knows of it")
+        check(emulator.applications[created.inv_id].shipping_events == [event], "the vendor knows of it")
 
 
 async def fail(shop_url: str) -> None:
@@ -203,14 +203,14 @@ async def fail(shop_url: str) -> None:
 
 def main() -> None:
     shop_socket, shop_url = listen()
-    sandbox_socket, sandbox_url = listen()
-    shop, sandbox = Shop(), Sandbox(CREDENTIALS, page=f"{sandbox_url}/lc/")
-    print(f"A sandbox of the vendor at {sandbox_url}, a shop at {shop_url}.")
+    emulator_socket, emulator_url = listen()
+    shop, emulator = Shop(), Emulator(CREDENTIALS, page=f"{emulator_url}/lc/")
+    print(f"An emulator of the vendor at {emulator_url}, a shop at {shop_url}.")
     with (
         serving(shop.app(), shop_socket),
-        serving(sandbox_app(sandbox), sandbox_socket),
+        serving(emulator_app(emulator), emulator_socket),
     ):
-        anyio.run(buy, sandbox_url, shop_url, shop, sandbox)
+        anyio.run(buy, emulator_url, shop_url, shop, emulator)
         anyio.run(fail, shop_url)
     print("\nEvery step happened.")
 

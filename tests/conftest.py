@@ -11,7 +11,7 @@ import respx
 
 import figures
 from wegetfinancing import Request
-from wegetfinancing.emulator import Sandbox
+from wegetfinancing.emulator import Emulator
 from wegetfinancing.testing import INV_ID, credentials
 
 VECTORS: dict[str, list[dict[str, Any]]] = json.loads(
@@ -61,19 +61,19 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture
-def sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
+def emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
     """The vendor's sandbox address answered by the one in memory, and credentials in the environment."""
     for name in ("merchant_id", "username", "password"):
         monkeypatch.setenv(f"WEGETFINANCING_{name.upper()}", getattr(credentials(), name))
-    sandbox = Sandbox(credentials(), new_inv_id=lambda: INV_ID)
+    emulator = Emulator(credentials(), new_inv_id=lambda: INV_ID)
 
     def answer(request: httpx.Request) -> httpx.Response:
         url, headers, body = str(request.url), request.headers, request.content
-        answer = sandbox.answer(
+        answer = emulator.answer(
             Request(operation="", method=request.method, url=url, headers=headers, body=body)
         )
         return httpx.Response(answer.status, headers=dict(answer.headers), content=answer.body)
 
     with respx.mock:
         respx.route(host="api.sandbox.wegetfinancing.com").mock(side_effect=answer)
-        yield sandbox
+        yield emulator

@@ -157,7 +157,7 @@ def client_context() -> ssl.SSLContext:
 # What answers both operations.
 GOOD_ANSWER = {
     "inv_id": INV_ID,
-    "href": "https://sandbox.invalid/lc/1",
+    "href": "https://emulator.invalid/lc/1",
     "amount": "499.00",
     "loan": INV_ID,
     "type": "done",

@@ -46,7 +46,7 @@ FILES = {
 }
 
 
-@pytest.mark.usefixtures("sandbox")
+@pytest.mark.usefixtures("emulator")
 @pytest.mark.parametrize(("page", "number", "block"), BLOCKS, ids=[f"{page}-{n}" for page, n, _ in BLOCKS])
 async def test_an_example_of_the_docs_runs_as_it_stands(page: str, number: int, block: str) -> None:
     names: dict[str, Any] = {}
@@ -92,13 +92,13 @@ def check_the_function(receive: Callable[..., tuple[int, str]]) -> None:
 
 
 def test_every_name_in_the_settings_table_exists() -> None:
-    source = (ROOT / "wegetfinancing" / "config.py").read_text(encoding="utf-8")
+    source = (ROOT / "wegetfinancing" / "credentials.py").read_text(encoding="utf-8")
     named = set(re.findall(r"`(WEGETFINANCING_[A-Z_]+)`", PAGES["settings.md"]))
     assert named == set(re.findall(r'"(WEGETFINANCING_[A-Z_]+)"', source))
 
 
 def test_the_faults_in_the_docs_are_those_there_are() -> None:
-    rows = re.findall(r"^\| `(fault-[a-z0-9-]+)` \| (yes|no) \| (.*) \|$", PAGES["sandbox.md"], re.MULTILINE)
+    rows = re.findall(r"^\| `(fault-[a-z0-9-]+)` \| (yes|no) \| (.*) \|$", PAGES["emulator.md"], re.MULTILINE)
     assert rows == [
         (fault.name, "yes" if fault.carried_out else "no", fault.happens) for fault in FAULTS.values()
     ]
@@ -209,7 +209,7 @@ async def test_the_transport_of_the_docs_knows_that_it_sent_nothing(transport_of
 def test_get_started_does_what_it_says(tmp_path: Path) -> None:
     page = PAGES["get-started.md"]
     shell = "".join(re.findall(r"```sh\n(.*?)```", page, re.DOTALL))
-    sandbox, shop, buy, ship = (
+    emulator, shop, buy, ship = (
         [sys.executable, *shlex.split(line.removesuffix(" &"))[1:]]
         for line in re.findall(r"^python (?!-m (?:venv|pip) ).*$", shell, re.MULTILINE)
     )
@@ -218,7 +218,7 @@ def test_get_started_does_what_it_says(tmp_path: Path) -> None:
     for name, text in FILES["get-started.md"].items():
         (tmp_path / name).write_text(text.replace("8000", shop_port), encoding="utf-8")
     shop[shop.index("8000")] = shop_port
-    with started([*sandbox, "--port=0"], tmp_path) as selling:
+    with started([*emulator, "--port=0"], tmp_path) as selling:
         assert selling.stdout is not None
         printed = "".join(iter(selling.stdout.readline, "Everything is forgotten when it stops (Ctrl-C).\n"))
         exported = dict(re.findall(r"^  export (\w+)=(.*)$", printed, re.MULTILINE))

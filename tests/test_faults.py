@@ -1,4 +1,4 @@
-"""The faults that the sandbox can be asked for."""
+"""The faults that the emulator can be asked for."""
 
 import pytest
 
@@ -15,7 +15,7 @@ from wegetfinancing import (
     TransportError,
 )
 from wegetfinancing.client.middleware import basic_authorization
-from wegetfinancing.emulator import FAULTS, Effect, Sandbox
+from wegetfinancing.emulator import FAULTS, Effect, Emulator
 from wegetfinancing.emulator.faults import SLOW_SECONDS, fault_of_order
 from wegetfinancing.testing import credentials, financing_request, shipping_event
 
@@ -25,7 +25,7 @@ WITH_AN_ANSWER = {"fault-slow", "fault-wrong-amount", "fault-no-amount"}
 
 
 def seconds_for(name: str) -> float:
-    """Give a call time enough to reach the sandbox on a busy machine, and the rest all it wants."""
+    """Give a call time enough to reach the emulator on a busy machine, and the rest all it wants."""
     return 0.5 if FAULTS[name].effect is Effect.SILENCE else 30
 
 
@@ -37,9 +37,9 @@ async def no_sleep(_: float) -> None:
 @pytest.mark.parametrize("by", ["order id", "order id and more", "script"])
 async def test_a_create_that_was_carried_out_is_never_called_refused(name: str, by: str) -> None:
     fault = FAULTS[name]
-    sandbox = Sandbox(credentials(), faults=[name] if by == "script" else [], sleep=no_sleep)
+    emulator = Emulator(credentials(), faults=[name] if by == "script" else [], sleep=no_sleep)
     order_id = {"order id": name, "order id and more": f"{name}-17", "script": "ORDER-1"}[by]
-    async with AsyncClient(credentials(), transport=sandbox, timeout=seconds_for(name)) as client:
+    async with AsyncClient(credentials(), transport=emulator, timeout=seconds_for(name)) as client:
         if name in WITH_AN_ANSWER:
             await client.create_request(financing_request(merchant_transaction_id=order_id))
         else:
@@ -47,24 +47,24 @@ async def test_a_create_that_was_carried_out_is_never_called_refused(name: str, 
                 await client.create_request(financing_request(merchant_transaction_id=order_id))
             assert caught.value.outcome is not Outcome.NOT_SENT
             assert not (fault.carried_out and caught.value.outcome is Outcome.REFUSED)
-    assert len(sandbox.applications) == fault.carried_out
+    assert len(emulator.applications) == fault.carried_out
 
 
 @pytest.mark.parametrize("name", FAULTS)
 async def test_every_fault_may_meet_a_shipping_update(name: str) -> None:
-    sandbox = Sandbox(credentials(), new_inv_id=lambda: "a1", sleep=no_sleep)
+    emulator = Emulator(credentials(), new_inv_id=lambda: "a1", sleep=no_sleep)
     async with AsyncClient(
-        credentials(), transport=sandbox, middleware=[], timeout=seconds_for(name)
+        credentials(), transport=emulator, middleware=[], timeout=seconds_for(name)
     ) as client:
         await client.create_request(financing_request())
-        sandbox.fail_next(name)
+        emulator.fail_next(name)
         if name in WITH_AN_ANSWER:
             await client.update_shipping("a1", shipping_event())
         else:
             with pytest.raises(CallError) as caught:
                 await client.update_shipping("a1", shipping_event())
             assert not (FAULTS[name].carried_out and caught.value.outcome is Outcome.REFUSED)
-    assert len(sandbox.applications["a1"].shipping_events) == FAULTS[name].carried_out
+    assert len(emulator.applications["a1"].shipping_events) == FAULTS[name].carried_out
 
 
 @pytest.mark.parametrize(
@@ -78,19 +78,19 @@ async def test_every_fault_may_meet_a_shipping_update(name: str) -> None:
     ],
 )
 async def test_a_fault_raises_what_the_real_one_would(name: str, error: type[CallError]) -> None:
-    sandbox = Sandbox(credentials(), faults=[name])
-    async with AsyncClient(credentials(), transport=sandbox) as client:
+    emulator = Emulator(credentials(), faults=[name])
+    async with AsyncClient(credentials(), transport=emulator) as client:
         with pytest.raises(error):
             await client.create_request(financing_request())
 
 
 async def test_faults_come_in_their_order_and_then_all_is_well() -> None:
-    sandbox = Sandbox(credentials(), faults=["fault-502", None, "fault-500"])
-    sandbox.fail_next("fault-429")
-    names = [each.name if each else None for each in sandbox.next_faults]
+    emulator = Emulator(credentials(), faults=["fault-502", None, "fault-500"])
+    emulator.fail_next("fault-429")
+    names = [each.name if each else None for each in emulator.next_faults]
     assert names == ["fault-502", None, "fault-500", "fault-429"]
     seen: list[int | float | None] = []
-    async with AsyncClient(credentials(), transport=sandbox) as client:
+    async with AsyncClient(credentials(), transport=emulator) as client:
         for _ in range(5):
             try:
                 await client.create_request(financing_request())
@@ -103,14 +103,14 @@ async def test_faults_come_in_their_order_and_then_all_is_well() -> None:
 
 
 async def test_the_answers_that_differ_are_seen() -> None:
-    sandbox = Sandbox(credentials(), faults=["fault-wrong-amount", "fault-no-amount"])
+    emulator = Emulator(credentials(), faults=["fault-wrong-amount", "fault-no-amount"])
     request = financing_request()
-    async with AsyncClient(credentials(), transport=sandbox) as client:
+    async with AsyncClient(credentials(), transport=emulator) as client:
         dearer = await client.create_request(request)
         unnamed = await client.create_request(request)
     assert dearer.amount == request.expected_amount + 1
     assert unnamed.amount is None
-    assert unnamed.inv_id in sandbox.applications
+    assert unnamed.inv_id in emulator.applications
 
 
 async def test_a_slow_answer_waits_on_the_sleep_it_was_given() -> None:
@@ -119,37 +119,37 @@ async def test_a_slow_answer_waits_on_the_sleep_it_was_given() -> None:
     async def sleep(seconds: float) -> None:
         waited.append(seconds)
 
-    sandbox = Sandbox(credentials(), faults=["fault-slow"], sleep=sleep)
-    async with AsyncClient(credentials(), transport=sandbox) as client:
+    emulator = Emulator(credentials(), faults=["fault-slow"], sleep=sleep)
+    async with AsyncClient(credentials(), transport=emulator) as client:
         await client.create_request(financing_request())
     assert waited == [SLOW_SECONDS]
 
 
 @pytest.mark.parametrize("name", ["fault-timeout-after-commit", "fault-502"])
 async def test_a_wrong_password_is_not_hidden_by_a_fault_and_uses_none_up(name: str) -> None:
-    sandbox = Sandbox(credentials(), faults=[name])
-    async with AsyncClient(credentials(password="wrong"), transport=sandbox) as client:
+    emulator = Emulator(credentials(), faults=[name])
+    async with AsyncClient(credentials(password="wrong"), transport=emulator) as client:
         with pytest.raises(AuthenticationError):
             await client.create_request(financing_request())
-    assert sandbox.next_faults == (FAULTS[name],)
+    assert emulator.next_faults == (FAULTS[name],)
 
 
 async def test_what_cannot_be_carried_out_is_refused_as_ever() -> None:
-    sandbox = Sandbox(credentials(), faults=["fault-timeout-after-commit"])
-    async with AsyncClient(credentials(), transport=sandbox) as client:
+    emulator = Emulator(credentials(), faults=["fault-timeout-after-commit"])
+    async with AsyncClient(credentials(), transport=emulator) as client:
         with pytest.raises(NotFoundError):
             await client.update_shipping("no-such-loan", shipping_event())
 
 
 async def test_the_order_id_of_anything_but_a_create_is_no_fault() -> None:
-    sandbox = Sandbox(credentials())
-    async with AsyncClient(credentials(), transport=sandbox) as client:
+    emulator = Emulator(credentials())
+    async with AsyncClient(credentials(), transport=emulator) as client:
         await client.create_test_postback({"merchant_transaction_id": "fault-502"})
 
 
 def test_no_other_name_is_a_fault() -> None:
     with pytest.raises(ValueError, match="no such fault; there are fault-timeout-after-commit, "):
-        Sandbox(credentials(), faults=["fault-of-mine"])
+        Emulator(credentials(), faults=["fault-of-mine"])
     for order_id in ("ORDER-1", "fault-", "fault-5020", "my-fault-502", None, 502, ["fault-502"]):
         assert fault_of_order(order_id) is None
 
@@ -167,9 +167,9 @@ def test_a_create_that_is_not_json_asks_for_no_fault() -> None:
     request = Request(
         operation="create_request",
         method="POST",
-        url="https://sandbox.invalid/merchant/1234/requests",
+        url="https://emulator.invalid/merchant/1234/requests",
         headers={"Authorization": basic_authorization(credentials())},
         body=b"{fault-502",
     )
-    reaction = Sandbox(credentials()).react(request)
+    reaction = Emulator(credentials()).react(request)
     assert (reaction.response.status, reaction.fault) == (400, None)

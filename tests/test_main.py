@@ -100,7 +100,7 @@ def test_a_forged_postback_is_refused_and_the_command_says_so(
         (["postback", "shop.example"], "the URL must be"),
         (["postback", "http://127.0.0.1:abc/"], "the URL must be"),
         (["postback", "http://127.0.0.1:9/", "--amount", "1.234"], "amount must have at most two decimals"),
-        (["sandbox", "--merchant-id", "../admin"], "merchant_id"),
+        (["emulator", "--merchant-id", "../admin"], "merchant_id"),
     ],
 )
 def test_bad_input_is_one_sentence_and_nothing_is_sent(
@@ -131,14 +131,14 @@ def test_without_the_extra_the_command_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     monkeypatch.delitem(sys.modules, "wegetfinancing.emulator.server", raising=False)
-    assert main(["sandbox"]) == 2
-    assert "uvicorn is missing; pip install 'wegetfinancing[sandbox]'" in capsys.readouterr().err
+    assert main(["emulator"]) == 2
+    assert "uvicorn is missing; pip install 'wegetfinancing[emulator]'" in capsys.readouterr().err
 
 
 @contextlib.contextmanager
-def running_sandbox(*arguments: str) -> Iterator[dict[str, str]]:
+def running_emulator(*arguments: str) -> Iterator[dict[str, str]]:
     """Start the command, read its settings as a person copies them, and stop it with Ctrl-C."""
-    command = [sys.executable, "-m", "wegetfinancing", "sandbox", "--port=0", *arguments]
+    command = [sys.executable, "-m", "wegetfinancing", "emulator", "--port=0", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own
         assert process.stdout is not None
         try:
@@ -156,8 +156,8 @@ def running_sandbox(*arguments: str) -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def sandbox() -> Iterator[tuple[str, Credentials]]:
-    with running_sandbox("--username=some body", "--password=a $(id) b") as settings:
+def emulator() -> Iterator[tuple[str, Credentials]]:
+    with running_emulator("--username=some body", "--password=a $(id) b") as settings:
         yield (
             settings["WEGETFINANCING_BASE_URL"],
             Credentials(
@@ -169,10 +169,10 @@ def sandbox() -> Iterator[tuple[str, Credentials]]:
 
 
 @pytest.mark.anyio
-async def test_the_served_sandbox_does_the_whole_flow(
-    sandbox: tuple[str, Credentials], endpoint: Endpoint
+async def test_the_served_emulator_does_the_whole_flow(
+    emulator: tuple[str, Credentials], endpoint: Endpoint
 ) -> None:
-    base_url, accepted = sandbox
+    base_url, accepted = emulator
     assert (accepted.username, accepted.password) == ("some body", "a $(id) b")
     request = financing_request(postback_url=endpoint.url)
     async with AsyncClient(accepted, base_url=base_url) as client, httpx.AsyncClient() as browser:
@@ -182,7 +182,7 @@ async def test_the_served_sandbox_does_the_whole_flow(
         assert receipt.loan == created.inv_id
         assert "Finance your purchase" in (await browser.get(created.href)).text
         decided = await browser.post(created.href, data={"decision": "approved"})
-        # Signed with the sandbox's password, which this endpoint does not have.
+        # Signed with the emulator's password, which this endpoint does not have.
         assert decided.json() == {"decision": "approved", "postback": "HTTP 401"}
         assert created.inv_id in (await browser.get(base_url)).text
 
@@ -196,10 +196,10 @@ async def test_the_served_sandbox_does_the_whole_flow(
         ("fault-timeout-after-commit", DeadlineExceededError),
     ],
 )
-async def test_the_served_sandbox_fails_on_the_wire(
-    sandbox: tuple[str, Credentials], fault: str, kind: type[CallError]
+async def test_the_served_emulator_fails_on_the_wire(
+    emulator: tuple[str, Credentials], fault: str, kind: type[CallError]
 ) -> None:
-    base_url, accepted = sandbox
+    base_url, accepted = emulator
     async with AsyncClient(accepted, base_url=base_url, timeout=1) as client:
         with pytest.raises(kind) as caught:
             await client.create_request(financing_request(merchant_transaction_id=fault))
@@ -208,21 +208,21 @@ async def test_the_served_sandbox_fails_on_the_wire(
 
 @pytest.mark.anyio
 async def test_a_name_of_the_internet_that_resolves_here_is_refused(
-    sandbox: tuple[str, Credentials],
+    emulator: tuple[str, Credentials],
 ) -> None:
     async with httpx.AsyncClient() as browser:
-        answer = await browser.get(sandbox[0], headers={"host": "evil.example"})
+        answer = await browser.get(emulator[0], headers={"host": "evil.example"})
     assert answer.status_code == 400
 
 
 def test_a_port_that_is_taken_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
-        assert main(["sandbox", "--port", str(server.server_port)]) == 2
+        assert main(["emulator", "--port", str(server.server_port)]) == 2
     assert os.strerror(errno.EADDRINUSE) in capsys.readouterr().err
 
 
 def test_a_port_that_cannot_be_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        main(["sandbox", "--port", "99999"])
+        main(["emulator", "--port", "99999"])
     assert caught.value.code == 2
     assert "must be from 0 to 65535" in capsys.readouterr().err

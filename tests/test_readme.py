@@ -1,4 +1,4 @@
-"""The README's examples, run as they stand there against the in-memory sandbox."""
+"""The README's examples, run as they stand there against the in-memory emulator."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from wegetfinancing.emulator import Sandbox
+from wegetfinancing.emulator import Emulator
 from wegetfinancing.testing import credentials, financing_request, signed_postback
 
 ROOT = Path(__file__).parent.parent
@@ -22,7 +22,7 @@ def run(example: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("number", range(len(EXAMPLES)))
-@pytest.mark.usefixtures("sandbox")
+@pytest.mark.usefixtures("emulator")
 def test_an_example_runs_as_it_stands(number: int) -> None:
     names = run(EXAMPLES[number])
     assert ("app" in names) is ("PostbackApp(" in EXAMPLES[number])
@@ -46,9 +46,9 @@ async def test_the_endpoint_believes_what_is_signed(
     assert "create ORDER-123 and ship it" in capsys.readouterr().out
 
 
-def test_the_examples_do_what_the_text_says(sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_examples_do_what_the_text_says(emulator: Emulator, capsys: pytest.CaptureFixture[str]) -> None:
     run(EXAMPLES[0])
-    application = next(iter(sandbox.applications.values()))
+    application = next(iter(emulator.applications.values()))
     assert application.request.merchant_transaction_id == "ORDER-123"
     assert capsys.readouterr().out == f"send the customer's browser to {application.href}\n"
 

@@ -1,4 +1,4 @@
-"""The back-office script against a sandbox on a real loopback server, seen from the server's side."""
+"""The back-office script against an emulator on a real loopback server, seen from the server's side."""
 
 import itertools
 import signal
@@ -16,8 +16,8 @@ import ship_from_csv
 import uvicorn
 
 from wegetfinancing import Credentials, FinancingRequest, Request
-from wegetfinancing.emulator import Sandbox
-from wegetfinancing.emulator.app import sandbox_app
+from wegetfinancing.emulator import Emulator
+from wegetfinancing.emulator.app import emulator_app
 from wegetfinancing.emulator.core import Application, Reaction
 from wegetfinancing.testing import credentials, financing_request
 
@@ -27,7 +27,7 @@ AT_ONCE = 4
 STATE_PROBLEM = "must be one of accepted, partial, dispatched, delivered, recalled, other"
 
 
-class WatchedSandbox(Sandbox):
+class WatchedEmulator(Emulator):
     """Calls ``after`` when a request has been carried out, before its answer leaves."""
 
     __slots__ = ("after",)
@@ -59,17 +59,17 @@ class WatchedSandbox(Sandbox):
 
 @attrs.frozen
 class Vendor:
-    """A sandbox that is served."""
+    """An emulator that is served."""
 
-    sandbox: WatchedSandbox
+    emulator: WatchedEmulator
     environment: dict[str, str]
 
 
 @pytest.fixture
 def vendor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Vendor]:
-    sandbox = WatchedSandbox(credentials())
+    emulator = WatchedEmulator(credentials())
     with socket.create_server(("127.0.0.1", 0)) as bound:
-        config = uvicorn.Config(sandbox_app(sandbox), log_level="error", lifespan="off")
+        config = uvicorn.Config(emulator_app(emulator), log_level="error", lifespan="off")
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
         thread.start()
@@ -81,7 +81,7 @@ def vendor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Vendor]:
         }
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
-        yield Vendor(sandbox, environment)
+        yield Vendor(emulator, environment)
         server.should_exit = True
         thread.join()
 
@@ -116,8 +116,8 @@ EVENTS_PER_LOAN = 6
 def test_killed_again_and_again_it_loses_nothing_and_repeats_only_what_was_in_flight(
     vendor: Vendor, file: Path
 ) -> None:
-    sandbox = vendor.sandbox
-    sandbox.add_loans(*LOANS)
+    emulator = vendor.emulator
+    emulator.add_loans(*LOANS)
     write(file, *(row(loan, f"{loan}-{step}") for step in range(EVENTS_PER_LOAN) for loan in LOANS))
 
     kills = [1, 17, 40]  # when so many updates have been carried out in all
@@ -125,16 +125,16 @@ def test_killed_again_and_again_it_loses_nothing_and_repeats_only_what_was_in_fl
         process = start(file)
 
         def kill_when_due(process: subprocess.Popen[str] = process, most: int = most) -> None:
-            if sum(map(len, sandbox.shipped.values())) >= most:
+            if sum(map(len, emulator.shipped.values())) >= most:
                 process.kill()
 
-        sandbox.after = kill_when_due
+        emulator.after = kill_when_due
         process.communicate(timeout=60)
         assert process.returncode == -signal.SIGKILL
 
-    sandbox.after = lambda: None
+    emulator.after = lambda: None
     known = journaled(file)
-    before = sum(map(len, sandbox.shipped.values()))
+    before = sum(map(len, emulator.shipped.values()))
     process = start(file)
     out, progress = process.communicate(timeout=60)
     assert process.returncode == 0, out
@@ -142,24 +142,24 @@ def test_killed_again_and_again_it_loses_nothing_and_repeats_only_what_was_in_fl
     assert f"{total}/{total}" in progress
     assert out.startswith(f"shipped {total - known}, shipped before {known}, not shipped 0")
 
-    for loan, messages in sandbox.shipped.items():
+    for loan, messages in emulator.shipped.items():
         assert [message for message, _ in itertools.groupby(messages)] == [
             f"{loan}-{step}" for step in range(EVENTS_PER_LOAN)
         ]
-    after = sum(map(len, sandbox.shipped.values()))
+    after = sum(map(len, emulator.shipped.values()))
     # What was acknowledged and written down went out once; in flight were at most so many each time.
     assert after - before == total - known
     assert after - total <= AT_ONCE * len(kills)
 
     assert ship_from_csv.main([str(file)]) == 0
-    assert sum(map(len, sandbox.shipped.values())) == after
+    assert sum(map(len, emulator.shipped.values())) == after
     assert journaled(file) == total
 
 
 def test_what_cannot_be_shipped_is_named_and_the_rest_is_shipped(
     vendor: Vendor, file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    vendor.sandbox.add_loans("loan-1", "loan-2", "loan-3", "loan-4")
+    vendor.emulator.add_loans("loan-1", "loan-2", "loan-3", "loan-4")
     write(
         file,
         row("loan-1", "1"),
@@ -186,7 +186,7 @@ def test_what_cannot_be_shipped_is_named_and_the_rest_is_shipped(
         "  line 8 (loan nobody): held back: line 7 comes first",
         "  line 11 (loan loan-4): bad line: line has 2 cells where the header has 6",
     ]
-    assert vendor.sandbox.shipped == {
+    assert vendor.emulator.shipped == {
         "loan-1": ["1", "two\nlines", "3"],
         "loan-2": [],
         "loan-3": [],
@@ -195,29 +195,29 @@ def test_what_cannot_be_shipped_is_named_and_the_rest_is_shipped(
 
 
 def test_a_mended_file_goes_on_in_its_order(vendor: Vendor, file: Path) -> None:
-    vendor.sandbox.add_loans("loan-1", "loan-2")
+    vendor.emulator.add_loans("loan-1", "loan-2")
     write(file, row("loan-1", "1"), row("loan-1", "2", date="soon"), row("loan-1", "3"), row("loan-2", "1"))
     assert ship_from_csv.main([str(file)]) == 1
-    assert vendor.sandbox.shipped == {"loan-1": ["1"], "loan-2": ["1"]}
+    assert vendor.emulator.shipped == {"loan-1": ["1"], "loan-2": ["1"]}
     # The lines stand elsewhere now; it is their content that is known.
     write(file, row("loan-2", "1"), row("loan-1", "1"), row("loan-1", "2"), row("loan-1", "3"))
     assert ship_from_csv.main([str(file)]) == 0
-    assert vendor.sandbox.shipped == {"loan-1": ["1", "2", "3"], "loan-2": ["1"]}
+    assert vendor.emulator.shipped == {"loan-1": ["1", "2", "3"], "loan-2": ["1"]}
 
 
 def test_two_equal_lines_are_two_shipments(vendor: Vendor, file: Path) -> None:
-    vendor.sandbox.add_loans("loan-1")
+    vendor.emulator.add_loans("loan-1")
     write(file, row("loan-1", "1"), row("loan-1", "1"))
     for _ in range(2):
         assert ship_from_csv.main([str(file)]) == 0
-    assert vendor.sandbox.shipped == {"loan-1": ["1", "1"]}
+    assert vendor.emulator.shipped == {"loan-1": ["1", "1"]}
 
 
 def test_a_line_whose_outcome_is_unknown_is_not_written_down_and_holds_back_its_loan(
     vendor: Vendor, file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    vendor.sandbox.add_loans("loan-1")
-    vendor.sandbox.fail_next("fault-html")
+    vendor.emulator.add_loans("loan-1")
+    vendor.emulator.fail_next("fault-html")
     write(file, row("loan-1", "1"), row("loan-1", "2"))
     assert ship_from_csv.main([str(file)]) == 1
     out = capsys.readouterr().out
@@ -225,14 +225,14 @@ def test_a_line_whose_outcome_is_unknown_is_not_written_down_and_holds_back_its_
     assert "line 3 (loan loan-1): held back: line 2 comes first" in out
     assert ship_from_csv.main([str(file)]) == 0
     # It had been carried out; saying it again does no harm, as the later one has not been said yet.
-    assert vendor.sandbox.shipped == {"loan-1": ["1", "1", "2"]}
+    assert vendor.emulator.shipped == {"loan-1": ["1", "1", "2"]}
 
 
 def test_a_wrong_password_is_tried_once(
     vendor: Vendor, file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     calls: list[None] = []
-    vendor.sandbox.after = lambda: calls.append(None)
+    vendor.emulator.after = lambda: calls.append(None)
     monkeypatch.setenv("WEGETFINANCING_PASSWORD", "wrong")
     write(file, *(row(loan, "1") for loan in LOANS))
     assert ship_from_csv.main([str(file), "--at-once", "1"]) == 1
@@ -240,20 +240,20 @@ def test_a_wrong_password_is_tried_once(
     assert capsys.readouterr().out.count("not tried: the run was stopped") == len(LOANS) - 1
 
 
-def test_what_was_shipped_in_the_sandbox_is_not_shipped_elsewhere(
+def test_what_was_shipped_in_the_emulator_is_not_shipped_elsewhere(
     vendor: Vendor, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    vendor.sandbox.add_loans("loan-1")
+    vendor.emulator.add_loans("loan-1")
     write(file, row("loan-1", "1"))
     assert ship_from_csv.main([str(file)]) == 0
     elsewhere = vendor.environment["WEGETFINANCING_BASE_URL"].replace("127.0.0.1", "localhost")
     monkeypatch.setenv("WEGETFINANCING_BASE_URL", elsewhere)
     assert ship_from_csv.main([str(file)]) == 0
-    assert vendor.sandbox.shipped == {"loan-1": ["1", "1"]}
+    assert vendor.emulator.shipped == {"loan-1": ["1", "1"]}
 
 
 def test_half_a_line_in_the_journal_counts_for_nothing(vendor: Vendor, file: Path) -> None:
-    vendor.sandbox.add_loans("loan-1")
+    vendor.emulator.add_loans("loan-1")
     write(file, row("loan-1", "1"), row("loan-1", "2"))
     assert ship_from_csv.main([str(file)]) == 0
     journal = file.with_name(file.name + ".journal")
@@ -282,7 +282,7 @@ def test_a_file_that_cannot_be_read_as_a_whole_is_refused_as_a_whole(
         file.write_bytes(content)
     assert ship_from_csv.main([str(file)]) == 2
     assert problem in capsys.readouterr().err
-    assert vendor.sandbox.shipped == {}
+    assert vendor.emulator.shipped == {}
 
 
 def test_what_is_no_journal_is_left_alone(
@@ -300,11 +300,11 @@ def test_two_runs_at_once_are_refused(vendor: Vendor, file: Path, capsys: pytest
     with ship_from_csv.Journal(journal):
         assert ship_from_csv.main([str(file)]) == 2
     assert "another run is at work" in capsys.readouterr().err
-    assert vendor.sandbox.shipped == {}
+    assert vendor.emulator.shipped == {}
 
 
 def test_a_journal_that_cannot_be_written_stops_the_run(vendor: Vendor, file: Path) -> None:
-    vendor.sandbox.add_loans(*LOANS)
+    vendor.emulator.add_loans(*LOANS)
     write(file, *(row(loan, "1") for loan in LOANS))
     # As on a disk that is full: the journal may not grow beyond its first lines.
     code = f"""
@@ -324,4 +324,4 @@ finally:
     assert "not tried: the run was stopped" in done.stdout
     # The one that was not written down goes out again, and no other.
     assert ship_from_csv.main([str(file)]) == 0
-    assert sorted(map(len, vendor.sandbox.shipped.values())) == [1] * (len(LOANS) - 1) + [2]
+    assert sorted(map(len, vendor.emulator.shipped.values())) == [1] * (len(LOANS) - 1) + [2]

@@ -17,7 +17,7 @@ from shop.database import Database, Order
 from shop.state import Settings
 
 from wegetfinancing import CreatedRequest, Outcome, TransportError
-from wegetfinancing.emulator import FAULTS, Sandbox
+from wegetfinancing.emulator import FAULTS, Emulator
 from wegetfinancing.testing import FakeTransport, credentials, error_response, signed_postback
 
 pytestmark = pytest.mark.anyio
@@ -42,7 +42,7 @@ class Visit:
     """A customer at the shop, and what stands behind the shop."""
 
     browser: httpx.AsyncClient
-    sandbox: Sandbox
+    emulator: Emulator
     database: Database
 
     async def apply(self, **changes: str) -> httpx.Response:
@@ -69,7 +69,7 @@ async def no_sleep(_: float) -> None:
 
 @contextlib.asynccontextmanager
 async def visit(folder: Path, transport: Any = None) -> AsyncIterator[Visit]:
-    sandbox = Sandbox(credentials(), new_inv_id=lambda: f"inv-{len(sandbox.applications)}", sleep=no_sleep)
+    emulator = Emulator(credentials(), new_inv_id=lambda: f"inv-{len(emulator.applications)}", sleep=no_sleep)
     path = folder / "shop.sqlite"
     settings = Settings(
         credentials=credentials(),
@@ -78,30 +78,30 @@ async def visit(folder: Path, transport: Any = None) -> AsyncIterator[Visit]:
         database=path,
         timeout=1.0,  # only what is silent takes so long
     )
-    app = make_app(settings, sandbox if transport is None else transport)
+    app = make_app(settings, emulator if transport is None else transport)
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(
             transport=httpx.ASGITransport(app), base_url="http://shop.test", cookies={"cart": "sofa.1"}
         ) as browser,
     ):
-        yield Visit(browser=browser, sandbox=sandbox, database=Database(path))
+        yield Visit(browser=browser, emulator=emulator, database=Database(path))
 
 
 @pytest.mark.parametrize("name", FAULTS)
 async def test_whatever_fails_one_form_is_at_most_one_application(name: str, tmp_path: Path) -> None:
     async with visit(tmp_path) as shop:
-        shop.sandbox.fail_next(name)
+        shop.emulator.fail_next(name)
         for _ in range(3):
             await shop.apply()
-        assert len(shop.sandbox.applications) <= 1
+        assert len(shop.emulator.applications) <= 1
         if FAULTS[name].carried_out:
             assert shop.order.checkout in {"applied", "unknown", "mismatch"}
 
 
 async def test_an_unknown_outcome_is_pending_and_the_postback_settles_it(tmp_path: Path) -> None:
     async with visit(tmp_path) as shop:
-        shop.sandbox.fail_next("fault-timeout-after-commit")
+        shop.emulator.fail_next("fault-timeout-after-commit")
         answer = await shop.apply()
         assert answer.headers["location"] == f"/orders/{ORDER}"
         assert shop.order.told_to_the_customer == "pending"
@@ -144,7 +144,7 @@ async def test_another_amount_is_not_shown_to_the_customer_and_ships_only_after_
     tmp_path: Path,
 ) -> None:
     async with visit(tmp_path) as shop:
-        shop.sandbox.fail_next("fault-wrong-amount")
+        shop.emulator.fail_next("fault-wrong-amount")
         answer = await shop.apply()
         assert answer.headers["location"] == f"/orders/{ORDER}"
         assert shop.order.notes == ["the vendor finances 909.50"]
@@ -158,7 +158,7 @@ async def test_another_amount_is_not_shown_to_the_customer_and_ships_only_after_
 async def test_the_prices_are_the_shops_and_not_the_cookies(tmp_path: Path) -> None:
     async with visit(tmp_path) as shop:
         await shop.apply(amount="0.01", unit_price="0.01")
-        assert shop.sandbox.applications["inv-0"].amount == Decimal("908.50")
+        assert shop.emulator.applications["inv-0"].amount == Decimal("908.50")
     assert read_cart("sofa.2-free.1-lamp.0-table.999") == {"sofa": 2, "table": 99}
     assert write_cart({"sofa": 0, "lamp": 2}) == "lamp.2"
 
@@ -237,7 +237,7 @@ async def test_goods_leave_only_after_an_approval_and_once(tmp_path: Path) -> No
         await shop.apply()
         assert (await shop.act("ship")).status_code == 409
         await shop.post("approved", inv_id="inv-0")
-        shop.sandbox.fail_next("fault-400")
+        shop.emulator.fail_next("fault-400")
         await shop.act("ship")
         assert "the vendor was not told" in shop.order.notes[0]
         answers: list[int] = []
@@ -250,7 +250,7 @@ async def test_goods_leave_only_after_an_approval_and_once(tmp_path: Path) -> No
                 people.start_soon(ship)
         assert sorted(answers) == [303, 409, 409, 409, 409]
         assert shop.order.told_to_the_customer == "shipped"
-        assert len(shop.sandbox.applications["inv-0"].shipping_events) == 1
+        assert len(shop.emulator.applications["inv-0"].shipping_events) == 1
 
 
 async def test_a_loan_that_changes_while_it_is_shipped_is_noted(tmp_path: Path) -> None:
@@ -265,15 +265,15 @@ async def test_a_loan_that_changes_while_it_is_shipped_is_noted(tmp_path: Path) 
 
 async def test_an_order_that_the_vendor_never_had_can_be_given_up(tmp_path: Path) -> None:
     async with visit(tmp_path) as shop:
-        shop.sandbox.fail_next("fault-502")
+        shop.emulator.fail_next("fault-502")
         await shop.apply()
         assert shop.order.told_to_the_customer == "pending"
         assert (await shop.act("give-up")).status_code == 303
         assert shop.order.told_to_the_customer == "failed"
         assert (await shop.act("give-up")).status_code == 409
         answer = await shop.apply()
-        assert answer.headers["location"] == "https://sandbox.invalid/lc/inv-0"
-        assert len(shop.sandbox.applications) == 1
+        assert answer.headers["location"] == "https://emulator.invalid/lc/inv-0"
+        assert len(shop.emulator.applications) == 1
 
 
 async def test_an_order_whose_call_may_still_run_is_not_given_up(tmp_path: Path) -> None:
@@ -287,11 +287,11 @@ async def test_an_order_whose_call_may_still_run_is_not_given_up(tmp_path: Path)
 
 async def test_a_failed_order_that_the_vendor_has_does_not_begin_again(tmp_path: Path) -> None:
     async with visit(tmp_path) as shop:
-        shop.sandbox.fail_next("fault-429")
+        shop.emulator.fail_next("fault-429")
         await shop.apply()
         await shop.post("approved", inv_id="inv-x")
         await shop.apply()
-        assert shop.sandbox.applications == {}
+        assert shop.emulator.applications == {}
 
 
 async def test_a_cart_that_changed_is_another_order(tmp_path: Path) -> None:
@@ -301,7 +301,7 @@ async def test_a_cart_that_changed_is_another_order(tmp_path: Path) -> None:
         answer = await shop.apply()
         assert f"{ORDER} is under way with other contents" in answer.text
         assert f'value="{ORDER}"' not in answer.text
-        assert len(shop.sandbox.applications) == 1
+        assert len(shop.emulator.applications) == 1
 
 
 async def test_a_form_of_another_site_is_refused(tmp_path: Path) -> None:
@@ -356,4 +356,4 @@ async def test_an_order_that_is_not_there(tmp_path: Path) -> None:
             assert answer.status_code == 404
         answer = await shop.apply(order_id="ORDER-1")
         assert answer.headers["location"] == "/checkout"
-        assert shop.sandbox.applications == {}
+        assert shop.emulator.applications == {}

@@ -11,7 +11,7 @@ import pytest
 
 import broken_transports as broken
 from wegetfinancing import HttpxTransport, Transport
-from wegetfinancing.emulator import Sandbox
+from wegetfinancing.emulator import Emulator
 from wegetfinancing.testing import (
     IN_MEMORY_TRANSPORT_CHECKS,
     TRANSPORT_CHECKS,
@@ -47,7 +47,7 @@ async def test_the_transport_on_httpx_keeps_the_contract(
 
 @pytest.mark.parametrize("check", IN_MEMORY_TRANSPORT_CHECKS, ids=str)
 @pytest.mark.parametrize(
-    "make_in_memory", [FakeTransport, lambda: Sandbox(credentials())], ids=["fake", "sandbox"]
+    "make_in_memory", [FakeTransport, lambda: Emulator(credentials())], ids=["fake", "emulator"]
 )
 async def test_transports_in_memory_keep_the_contract(
     make_in_memory: MakeTransport, check: TransportCheck

@@ -43,7 +43,7 @@ from wegetfinancing import (
     parse_postback,
     sign_postback,
 )
-from wegetfinancing.emulator import Sandbox
+from wegetfinancing.emulator import Emulator
 from wegetfinancing.testing import FakeTransport, created_response, signed_postback
 
 
@@ -77,7 +77,7 @@ async def checkout(credentials: Credentials) -> None:
         Mine(),
         FakeTransport(),
         FakeTransport(created_response(), RuntimeError(), lambda _: created_response("x")),
-        Sandbox(credentials),
+        Emulator(credentials),
         HttpxTransport(),
         HttpxTransport(httpx.AsyncClient(), limits=httpx.Limits(max_connections=5)),
         HttpxTransport(httpx2.AsyncClient()),

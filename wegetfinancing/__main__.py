@@ -1,4 +1,4 @@
-"""``python -m wegetfinancing``: a sandbox to click through, and a postback to one's own endpoint."""
+"""``python -m wegetfinancing``: an emulator to click through, and a postback to one's own endpoint."""
 
 import argparse
 import contextlib
@@ -41,19 +41,23 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m wegetfinancing", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    sandbox = commands.add_parser("sandbox", help="serve the vendor's API, its pages and a dashboard locally")
-    sandbox.add_argument("--port", type=_port, default=_PORT, help="default: %(default)s; 0 takes a free one")
-    sandbox.add_argument("--merchant-id", default="1234", help="default: %(default)s")
-    sandbox.add_argument("--username", default="sandbox-user", help="default: %(default)s")
-    sandbox.add_argument("--password", help="default: a new one each time")
-    sandbox.add_argument(
+    emulator = commands.add_parser(
+        "emulator", help="serve the vendor's API, its pages and a dashboard locally"
+    )
+    emulator.add_argument(
+        "--port", type=_port, default=_PORT, help="default: %(default)s; 0 takes a free one"
+    )
+    emulator.add_argument("--merchant-id", default="1234", help="default: %(default)s")
+    emulator.add_argument("--username", default="emulator-user", help="default: %(default)s")
+    emulator.add_argument("--password", help="default: a new one each time")
+    emulator.add_argument(
         "--allow-host",
         action="append",
         default=[],
         metavar="HOST",
         help="deliver postbacks to this host too; loopback addresses only unless told otherwise",
     )
-    sandbox.set_defaults(run=_sandbox)
+    emulator.set_defaults(run=_emulator)
 
     postback = commands.add_parser(
         "postback",
@@ -84,11 +88,11 @@ def _port(text: str) -> int:
     return port
 
 
-def _sandbox(chosen: argparse.Namespace) -> None:
+def _emulator(chosen: argparse.Namespace) -> None:
     try:
-        from .emulator.server import sandbox_server  # noqa: PLC0415 - an extra
+        from .emulator.server import emulator_server  # noqa: PLC0415 - an extra
     except ImportError as error:
-        msg = f"{error.name} is missing; pip install 'wegetfinancing[sandbox]'"
+        msg = f"{error.name} is missing; pip install 'wegetfinancing[emulator]'"
         raise ConfigurationError(msg) from None
     credentials = Credentials(
         merchant_id=chosen.merchant_id,
@@ -98,7 +102,7 @@ def _sandbox(chosen: argparse.Namespace) -> None:
     with socket.create_server(("127.0.0.1", chosen.port)) as listening:
         base_url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         print(
-            f"The sandbox and its dashboard: {base_url}\n\n"
+            f"The emulator and its dashboard: {base_url}\n\n"
             f"  export WEGETFINANCING_BASE_URL={base_url}\n"
             f"  export WEGETFINANCING_MERCHANT_ID={credentials.merchant_id}\n"
             f"  export WEGETFINANCING_USERNAME={shlex.quote(credentials.username)}\n"
@@ -106,7 +110,7 @@ def _sandbox(chosen: argparse.Namespace) -> None:
             "Everything is forgotten when it stops (Ctrl-C).",
             flush=True,
         )
-        server = sandbox_server(credentials, listening, hosts=chosen.allow_host)
+        server = emulator_server(credentials, listening, hosts=chosen.allow_host)
         with contextlib.suppress(KeyboardInterrupt):
             server.run(sockets=[listening])
 

@@ -1,7 +1,7 @@
 """The port between this package and the network: values in, values out.
 
 ``Request -> Response`` is the one shape of every layer: a transport's ``send``, a composed
-middleware chain and the in-memory sandbox are all a ``Handler`` and can stand in for one another.
+middleware chain and the in-memory emulator are all a ``Handler`` and can stand in for one another.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Start the sandbox and the shop together: ``python -m nox -s shop``."""
+"""Start the emulator and the shop together: ``python -m nox -s shop``."""
 
 import argparse
 import contextlib
@@ -20,16 +20,16 @@ from .state import Settings
 
 
 @contextlib.contextmanager
-def sandbox(credentials: Credentials, port: int) -> Iterator[str]:
-    """Run ``python -m wegetfinancing sandbox`` beside the shop."""
-    command = [sys.executable, "-m", "wegetfinancing", "sandbox", f"--port={port}"]
+def emulator(credentials: Credentials, port: int) -> Iterator[str]:
+    """Run ``python -m wegetfinancing emulator`` beside the shop."""
+    command = [sys.executable, "-m", "wegetfinancing", "emulator", f"--port={port}"]
     command += [f"--merchant-id={credentials.merchant_id}", f"--username={credentials.username}"]
     command += [f"--password={credentials.password}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own
         try:
             assert process.stdout is not None  # noqa: S101 - for the type checker
             if not process.stdout.readline():
-                sys.exit(f"--sandbox-port {port}: the sandbox does not start there")
+                sys.exit(f"--emulator-port {port}: the emulator does not start there")
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
@@ -38,12 +38,14 @@ def sandbox(credentials: Credentials, port: int) -> Iterator[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="shop", description=__doc__)
     parser.add_argument("--port", type=int, default=8000)
-    parser.add_argument("--sandbox-port", type=int, default=8200)
+    parser.add_argument("--emulator-port", type=int, default=8200)
     parser.add_argument("--timeout", type=float, default=20.0, help="seconds of a call to the vendor")
     chosen = parser.parse_args()
-    # Told to end, uvicorn ends and then lets the signal act: it has to unwind, or the sandbox stays.
+    # Told to end, uvicorn ends and then lets the signal act: it has to unwind, or the emulator stays.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-    credentials = Credentials(merchant_id="1234", username="sandbox-user", password=secrets.token_urlsafe(12))
+    credentials = Credentials(
+        merchant_id="1234", username="emulator-user", password=secrets.token_urlsafe(12)
+    )
     own_url = f"http://127.0.0.1:{chosen.port}"
     try:
         listening = socket.create_server(("127.0.0.1", chosen.port))
@@ -52,19 +54,19 @@ def main() -> None:
     with (
         listening,
         TemporaryDirectory() as folder,
-        sandbox(credentials, chosen.sandbox_port) as sandbox_url,
+        emulator(credentials, chosen.emulator_port) as emulator_url,
     ):
         settings = Settings(
             credentials=credentials,
-            base_url=sandbox_url,
-            lightbox_url=f"{sandbox_url}/libs/1.0/getfinancing.js",
+            base_url=emulator_url,
+            lightbox_url=f"{emulator_url}/libs/1.0/getfinancing.js",
             own_url=own_url,
             database=Path(folder) / "shop.sqlite",
             timeout=chosen.timeout,
         )
         print(
-            f"The shop: {own_url}\nIts own people: {own_url}/admin\nThe sandbox: {sandbox_url}\n\n"
-            f"  export WEGETFINANCING_BASE_URL={sandbox_url}\n"
+            f"The shop: {own_url}\nIts own people: {own_url}/admin\nThe emulator: {emulator_url}\n\n"
+            f"  export WEGETFINANCING_BASE_URL={emulator_url}\n"
             f"  export WEGETFINANCING_MERCHANT_ID={credentials.merchant_id}\n"
             f"  export WEGETFINANCING_USERNAME={credentials.username}\n"
             f"  export WEGETFINANCING_PASSWORD={credentials.password}",

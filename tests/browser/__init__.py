@@ -1,1 +1,1 @@
-"""The example shop and the sandbox in a real browser: ``python -m nox -s browser``."""
+"""The example shop and the emulator in a real browser: ``python -m nox -s browser``."""

@@ -1,4 +1,4 @@
-"""How the tests of this folder start a browser, the shop and the sandbox."""
+"""How the tests of this folder start a browser, the shop and the emulator."""
 
 import socket
 from collections.abc import Callable
@@ -30,7 +30,7 @@ Photograph: TypeAlias = Callable[[Page, str], None]
 @attrs.frozen
 class Addresses:
     shop: str
-    sandbox: str
+    emulator: str
 
 
 def free_port() -> int:

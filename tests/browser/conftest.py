@@ -1,4 +1,4 @@
-"""A real browser, the example shop and the sandbox, each as its users start it."""
+"""A real browser, the example shop and the emulator, each as its users start it."""
 
 import socket
 import subprocess
@@ -30,8 +30,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def addresses() -> Iterator[Addresses]:
-    shop, sandbox = free_port(), free_port()
-    command = [sys.executable, "-m", "shop", f"--port={shop}", f"--sandbox-port={sandbox}"]
+    shop, emulator = free_port(), free_port()
+    command = [sys.executable, "-m", "shop", f"--port={shop}", f"--emulator-port={emulator}"]
     command.append(f"--timeout={CREATE_SECONDS}")
     with subprocess.Popen(  # noqa: S603 - our own example
         command, cwd=EXAMPLES, stdout=subprocess.PIPE, text=True
@@ -39,11 +39,11 @@ def addresses() -> Iterator[Addresses]:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == f"The shop: http://127.0.0.1:{shop}\n"
-            yield Addresses(f"http://127.0.0.1:{shop}", f"http://127.0.0.1:{sandbox}")
+            yield Addresses(f"http://127.0.0.1:{shop}", f"http://127.0.0.1:{emulator}")
         finally:
             process.terminate()
-    with pytest.raises(ConnectionRefusedError):  # the sandbox has ended with the shop
-        socket.create_connection(("127.0.0.1", sandbox)).close()
+    with pytest.raises(ConnectionRefusedError):  # the emulator has ended with the shop
+        socket.create_connection(("127.0.0.1", emulator)).close()
 
 
 @pytest.fixture(scope="session")

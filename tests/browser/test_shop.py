@@ -1,4 +1,4 @@
-"""The example shop and the sandbox, used as a person uses them."""
+"""The example shop and the emulator, used as a person uses them."""
 
 import re
 
@@ -44,7 +44,7 @@ def state_is(page: Page, state: str) -> None:
 
 def on_dashboard(page: Page, addresses: Addresses, order_id: str) -> Locator:
     """Go to the dashboard and find the order's request; there has to be exactly one."""
-    page.goto(addresses.sandbox)
+    page.goto(addresses.emulator)
     request = page.locator("article[id^=request-]", has_text=order_id)
     expect(request).to_have_count(1)
     return request
@@ -66,7 +66,7 @@ def test_buy_apply_approve_ship_refund(page: Page, addresses: Addresses, photogr
 
     expect(page.get_by_role("heading", name="Finance your purchase")).to_be_visible()
     expect(page.locator("tfoot")).to_contain_text("$908.50")
-    photograph(page, "sandbox-application")
+    photograph(page, "emulator-application")
     application = page.url
     page.get_by_role("button", name="Approve", exact=True).click()
 
@@ -84,7 +84,7 @@ def test_buy_apply_approve_ship_refund(page: Page, addresses: Addresses, photogr
     page.get_by_label("Refund").fill("100")
     page.get_by_role("button", name="Refund").click()
     expect(page.locator("#state")).to_have_text("refunded")
-    photograph(page, "sandbox-refund")
+    photograph(page, "emulator-refund")
     page.goto(f"{addresses.shop}/admin")
     expect(page.locator(f"#{order_id}")).to_contain_text("given back $100")
 
@@ -110,7 +110,7 @@ def test_a_preapproval_does_not_ship_and_an_approval_settles_it(page: Page, addr
 def test_a_lost_answer_is_pending_until_the_postback_settles_it(
     page: Page, addresses: Addresses, photograph: Photograph
 ) -> None:
-    page.goto(addresses.sandbox)
+    page.goto(addresses.emulator)
     page.get_by_label("The next call fails with").select_option("fault-timeout-after-commit")
     page.get_by_role("button", name="Fail the next call").click()
     expect(page.locator("main")).to_contain_text("Waiting: fault-timeout-after-commit")
@@ -162,7 +162,7 @@ def test_problems_stand_beside_their_fields(page: Page, addresses: Addresses, ph
 def test_what_the_vendor_refuses_stands_beside_its_field_and_can_be_mended(
     page: Page, addresses: Addresses
 ) -> None:
-    page.goto(addresses.sandbox)
+    page.goto(addresses.emulator)
     page.get_by_label("The next call fails with").select_option("fault-400")
     page.get_by_role("button", name="Fail the next call").click()
     order_id = apply(page, addresses)
@@ -255,7 +255,7 @@ def test_the_dashboard_delivers_in_every_way_and_shows_the_answers_live(
     application = page.url
     inv_id = application.rpartition("/")[2]
     watching = page.context.new_page()
-    watching.goto(addresses.sandbox)
+    watching.goto(addresses.emulator)
     page.get_by_role("button", name="Approve", exact=True).click()
 
     posted = watching.locator("article", has=watching.locator(f"a[href='#request-{inv_id}']"))
@@ -278,13 +278,13 @@ def test_the_dashboard_delivers_in_every_way_and_shows_the_answers_live(
     watching.locator(f"#reverse-{inv_id}").click()
     refund = posted.first
     expect(refund.locator("li").last).to_contain_text("out of order HTTP 200")
-    photograph(watching, "sandbox-dashboard")
+    photograph(watching, "emulator-dashboard")
     page.goto(f"{addresses.shop}/admin")
     expect(page.locator(f"#{order_id}")).to_contain_text("given back $908.50")
 
 
 def test_the_dashboard_keeps_focus_and_choices_when_it_changes(page: Page, addresses: Addresses) -> None:
-    page.goto(addresses.sandbox)
+    page.goto(addresses.emulator)
     page.get_by_label("The next call fails with").select_option("fault-502")
     page.get_by_role("button", name="Fail the next call").focus()
     shopper = page.context.new_page()

@@ -54,7 +54,7 @@ class AsyncClient:
     Args:
         credentials: of one merchant in ``environment``.
         environment: the sandbox unless told otherwise, so that nobody goes live by accident.
-        base_url: another address, such as a local sandbox; plain ``http`` on loopback only.
+        base_url: another address, such as a local emulator; plain ``http`` on loopback only.
         transport: how requests travel, such as ``wegetfinancing.testing.FakeTransport``; an
             ``HttpxTransport`` of its own unless told otherwise. A transport that was given is not
             closed with the client.

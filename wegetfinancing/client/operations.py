@@ -1,7 +1,7 @@
 """The three operations of the merchants v1 API, as one table of values, without any I/O.
 
 An operation knows its name and path, whether it may be repeated, and how to read its answer. The
-client, the sandbox and the fakes derive from this table.
+client, the emulator and the fakes derive from this table.
 """
 
 import contextlib

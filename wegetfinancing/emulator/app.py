@@ -1,4 +1,4 @@
-"""The sandbox over HTTP, for any client, language and browser. Needs ``wegetfinancing[sandbox]``."""
+"""The emulator over HTTP, for any client, language and browser. Needs ``wegetfinancing[emulator]``."""
 
 import time
 from collections import deque
@@ -22,11 +22,11 @@ from ..client.httpx_transport import HttpxTransport
 from ..http import Request, Transport
 from ..postbacks.dialects import Approved, Preapproved, Refunded, Rejected
 from . import pages
-from .core import Application, Sandbox
+from .core import Application, Emulator
 from .faults import SLOW_SECONDS, Effect
 from .outbox import Outbox, OutgoingPostback
 
-__all__ = ["sandbox_app"]
+__all__ = ["emulator_app"]
 
 LIGHTBOX_PATH: Final = "/libs/1.0/getfinancing.js"
 """Where the vendor's own server has the lightbox script (seen in the official clients)."""
@@ -49,8 +49,8 @@ class _Silence(HTTPResponse):
         await receive()  # the body has been read, so this is the caller going away
 
 
-def sandbox_app(
-    sandbox: Sandbox,
+def emulator_app(
+    emulator: Emulator,
     transport: Transport | None = None,
     *,
     hosts: Iterable[str] = (),
@@ -58,9 +58,9 @@ def sandbox_app(
     clock: Callable[[], float] = time.time,
     sleep: Callable[[float], Awaitable[object]] = anyio.sleep,
 ) -> Starlette:
-    """Make the ASGI app that serves ``sandbox``, its pages and its postbacks.
+    """Make the ASGI app that serves ``emulator``, its pages and its postbacks.
 
-    ``Sandbox(page=...)`` must begin with the address it is served under and end with ``/lc/``.
+    ``Emulator(page=...)`` must begin with the address it is served under and end with ``/lc/``.
 
     - ``/merchant/...``: the vendor's API.
     - ``/lc/<inv_id>``: the application page. ``POST`` with the form field ``decision`` (``approved``,
@@ -71,7 +71,7 @@ def sandbox_app(
     - ``/libs/1.0/getfinancing.js``: the lightbox script.
 
     Args:
-        sandbox: what is served.
+        emulator: what is served.
         transport: carries the postbacks; an ``HttpxTransport`` unless told otherwise.
         hosts: where postbacks may go besides loopback addresses.
         reset: resets the connection of an ASGI scope. ASGI itself cannot; without it a fault that wants
@@ -82,7 +82,7 @@ def sandbox_app(
     """
     carrier = HttpxTransport() if transport is None else transport
     outbox = Outbox(carrier, hosts=hosts, clock=clock, sleep=sleep)
-    endpoints = _Endpoints(sandbox, outbox, reset, clock, sleep)
+    endpoints = _Endpoints(emulator, outbox, reset, clock, sleep)
     return Starlette(
         routes=[
             Route("/merchant/{rest:path}", endpoints.api, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
@@ -103,13 +103,13 @@ class _Endpoints:
 
     def __init__(
         self,
-        sandbox: Sandbox,
+        emulator: Emulator,
         outbox: Outbox,
         reset: Callable[[Scope], None] | None,
         clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[object]],
     ) -> None:
-        self._sandbox = sandbox
+        self._emulator = emulator
         self._outbox = outbox
         self._reset = reset
         self._clock = clock
@@ -117,7 +117,7 @@ class _Endpoints:
         self._calls: deque[pages.Call] = deque(maxlen=_CALLS_KEPT)
 
     async def api(self, request: HTTPRequest) -> HTTPResponse:
-        reaction = self._sandbox.react(
+        reaction = self._emulator.react(
             Request(
                 operation="",
                 method=request.method,
@@ -143,13 +143,13 @@ class _Endpoints:
         return HTTPResponse(answer.body, answer.status, dict(answer.headers))
 
     async def application_page(self, request: HTTPRequest) -> HTTPResponse:
-        application = self._sandbox.applications.get(request.path_params["inv_id"])
+        application = self._emulator.applications.get(request.path_params["inv_id"])
         if application is None:
             return _page(pages.missing_page(), HTTPStatus.NOT_FOUND)
         return _page(pages.application_page(application))
 
     async def decide(self, request: HTTPRequest) -> HTTPResponse:
-        application = self._sandbox.applications.get(request.path_params["inv_id"])
+        application = self._emulator.applications.get(request.path_params["inv_id"])
         wants_page = "text/html" in request.headers.get("accept", "")
         if application is None:
             if wants_page:
@@ -160,7 +160,7 @@ class _Endpoints:
             decision, delivery = fields.get("decision", ""), fields.get("delivery", "now")
             _check_delivery(delivery, "now", "late", "hold")
             amount = fields.get("amount", "").strip() if decision == Refunded.status else None
-            signed = self._sandbox.decide(application.inv_id, decision, amount=amount or None)
+            signed = self._emulator.decide(application.inv_id, decision, amount=amount or None)
         except ValueError as error:
             if wants_page:
                 return _page(pages.application_page(application, problem=str(error)))
@@ -204,13 +204,13 @@ class _Endpoints:
 
     async def fail_next(self, request: HTTPRequest) -> HTTPResponse:
         try:
-            self._sandbox.fail_next((await _fields(request)).get("fault", ""))
+            self._emulator.fail_next((await _fields(request)).get("fault", ""))
         except ValueError as error:
             return _problem(str(error), HTTPStatus.BAD_REQUEST)
         return RedirectResponse("/#faults", HTTPStatus.SEE_OTHER)
 
     async def dashboard(self, _: HTTPRequest) -> HTTPResponse:
-        return _page(pages.dashboard(self._sandbox, self._outbox, self._calls))
+        return _page(pages.dashboard(self._emulator, self._outbox, self._calls))
 
     async def lightbox(self, _: HTTPRequest) -> HTTPResponse:
         return FileResponse(_STATIC / "getfinancing.js", headers={"cache-control": "no-store"})

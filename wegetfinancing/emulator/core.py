@@ -1,4 +1,4 @@
-"""The sandbox itself: it answers as the vendor is known to, and says where that is its own choice.
+"""The emulator itself: it answers as the vendor is known to, and says where that is its own choice.
 
 Documented or seen: paths, authentication, required fields, error bodies, how ``amount`` comes about,
 the answers of ``create_request`` and ``update_shipping``, dialects and signature of postbacks. Its own
@@ -38,7 +38,7 @@ _BY_PATH: Final = MappingProxyType({each.path: each.name for each in OPERATIONS.
 
 @attrs.define(kw_only=True)
 class Application:
-    """A financing request as the sandbox keeps it.
+    """A financing request as the emulator keeps it.
 
     Attributes:
         inv_id: its id.
@@ -62,7 +62,7 @@ class Application:
 
 @attrs.frozen
 class Reaction:
-    """What the sandbox does with a request.
+    """What the emulator does with a request.
 
     Attributes:
         effect: what happens to the answer on its way.
@@ -76,7 +76,7 @@ class Reaction:
     fault: Fault | None = None
 
 
-class Sandbox:
+class Emulator:
     """The vendor's API in memory. It is a ``Transport``: give it to ``AsyncClient``.
 
     Args:
@@ -112,7 +112,7 @@ class Sandbox:
         self,
         credentials: Credentials,
         *,
-        page: str = "https://sandbox.invalid/lc/",
+        page: str = "https://emulator.invalid/lc/",
         new_inv_id: Callable[[], str] = lambda: secrets.token_hex(16),
         clock: Callable[[], float] = time.time,
         faults: Iterable[str | None] = (),
@@ -164,7 +164,7 @@ class Sandbox:
             case Effect.SILENCE:
                 await anyio.sleep_forever()
             case Effect.RESET:
-                msg = "the sandbox was asked to reset the connection"
+                msg = "the emulator was asked to reset the connection"
                 raise TransportError(msg, operation=request.operation)
         return reaction.response
 

@@ -1,4 +1,4 @@
-"""Faults that the sandbox can be asked for, to try one's own checkout against."""
+"""Faults that the emulator can be asked for, to try one's own checkout against."""
 
 import enum
 from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ from ..http import Response
 from .validation import error_answer
 
 SLOW_SECONDS: Final = 5.0
-"""How long the sandbox takes when it is slow."""
+"""How long the emulator takes when it is slow."""
 
 
 class Effect(enum.Enum):
@@ -39,7 +39,7 @@ class Fault:
     Attributes:
         name: what to ask for it with.
         happens: what the caller sees, in a sentence.
-        carried_out: whether the sandbox does what it was asked before it fails.
+        carried_out: whether the emulator does what it was asked before it fails.
         effect: what happens to the answer.
         answer: makes the answer from the good one's body, which is empty if nothing was carried out.
 

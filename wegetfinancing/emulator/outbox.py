@@ -1,4 +1,4 @@
-"""The postbacks of a served sandbox: what was delivered, and what the shop answered."""
+"""The postbacks of a served emulator: what was delivered, and what the shop answered."""
 
 import time
 from collections.abc import Awaitable, Callable, Iterable

@@ -1,4 +1,4 @@
-"""The HTML of a served sandbox."""
+"""The HTML of a served emulator."""
 
 import datetime as dt
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ import jinja2
 
 from ..enums import PostbackVersion
 from ..postbacks.dialects import Approved, Preapproved, Refunded, Rejected
-from .core import Application, Sandbox
+from .core import Application, Emulator
 from .faults import FAULTS
 from .outbox import LATE_SECONDS, Outbox
 from .postbacks import STATUSES
@@ -86,15 +86,15 @@ def missing_page() -> str:
     return _render("missing.html")
 
 
-def dashboard(sandbox: Sandbox, outbox: Outbox, calls: Iterable[Call]) -> str:
+def dashboard(emulator: Emulator, outbox: Outbox, calls: Iterable[Call]) -> str:
     """Show every request, postback and call."""
     return _render(
         "dashboard.html",
-        applications=list(reversed(sandbox.applications.values())),
+        applications=list(reversed(emulator.applications.values())),
         postbacks=list(reversed(outbox.postbacks)),
         calls=list(calls)[::-1],
         faults=FAULTS.values(),
-        next_faults=sandbox.next_faults,
+        next_faults=emulator.next_faults,
         statuses=STATUSES,
         late_seconds=LATE_SECONDS,
     )

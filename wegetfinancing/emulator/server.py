@@ -1,4 +1,4 @@
-"""Serve the sandbox with uvicorn. Needs ``wegetfinancing[sandbox]``."""
+"""Serve the emulator with uvicorn. Needs ``wegetfinancing[emulator]``."""
 
 import asyncio
 import socket
@@ -12,16 +12,16 @@ from starlette.types import Scope
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ..credentials import Credentials
-from .app import sandbox_app
-from .core import Sandbox
+from .app import emulator_app
+from .core import Emulator
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, for 0 seconds
 
 
-def sandbox_server(
+def emulator_server(
     credentials: Credentials, listening: socket.socket, *, hosts: Iterable[str] = ()
 ) -> uvicorn.Server:
-    """Make the server of a new sandbox; start it with ``run(sockets=[listening])``.
+    """Make the server of a new emulator; start it with ``run(sockets=[listening])``.
 
     Args:
         credentials: the ones it accepts.
@@ -45,8 +45,8 @@ def sandbox_server(
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         transport.abort()
 
-    app = sandbox_app(Sandbox(credentials, page=f"http://{host}:{port}/lc/"), hosts=hosts, reset=reset)
-    # Otherwise a page of the internet could reach the sandbox through a name that resolves to this machine.
+    app = emulator_app(Emulator(credentials, page=f"http://{host}:{port}/lc/"), hosts=hosts, reset=reset)
+    # Otherwise a page of the internet could reach the emulator through a name that resolves to this machine.
     guarded = TrustedHostMiddleware(app, allowed_hosts=[host, "localhost"])
     config = uvicorn.Config(
         guarded,

@@ -1,4 +1,4 @@
-"""What the sandbox finds wrong with a request, in the vendor's form.
+"""What the emulator finds wrong with a request, in the vendor's form.
 
 Its own choice, since nobody outside the vendor can see it: which of two faults is reported first beyond
 "missing before invalid", and the texts of reasons.

@@ -109,7 +109,7 @@ def created_response(
     inv_id: str = INV_ID, *, href: str | None = None, amount: Decimal | int | str = "499.00"
 ) -> Response:
     """Make the answer to a ``create_request`` that succeeded."""
-    href = f"https://sandbox.invalid/lc/{inv_id}" if href is None else href
+    href = f"https://emulator.invalid/lc/{inv_id}" if href is None else href
     return _json(200, {"inv_id": inv_id, "href": href, "amount": f"{Decimal(amount):.2f}"})
 
 

@@ -30,7 +30,7 @@ async function keepLooking() {
   try {
     await look();
   } catch {
-    // The sandbox has stopped, or the page is being left: look again later.
+    // The emulator has stopped, or the page is being left: look again later.
   }
   setTimeout(keepLooking, EVERY_MS);
 }

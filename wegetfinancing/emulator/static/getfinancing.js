@@ -1,4 +1,4 @@
-// The sandbox's stand-in for the vendor's lightbox script, with the constructor the official plugins
+// The emulator's stand-in for the vendor's lightbox script, with the constructor the official plugins
 // use: new GetFinancing(href, onComplete, onAbort). Neither callback proves anything: the postback decides.
 (() => {
   class GetFinancing {

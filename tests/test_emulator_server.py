@@ -1,4 +1,4 @@
-"""The sandbox over HTTP; the demo runs it on real sockets."""
+"""The emulator over HTTP; the demo runs it on real sockets."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -15,8 +15,8 @@ from wegetfinancing import (
     ServerError,
     TransportError,
 )
-from wegetfinancing.emulator import Sandbox
-from wegetfinancing.emulator.app import sandbox_app
+from wegetfinancing.emulator import Emulator
+from wegetfinancing.emulator.app import emulator_app
 from wegetfinancing.testing import (
     FakeTransport,
     cart_item,
@@ -32,19 +32,19 @@ SHOP = "http://127.0.0.1:9/postbacks"
 
 
 @pytest.fixture
-def sandbox() -> Sandbox:
-    return Sandbox(credentials(), page="http://sandbox.test/lc/", new_inv_id=lambda: "a1")
+def emulator() -> Emulator:
+    return Emulator(credentials(), page="http://emulator.test/lc/", new_inv_id=lambda: "a1")
 
 
 @pytest.fixture
 def shop() -> FakeTransport:
-    """Where the sandbox delivers its postbacks."""
+    """Where the emulator delivers its postbacks."""
     return FakeTransport(error_response(200))
 
 
 @pytest.fixture
-async def browser(sandbox: Sandbox, shop: FakeTransport) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(sandbox_app(sandbox, shop))) as client:
+async def browser(emulator: Emulator, shop: FakeTransport) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(emulator_app(emulator, shop))) as client:
         yield client
 
 
@@ -53,17 +53,17 @@ def make_client(browser: httpx.AsyncClient, **changes: Any) -> AsyncClient:
 
 
 async def test_the_api_is_served_under_the_vendors_paths(
-    browser: httpx.AsyncClient, sandbox: Sandbox
+    browser: httpx.AsyncClient, emulator: Emulator
 ) -> None:
     async with make_client(browser) as client:
         created = await client.create_request(financing_request())
         await client.update_shipping(created.inv_id, shipping_event())
         assert await client.create_test_postback({}) == {"type": "done", "http_code": 200}
-    assert sandbox.applications["a1"].shipping_events == [shipping_event()]
+    assert emulator.applications["a1"].shipping_events == [shipping_event()]
     async with make_client(browser, password="wrong") as client:
         with pytest.raises(AuthenticationError):
             await client.create_request(financing_request())
-    assert (await browser.get("http://sandbox.test/merchant/1234/requests")).status_code == 401
+    assert (await browser.get("http://emulator.test/merchant/1234/requests")).status_code == 401
 
 
 async def test_a_decision_delivers_the_signed_postback(
@@ -78,15 +78,15 @@ async def test_a_decision_delivers_the_signed_postback(
     assert set(delivered.headers) == {"content-type", "x-signature", "x-timestamp"}
 
 
-async def test_a_shop_that_cannot_be_reached_is_told(browser: httpx.AsyncClient, sandbox: Sandbox) -> None:
+async def test_a_shop_that_cannot_be_reached_is_told(browser: httpx.AsyncClient, emulator: Emulator) -> None:
     shop = FakeTransport(TransportError("no connection was made", outcome=Outcome.NOT_SENT))
-    app = sandbox_app(sandbox, shop)
+    app = emulator_app(emulator, shop)
     async with make_client(browser) as client:
         created = await client.create_request(financing_request(postback_url=SHOP))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app)) as other:
         decided = await other.post(created.href, data={"decision": "rejected"})
     assert decided.json()["postback"] == "no connection was made. Nothing was sent."
-    assert sandbox.applications["a1"].status == "rejected"
+    assert emulator.applications["a1"].status == "rejected"
 
 
 @pytest.mark.parametrize(
@@ -109,18 +109,18 @@ async def test_postbacks_go_to_loopback_addresses_only(
     assert shop.requests == []
 
 
-async def test_a_delivery_that_cannot_be_is_refused(browser: httpx.AsyncClient, sandbox: Sandbox) -> None:
+async def test_a_delivery_that_cannot_be_is_refused(browser: httpx.AsyncClient, emulator: Emulator) -> None:
     async with make_client(browser) as client:
         created = await client.create_request(financing_request(postback_url=None))
     for url, form in [
         (created.href, {"decision": "approved", "delivery": "forged"}),
-        ("http://sandbox.test/deliver/1", {"how": "by pigeon"}),
+        ("http://emulator.test/deliver/1", {"how": "by pigeon"}),
     ]:
         await browser.post(created.href, data={"decision": "preapproved"})
         refused = await browser.post(url, data=form)
         assert refused.status_code == 400
         assert "delivery must be one of" in refused.json()["problem"]
-    assert sandbox.applications["a1"].status == "preapproved"
+    assert emulator.applications["a1"].status == "preapproved"
 
 
 async def test_only_a_refund_has_an_amount(browser: httpx.AsyncClient, shop: FakeTransport) -> None:
@@ -132,7 +132,7 @@ async def test_only_a_refund_has_an_amount(browser: httpx.AsyncClient, shop: Fak
 
 async def test_a_decision_that_cannot_be_is_refused(browser: httpx.AsyncClient, shop: FakeTransport) -> None:
     assert (
-        await browser.post("http://sandbox.test/lc/none", data={"decision": "approved"})
+        await browser.post("http://emulator.test/lc/none", data={"decision": "approved"})
     ).status_code == 404
     async with make_client(browser) as client:
         created = await client.create_request(financing_request(postback_url=SHOP))
@@ -147,7 +147,7 @@ HTML = {"accept": "text/html"}
 
 
 async def test_a_browser_is_sent_on_as_the_decision_says(
-    browser: httpx.AsyncClient, sandbox: Sandbox
+    browser: httpx.AsyncClient, emulator: Emulator
 ) -> None:
     request = financing_request(
         success_url="https://shop.example/thanks", failure_url="https://shop.example/sorry"
@@ -164,7 +164,7 @@ async def test_a_browser_is_sent_on_as_the_decision_says(
         assert (answer.status_code, answer.headers["location"]) == (303, goes_to)
     answer = await browser.post(href, data={"decision": "rejected", "then": "dashboard"}, headers=HTML)
     assert answer.headers["location"] == "/"
-    assert sandbox.applications["a1"].status == "rejected"
+    assert emulator.applications["a1"].status == "rejected"
 
 
 async def test_without_addresses_of_the_shop_a_browser_stays(browser: httpx.AsyncClient) -> None:
@@ -190,7 +190,7 @@ async def test_the_page_shows_what_is_asked_for_and_escapes_it(browser: httpx.As
     )
     async with make_client(browser) as client:
         href = (await client.create_request(request)).href
-    for url in (href, "http://sandbox.test/"):
+    for url in (href, "http://emulator.test/"):
         page = await browser.get(url)
         assert page.status_code == 200
         assert "<script>alert" not in page.text
@@ -201,7 +201,7 @@ async def test_the_page_shows_what_is_asked_for_and_escapes_it(browser: httpx.As
     assert "Refund" not in page.text
 
 
-async def test_a_refund_is_offered_where_it_can_be(browser: httpx.AsyncClient, sandbox: Sandbox) -> None:
+async def test_a_refund_is_offered_where_it_can_be(browser: httpx.AsyncClient, emulator: Emulator) -> None:
     async with make_client(browser) as client:
         href = (await client.create_request(financing_request())).href
     await browser.post(href, data={"decision": "approved"})
@@ -209,25 +209,25 @@ async def test_a_refund_is_offered_where_it_can_be(browser: httpx.AsyncClient, s
     page = await browser.post(href, data={"decision": "refund", "amount": "500"}, headers=HTML)
     assert "at most the 499.00 that are left" in page.text
     await browser.post(href, data={"decision": "refund", "amount": ""}, headers=HTML)
-    assert sandbox.applications["a1"].refunded == 499
+    assert emulator.applications["a1"].refunded == 499
     assert "Refund," not in (await browser.get(href)).text
 
 
 async def test_what_is_not_there_says_so(browser: httpx.AsyncClient) -> None:
     for answer in (
-        await browser.get("http://sandbox.test/lc/none"),
-        await browser.post("http://sandbox.test/lc/none", headers=HTML),
+        await browser.get("http://emulator.test/lc/none"),
+        await browser.post("http://emulator.test/lc/none", headers=HTML),
     ):
         assert answer.status_code == 404
         assert "No such request" in answer.text
     for number in (0, 7):
-        assert (await browser.post(f"http://sandbox.test/deliver/{number}")).status_code == 404
-    answer = await browser.post("http://sandbox.test/faults", data={"fault": "none"})
+        assert (await browser.post(f"http://emulator.test/deliver/{number}")).status_code == 404
+    answer = await browser.post("http://emulator.test/faults", data={"fault": "none"})
     assert answer.status_code == 400
     assert "there are fault-" in answer.json()["problem"]
 
 
-async def test_a_postback_can_be_delivered_in_every_way(sandbox: Sandbox) -> None:
+async def test_a_postback_can_be_delivered_in_every_way(emulator: Emulator) -> None:
     answered = [200, 200, 401, 200, 200, 200, 200]
     shop = FakeTransport(*(error_response(each) for each in answered))
     waited: list[float] = []
@@ -235,7 +235,7 @@ async def test_a_postback_can_be_delivered_in_every_way(sandbox: Sandbox) -> Non
     async def sleep(seconds: float) -> None:
         waited.append(seconds)
 
-    app = sandbox_app(sandbox, shop, sleep=sleep, clock=lambda: 0.0)
+    app = emulator_app(emulator, shop, sleep=sleep, clock=lambda: 0.0)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app)) as browser:
         async with make_client(browser) as client:
             href = (await client.create_request(financing_request(postback_url=SHOP))).href
@@ -243,23 +243,23 @@ async def test_a_postback_can_be_delivered_in_every_way(sandbox: Sandbox) -> Non
         assert held.json()["postback"] == "not delivered yet"
         assert shop.requests == []
         for how in ("again", "late", "forged", "twice"):
-            answer = await browser.post("http://sandbox.test/deliver/1", data={"how": how})
+            answer = await browser.post("http://emulator.test/deliver/1", data={"how": how})
             assert answer.headers["location"] == "/#postback-1"
-        dashboard = (await browser.get("http://sandbox.test/")).text
+        dashboard = (await browser.get("http://emulator.test/")).text
         assert waited == [10.0]
         assert "wrong signature <strong>HTTP 401" in dashboard
         assert dashboard.count("twice at once <strong>HTTP 200") == 2
 
         await browser.post(href, data={"decision": "refund", "delivery": "hold"})
         shop_before = len(shop.requests)
-        await browser.post("http://sandbox.test/out-of-order/a1")
+        await browser.post("http://emulator.test/out-of-order/a1")
     bodies = [each.body for each in shop.requests[shop_before:]]
     assert [b"refund" in each for each in bodies] == [True, False]
     assert len({each.headers["x-signature"] for each in shop.requests[:shop_before]}) == 2
 
 
 async def test_a_late_decision_is_delivered_after_the_answer(
-    browser: httpx.AsyncClient, sandbox: Sandbox, shop: FakeTransport
+    browser: httpx.AsyncClient, emulator: Emulator, shop: FakeTransport
 ) -> None:
     waited: list[float] = []
 
@@ -267,7 +267,7 @@ async def test_a_late_decision_is_delivered_after_the_answer(
         assert shop.requests == []
         waited.append(seconds)
 
-    app = sandbox_app(sandbox, shop, sleep=sleep)
+    app = emulator_app(emulator, shop, sleep=sleep)
     async with make_client(browser) as client:
         href = (await client.create_request(financing_request(postback_url=SHOP))).href
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app)) as other:
@@ -277,8 +277,8 @@ async def test_a_late_decision_is_delivered_after_the_answer(
     assert len(shop.requests) == 1
 
 
-async def test_postbacks_go_to_the_hosts_that_were_allowed(sandbox: Sandbox, shop: FakeTransport) -> None:
-    app = sandbox_app(sandbox, shop, hosts=["Shop.example"])
+async def test_postbacks_go_to_the_hosts_that_were_allowed(emulator: Emulator, shop: FakeTransport) -> None:
+    app = emulator_app(emulator, shop, hosts=["Shop.example"])
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app)) as browser:
         async with make_client(browser) as client:
             href = (await client.create_request(financing_request())).href
@@ -286,23 +286,23 @@ async def test_postbacks_go_to_the_hosts_that_were_allowed(sandbox: Sandbox, sho
     assert decided.json()["postback"] == "HTTP 200"
 
 
-async def test_the_dashboard_asks_for_the_next_fault(browser: httpx.AsyncClient, sandbox: Sandbox) -> None:
-    await browser.post("http://sandbox.test/faults", data={"fault": "fault-502"})
-    assert [each and each.name for each in sandbox.next_faults] == ["fault-502"]
-    assert "Waiting: <code>fault-502</code>" in (await browser.get("http://sandbox.test/")).text
+async def test_the_dashboard_asks_for_the_next_fault(browser: httpx.AsyncClient, emulator: Emulator) -> None:
+    await browser.post("http://emulator.test/faults", data={"fault": "fault-502"})
+    assert [each and each.name for each in emulator.next_faults] == ["fault-502"]
+    assert "Waiting: <code>fault-502</code>" in (await browser.get("http://emulator.test/")).text
     async with make_client(browser) as client:
         with pytest.raises(ServerError):
             await client.create_request(financing_request())
-    assert "<strong>fault-502</strong>" in (await browser.get("http://sandbox.test/")).text
+    assert "<strong>fault-502</strong>" in (await browser.get("http://emulator.test/")).text
 
 
-async def test_a_slow_fault_waits_and_answers(sandbox: Sandbox, shop: FakeTransport) -> None:
+async def test_a_slow_fault_waits_and_answers(emulator: Emulator, shop: FakeTransport) -> None:
     waited: list[float] = []
 
     async def sleep(seconds: float) -> None:
         waited.append(seconds)
 
-    app = sandbox_app(sandbox, shop, sleep=sleep)
+    app = emulator_app(emulator, shop, sleep=sleep)
     async with (
         httpx.AsyncClient(transport=httpx.ASGITransport(app)) as browser,
         make_client(browser) as client,
@@ -319,7 +319,7 @@ async def test_where_nothing_can_reset_a_connection_the_answer_breaks_off(browse
 
 
 async def test_the_lightbox_script_is_served_where_the_vendor_has_it(browser: httpx.AsyncClient) -> None:
-    script = await browser.get("http://sandbox.test/libs/1.0/getfinancing.js")
+    script = await browser.get("http://emulator.test/libs/1.0/getfinancing.js")
     assert "constructor(href, onComplete, onAbort)" in script.text
     assert "javascript" in script.headers["content-type"]
-    assert (await browser.get("http://sandbox.test/static/sandbox.css")).status_code == 200
+    assert (await browser.get("http://emulator.test/static/emulator.css")).status_code == 200

@@ -26,7 +26,7 @@ from wegetfinancing import (
 )
 from wegetfinancing._converter import to_json, to_wire
 from wegetfinancing.client.middleware import basic_authorization
-from wegetfinancing.emulator import Sandbox
+from wegetfinancing.emulator import Emulator
 from wegetfinancing.testing import (
     address,
     cart_item,
@@ -41,7 +41,7 @@ SANDBOX = "https://api.sandbox.wegetfinancing.com"
 GOOD = to_wire(financing_request())
 
 
-def post(sandbox: Sandbox, path: str, wire: Any, **changes: Any) -> Response:
+def post(emulator: Emulator, path: str, wire: Any, **changes: Any) -> Response:
     """Send what no client of ours would send."""
     request = Request(
         operation="",
@@ -50,7 +50,7 @@ def post(sandbox: Sandbox, path: str, wire: Any, **changes: Any) -> Response:
         headers={"Authorization": basic_authorization(credentials())},
         body=wire if isinstance(wire, bytes) else to_json(wire),
     )
-    return sandbox.answer(attrs.evolve(request, **changes))
+    return emulator.answer(attrs.evolve(request, **changes))
 
 
 def error_of(response: Response) -> dict[str, Any]:
@@ -62,14 +62,14 @@ def error_of(response: Response) -> dict[str, Any]:
 
 
 async def test_a_whole_order_from_request_to_refund() -> None:
-    sandbox = Sandbox(credentials())
-    async with AsyncClient(credentials(), transport=sandbox) as client:
+    emulator = Emulator(credentials())
+    async with AsyncClient(credentials(), transport=emulator) as client:
         created = await client.create_request(financing_request(shipping_amount="1.50"))
         assert re.fullmatch(r"[0-9a-f]{32}", created.inv_id)
-        assert created.href == f"https://sandbox.invalid/lc/{created.inv_id}"
+        assert created.href == f"https://emulator.invalid/lc/{created.inv_id}"
         assert created.amount == Decimal("500.50")
 
-        approval = sandbox.decide(created.inv_id, "approved")
+        approval = emulator.decide(created.inv_id, "approved")
         postback = parse_postback(approval.body, approval.headers, credentials(), max_age=60)
         assert isinstance(postback, Approved)
         assert (postback.inv_id, postback.merchant_transaction_id) == (created.inv_id, "ORDER-123")
@@ -78,13 +78,13 @@ async def test_a_whole_order_from_request_to_refund() -> None:
             receipt = await client.update_shipping(created.inv_id, shipping_event(state=state))
             assert receipt.loan == created.inv_id
 
-        refund = sandbox.decide(created.inv_id, "refund")
+        refund = emulator.decide(created.inv_id, "refund")
         again = parse_postback(refund.body, refund.headers, credentials())
         assert isinstance(again, Refunded)
         assert again.amount == Decimal("500.50")
-    await sandbox.aclose()
+    await emulator.aclose()
 
-    application = sandbox.applications[created.inv_id]
+    application = emulator.applications[created.inv_id]
     assert application.status == "refund"
     assert [each.state.value for each in application.shipping_events] == [
         "accepted",
@@ -95,53 +95,53 @@ async def test_a_whole_order_from_request_to_refund() -> None:
 
 
 async def test_ids_page_and_clock_can_be_chosen() -> None:
-    sandbox = Sandbox(
+    emulator = Emulator(
         credentials(), page="http://127.0.0.1:8200/lc/", new_inv_id=lambda: "a1", clock=lambda: 17.9
     )
-    async with AsyncClient(credentials(), transport=sandbox) as client:
+    async with AsyncClient(credentials(), transport=emulator) as client:
         created = await client.create_request(financing_request(version="0.2"))
     assert created.href == "http://127.0.0.1:8200/lc/a1"
-    postback = sandbox.decide("a1", "rejected")
+    postback = emulator.decide("a1", "rejected")
     assert postback.headers["x-timestamp"] == "17"
     assert postback.headers["content-type"] == "application/x-www-form-urlencoded"
 
 
 async def test_a_decision_has_to_be_possible() -> None:
-    sandbox = Sandbox(credentials(), new_inv_id=lambda: "a1")
+    emulator = Emulator(credentials(), new_inv_id=lambda: "a1")
     with pytest.raises(KeyError):
-        sandbox.decide("a1", "approved")
-    async with AsyncClient(credentials(), transport=sandbox) as client:
+        emulator.decide("a1", "approved")
+    async with AsyncClient(credentials(), transport=emulator) as client:
         await client.create_request(financing_request(version=PostbackVersion.V1_0))
     for status in ("paused", "refund"):
         with pytest.raises(ValueError, match=status if status == "refund" else "must be one of"):
-            sandbox.decide("a1", status)
-    assert sandbox.applications["a1"].status is None
+            emulator.decide("a1", status)
+    assert emulator.applications["a1"].status is None
 
 
 async def test_a_part_can_be_refunded() -> None:
-    sandbox = Sandbox(credentials(), new_inv_id=lambda: "a1")
-    async with AsyncClient(credentials(), transport=sandbox) as client:
+    emulator = Emulator(credentials(), new_inv_id=lambda: "a1")
+    async with AsyncClient(credentials(), transport=emulator) as client:
         await client.create_request(financing_request())
-    refund = sandbox.decide("a1", "refund", amount="10.5")
+    refund = emulator.decide("a1", "refund", amount="10.5")
     assert json.loads(refund.body)["updates"] == {"status": "refund", "amount": "10.50"}
 
 
 async def test_it_refuses_what_the_vendor_refuses() -> None:
-    sandbox = Sandbox(credentials())
+    emulator = Emulator(credentials())
     for changes, error in (
         ({"password": "wrong"}, AuthenticationError),
         ({"username": "wrong"}, AuthenticationError),
         ({"merchant_id": "9999"}, PermissionDeniedError),
     ):
-        async with AsyncClient(credentials(**changes), transport=sandbox) as client:
+        async with AsyncClient(credentials(**changes), transport=emulator) as client:
             with pytest.raises(error):
                 await client.create_request(financing_request())
-    async with AsyncClient(credentials(), transport=sandbox) as client:
+    async with AsyncClient(credentials(), transport=emulator) as client:
         with pytest.raises(NotFoundError):
             await client.update_shipping("unknown", shipping_event())
         assert await client.create_test_postback({"any": "thing"}) == {"type": "done", "http_code": 200}
-    assert sandbox.test_postbacks == [{"any": "thing"}]
-    assert sandbox.applications == {}
+    assert emulator.test_postbacks == [{"any": "thing"}]
+    assert emulator.applications == {}
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ async def test_it_refuses_what_the_vendor_refuses() -> None:
     ],
 )
 async def test_errors_of_http(path: str, changes: dict[str, Any], status: int) -> None:
-    response = post(Sandbox(credentials()), path, GOOD, **changes)
+    response = post(Emulator(credentials()), path, GOOD, **changes)
     assert response.status == status
     error_of(response)
 
@@ -178,7 +178,7 @@ async def test_errors_of_http(path: str, changes: dict[str, Any], status: int) -
     ids=str,
 )  # fmt: skip
 async def test_missing_parameters_come_first(wire: dict[str, Any], subjects: list[str]) -> None:
-    error = error_of(post(Sandbox(credentials()), "merchant/1234/requests", wire))
+    error = error_of(post(Emulator(credentials()), "merchant/1234/requests", wire))
     assert (error["error"], error["message"]) == ("missing_parameters", "MissingParameters")
     assert error["subjects"] == subjects
     assert error["reasons"] == dict.fromkeys(subjects, "Missing required parameter")
@@ -187,7 +187,7 @@ async def test_missing_parameters_come_first(wire: dict[str, Any], subjects: lis
 async def test_its_error_has_the_form_of_the_documented_one() -> None:
     (case,) = VECTORS["errors"]
     wire = {name: value for name, value in GOOD.items() if name not in case["body"]["subjects"]}
-    response = post(Sandbox(credentials()), "merchant/1234/requests", wire)
+    response = post(Emulator(credentials()), "merchant/1234/requests", wire)
     error = error_of(response)
     del error["stamp"]
     assert (response.status, error) == (case["http_status"], case["body"])
@@ -212,7 +212,7 @@ async def test_its_error_has_the_form_of_the_documented_one() -> None:
 async def test_invalid_parameters_are_named_without_an_index(
     wire: dict[str, Any], subjects: list[str]
 ) -> None:
-    error = error_of(post(Sandbox(credentials()), "merchant/1234/requests", wire))
+    error = error_of(post(Emulator(credentials()), "merchant/1234/requests", wire))
     assert (error["error"], error["message"]) == ("invalid_parameters", "InvalidParameters")
     assert error["subjects"] == subjects
     assert set(error["reasons"]) == set(subjects)
@@ -237,32 +237,32 @@ async def test_invalid_parameters_are_named_without_an_index(
 async def test_a_shipping_update_is_checked_too(
     wire: dict[str, Any], error: str, subjects: list[str]
 ) -> None:
-    body = error_of(post(Sandbox(credentials()), "merchant/1234/shipping", wire))
+    body = error_of(post(Emulator(credentials()), "merchant/1234/shipping", wire))
     assert (body["error"], body["subjects"]) == (error, subjects)
 
 
 async def test_a_loan_id_that_is_no_text_is_unknown() -> None:
     wire = {"loan_id": ["a1"], "shipping_event": {"date": "2026-01-15", "state": "other"}}
-    assert post(Sandbox(credentials()), "merchant/1234/shipping", wire).status == 404
+    assert post(Emulator(credentials()), "merchant/1234/shipping", wire).status == 404
 
 
-async def test_what_the_client_lets_through_the_sandbox_accepts_and_the_other_way_round() -> None:
-    sandbox = Sandbox(credentials())
+async def test_what_the_client_lets_through_the_emulator_accepts_and_the_other_way_round() -> None:
+    emulator = Emulator(credentials())
     bad = financing_request(billing_address=address(zipcode="1"), cart_items=[cart_item(quantity=0)])
-    async with AsyncClient(credentials(), transport=sandbox) as client:
+    async with AsyncClient(credentials(), transport=emulator) as client:
         with pytest.raises(InvalidRequestError) as before:
             await client.create_request(bad)
-    after = error_of(post(sandbox, "merchant/1234/requests", to_wire(bad)))
+    after = error_of(post(emulator, "merchant/1234/requests", to_wire(bad)))
     assert [re.sub(r"\[\d+\]", "", each) for each in before.value.subjects] == after["subjects"]
 
 
-async def test_the_sandbox_shows_no_secret() -> None:
-    sandbox = Sandbox(credentials(password="password-secret"), new_inv_id=lambda: "a1")
-    async with AsyncClient(credentials(password="password-secret"), transport=sandbox) as client:
+async def test_the_emulator_shows_no_secret() -> None:
+    emulator = Emulator(credentials(password="password-secret"), new_inv_id=lambda: "a1")
+    async with AsyncClient(credentials(password="password-secret"), transport=emulator) as client:
         await client.create_request(financing_request(last_name="Secretname"))
-    assert "ecret" not in repr(sandbox) + repr(sandbox.applications["a1"])
+    assert "ecret" not in repr(emulator) + repr(emulator.applications["a1"])
     with pytest.raises(TypeError):
-        vars(sandbox)
+        vars(emulator)
 
 
 json_values: Any = st.recursive(
@@ -280,22 +280,22 @@ json_values: Any = st.recursive(
 def test_whatever_json_comes_is_answered(wire: dict[str, Any], complete: bool, path: str) -> None:
     shipping = {"loan_id": "a", "shipping_event": {"date": "2026-01-15", "state": "other"}}
     base = {"requests": GOOD, "shipping": shipping, "postbacks": {}}[path] if complete else {}
-    response = post(Sandbox(credentials()), f"merchant/1234/{path}", base | wire)
+    response = post(Emulator(credentials()), f"merchant/1234/{path}", base | wire)
     assert response.status in {200, 400, 404}
 
 
 async def test_refunds_end_where_the_loan_is_used_up() -> None:
-    sandbox = Sandbox(credentials(), new_inv_id=lambda: "a1")
-    async with AsyncClient(credentials(), transport=sandbox) as client:
+    emulator = Emulator(credentials(), new_inv_id=lambda: "a1")
+    async with AsyncClient(credentials(), transport=emulator) as client:
         await client.create_request(financing_request())
-    sandbox.decide("a1", "refund", amount="99.00")
+    emulator.decide("a1", "refund", amount="99.00")
     for amount in ("400.01", "0"):
         with pytest.raises(ValueError, match=r"at most the 400\.00 that are left"):
-            sandbox.decide("a1", "refund", amount=amount)
-    rest = sandbox.decide("a1", "refund")
+            emulator.decide("a1", "refund", amount=amount)
+    rest = emulator.decide("a1", "refund")
     postback = parse_postback(rest.body, rest.headers, credentials())
     assert isinstance(postback, Refunded)
     assert postback.amount == Decimal(400)
-    assert sandbox.applications["a1"].refunded == Decimal(499)
+    assert emulator.applications["a1"].refunded == Decimal(499)
     with pytest.raises(ValueError, match="are left"):
-        sandbox.decide("a1", "refund")
+        emulator.decide("a1", "refund")
