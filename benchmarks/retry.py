@@ -6,7 +6,8 @@ from typing import Any
 import stamina
 import tenacity
 
-from wegetfinancing import Request, Response, Retry
+from wegetfinancing import Retry
+from wegetfinancing.http import Request, Response
 
 from .harness import Row, interleaved
 

@@ -11,7 +11,8 @@ import aiohttp
 import attrs
 from yarl import URL
 
-from wegetfinancing import DeadlineExceededError, Outcome, Request, Response, TransportError
+from wegetfinancing import DeadlineExceededError, Outcome, TransportError
+from wegetfinancing.http import Request, Response
 
 BODY_LIMIT = 1024 * 1024
 # aiohttp would add its own to a request that lacks them.

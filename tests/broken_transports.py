@@ -7,15 +7,8 @@ import anyio
 import attrs
 import httpx
 
-from wegetfinancing import (
-    DeadlineExceededError,
-    HttpxTransport,
-    Outcome,
-    Request,
-    Response,
-    Transport,
-    TransportError,
-)
+from wegetfinancing import DeadlineExceededError, HttpxTransport, Outcome, Transport, TransportError
+from wegetfinancing.http import Request, Response
 from wegetfinancing.testing import FakeTransport
 
 

@@ -10,8 +10,8 @@ import pytest
 import respx
 
 import figures
-from wegetfinancing import Request
 from wegetfinancing.emulator import Emulator
+from wegetfinancing.http import Request
 from wegetfinancing.testing import INV_ID, credentials
 
 VECTORS: dict[str, list[dict[str, Any]]] = json.loads(

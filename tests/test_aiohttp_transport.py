@@ -7,7 +7,8 @@ import pytest
 from aiohttp_transport import AiohttpTransport
 
 from raw_server import Connection, raw_server
-from wegetfinancing import AsyncClient, DeadlineExceededError, Outcome, Request, TransportError
+from wegetfinancing import AsyncClient, DeadlineExceededError, Outcome, TransportError
+from wegetfinancing.http import Request
 from wegetfinancing.testing import (
     TRANSPORT_CHECKS,
     TransportCheck,

@@ -1,8 +1,13 @@
-"""The layers of the package, checked against its imports."""
+"""The architecture of the package, checked against its imports.
+
+Two wings, ``client`` and ``postbacks``, stand on common ground; what is marked as free of I/O reaches no
+I/O library by any path.
+"""
 
 import ast
-import re
+import functools
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -11,60 +16,31 @@ import wegetfinancing
 
 PACKAGE = Path(wegetfinancing.__file__).parent
 
-LAYERS = [
-    ["client", "testing.contract", "errors", "_version", "enums", "_rules", "client.event_loop"],
-    ["credentials", "models", "http"],
-    ["client.httpx_exchange"],
-    [
-        "client.middleware",
-        "client.retry",
-        "client.call",
-        "client.httpx_transport",
-        "_converter",
-        "postbacks.signatures",
-    ],
-    ["client.operations", "postbacks.dialects", "postbacks.deliveries"],
-    ["client.client", "emulator.postbacks", "emulator.validation", "postbacks.loan_state"],
-    ["emulator.faults"],
-    ["emulator.core"],
-    ["emulator", "emulator.outbox", "testing.fakes", "testing.contract.loopback", "postbacks.app"],
-    ["postbacks"],
-    ["testing.contract.checking"],
-    ["testing.contract.sending_checks", "testing.contract.answer_checks"],
-    ["testing.contract.transports"],
-    ["testing"],
-    ["emulator.pages"],
-    ["emulator.app", "contrib", "contrib.starlette", "contrib.fastapi", "contrib.redis"],
-    ["contrib.opentelemetry"],
-    ["emulator.server"],
-    ["", "__main__"],
-]
-LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
-EXTRAS = [
-    "emulator.pages",
-    "emulator.app",
-    "emulator.server",
-    "contrib.starlette",
-    "contrib.fastapi",
-    "contrib.redis",
-    "contrib.opentelemetry",
-]
-SANS_IO = [
-    "enums",
-    "_rules",
-    "models",
+NO_IO = [
     "_converter",
+    "_json",
+    "_rules",
+    "client.answers",
     "client.operations",
-    "postbacks.signatures",
-    "postbacks.dialects",
-    "postbacks.loan_state",
+    "client.settings",
     "credentials",
-    "errors",
+    "emulator.faults",
     "emulator.postbacks",
     "emulator.validation",
-    "emulator.faults",
+    "enums",
+    "errors",
+    "http",
+    "models",
+    "postbacks.dialects",
+    "postbacks.events",
+    "postbacks.loan_state",
+    "postbacks.signatures",
 ]
-ROOT = PACKAGE.parent
+IO_LIBRARIES = {"anyio", "asyncio", "httpcore", "httpx", "selectors", "socket", "ssl", "threading", "trio"}
+KNOW_HTTPX = {"client.httpx_exchange", "client.httpx_transport"}
+CORE_DEPENDENCIES = {"anyio", "attrs", "cattrs", "httpx"}
+# What an extra or a framework may be imported in.
+OUTSIDE_THE_CORE = ("contrib.", "emulator.app", "emulator.pages", "emulator.server")
 
 
 def name_of(path: Path) -> str:
@@ -75,61 +51,73 @@ def name_of(path: Path) -> str:
 MODULES = {name_of(path): path for path in PACKAGE.rglob("*.py")}
 
 
-def imports_of(module: str) -> set[str]:
-    """Name the modules of the package that ``module`` imports, anywhere in it."""
-    path = MODULES[module]
-    parts = path.relative_to(PACKAGE).parts[:-1]
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+@functools.cache
+def imports_of(module: str) -> tuple[frozenset[str], frozenset[str]]:
+    """Name the modules of the package, and the others, that ``module`` imports anywhere in it."""
+    parts = MODULES[module].relative_to(PACKAGE).parts[:-1]
+    own: set[str] = set()
+    others: set[str] = set()
+    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.level:
             base = parts[: len(parts) - node.level + 1]
             inside = [node.module] if node.module else [alias.name for alias in node.names]
-            found.update(".".join([*base, name]) for name in inside)
+            own.update(".".join([*base, name]) for name in inside)
         elif isinstance(node, ast.ImportFrom):
-            assert not (node.module or "").startswith("wegetfinancing"), "modules never name the root"
-    return found
+            others.add(str(node.module))
+        elif isinstance(node, ast.Import):
+            others.update(alias.name for alias in node.names)
+    return frozenset(own), frozenset(others)
 
 
-def third_party_of(module: str) -> set[str]:
-    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
-    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    froms = {
-        str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level
-    }
-    return {name.partition(".")[0] for name in names | froms}
+def libraries_of(module: str) -> set[str]:
+    return {name.partition(".")[0] for name in imports_of(module)[1]}
 
 
-def test_every_module_has_a_layer() -> None:
-    assert set(MODULES) == set(LEVEL)
-
-
-def test_the_drawing_shows_these_layers() -> None:
-    design = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
-    drawn = re.findall(r"^│ *\d+ │ (.*?) │", design, re.MULTILINE)
-    layers = [{"" if name == "wegetfinancing" else name for name in row.split()} for row in reversed(drawn)]
-    assert layers == [set(layer) for layer in LAYERS]
+@functools.cache
+def reached_from(module: str) -> frozenset[str]:
+    """Follow the imports of ``module`` through the package to the end."""
+    reached: set[str] = set()
+    following = {module}
+    while following:
+        own = set().union(*(imports_of(each)[0] for each in following))
+        following = own - reached
+        reached |= own
+    return frozenset(reached)
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_imports_only_fall(module: str) -> None:
-    for imported in imports_of(module):
-        assert imported in LEVEL, f"{module} imports the package root or a name in place of a module"
-        assert LEVEL[imported] < LEVEL[module], f"{module} imports {imported}, which is not below it"
+def test_nobody_imports_the_root_or_a_name_in_place_of_a_module(module: str) -> None:
+    own, others = imports_of(module)
+    assert own <= set(MODULES) - {""}
+    assert not [name for name in others if name.partition(".")[0] == "wegetfinancing"]
 
 
-@pytest.mark.parametrize("module", SANS_IO)
-def test_the_core_awaits_nothing(module: str) -> None:
+def test_no_module_reaches_itself() -> None:
+    TopologicalSorter({module: imports_of(module)[0] for module in MODULES}).prepare()
+
+
+@pytest.mark.parametrize(("wing", "other"), [("client", "postbacks"), ("postbacks", "client")])
+def test_a_wing_never_reaches_the_other(wing: str, other: str) -> None:
+    for module in MODULES:
+        if module.startswith(f"{wing}."):
+            there = [each for each in reached_from(module) if each.startswith(f"{other}.") or each == other]
+            assert not there, f"{module} reaches {there}"
+
+
+@pytest.mark.parametrize("module", NO_IO)
+def test_what_is_free_of_io_reaches_no_io_library(module: str) -> None:
+    for each in {module} | reached_from(module):
+        assert not libraries_of(each) & IO_LIBRARIES, f"{module} reaches {each}"
     tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
     asynchronous = ast.Await | ast.AsyncFunctionDef | ast.AsyncFor | ast.AsyncWith
     assert not [node for node in ast.walk(tree) if isinstance(node, asynchronous)]
-    assert not third_party_of(module) & {"anyio", "asyncio", "trio", "socket"}
 
 
-def test_httpx_is_known_in_one_module() -> None:
-    assert [module for module in MODULES if "httpx" in third_party_of(module)] == ["client.httpx_transport"]
+def test_httpx_is_known_in_its_own_modules_only() -> None:
+    assert {module for module in MODULES if "httpx" in libraries_of(module)} <= KNOW_HTTPX
 
 
 def test_the_core_depends_on_what_it_declares_only() -> None:
-    third_party = {"anyio", "attrs", "cattrs", "httpx"}
-    used = set().union(*(third_party_of(module) for module in MODULES if module not in EXTRAS))
-    assert used - set(sys.stdlib_module_names) == third_party
+    core = [module for module in MODULES if not module.startswith(OUTSIDE_THE_CORE)]
+    used = set().union(*(libraries_of(module) for module in core))
+    assert used - set(sys.stdlib_module_names) == CORE_DEPENDENCIES

@@ -23,11 +23,11 @@ from wegetfinancing import (
     DeadlineExceededError,
     HttpxTransport,
     Outcome,
-    Request,
     Retry,
     RetryPolicy,
     TransportError,
 )
+from wegetfinancing.http import Request
 from wegetfinancing.testing import INV_ID, credentials, financing_request, shipping_event
 
 pytestmark = pytest.mark.anyio

@@ -23,21 +23,19 @@ from wegetfinancing import (
     DeadlineExceededError,
     DecodingError,
     Environment,
-    Handler,
     HttpxTransport,
     InvalidRequestError,
     NotFoundError,
     Outcome,
     PermissionDeniedError,
     RateLimitError,
-    Request,
-    Response,
     Retry,
     RetryPolicy,
     ServerError,
     TransportError,
 )
-from wegetfinancing._converter import from_json, to_json
+from wegetfinancing._json import from_json, to_json
+from wegetfinancing.http import Handler, Request, Response
 from wegetfinancing.testing import (
     INV_ID,
     FakeTransport,

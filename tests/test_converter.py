@@ -19,7 +19,8 @@ from wegetfinancing import (
     ShippingEvent,
     ShippingState,
 )
-from wegetfinancing._converter import from_json, from_wire, read_amount, to_json, to_wire
+from wegetfinancing._converter import from_wire, to_wire
+from wegetfinancing._json import from_json, read_amount, to_json
 from wegetfinancing.testing import address, cart_item, financing_request, shipping_event
 
 

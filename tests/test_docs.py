@@ -92,7 +92,8 @@ def check_the_function(receive: Callable[..., tuple[int, str]]) -> None:
 
 
 def test_every_name_in_the_settings_table_exists() -> None:
-    source = (ROOT / "wegetfinancing" / "credentials.py").read_text(encoding="utf-8")
+    modules = [ROOT / "wegetfinancing" / name for name in ("credentials.py", "client/settings.py")]
+    source = "".join(module.read_text(encoding="utf-8") for module in modules)
     named = set(re.findall(r"`(WEGETFINANCING_[A-Z_]+)`", PAGES["settings.md"]))
     assert named == set(re.findall(r'"(WEGETFINANCING_[A-Z_]+)"', source))
 

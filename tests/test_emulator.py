@@ -13,20 +13,19 @@ from wegetfinancing import (
     Approved,
     AsyncClient,
     AuthenticationError,
-    Headers,
     InvalidRequestError,
     NotFoundError,
     PermissionDeniedError,
     PostbackVersion,
     Refunded,
-    Request,
-    Response,
     ShippingState,
     parse_postback,
 )
-from wegetfinancing._converter import to_json, to_wire
-from wegetfinancing.client.middleware import basic_authorization
+from wegetfinancing._converter import to_wire
+from wegetfinancing._json import to_json
+from wegetfinancing.client.authentication import basic_authorization
 from wegetfinancing.emulator import Emulator
+from wegetfinancing.http import Headers, Request, Response
 from wegetfinancing.testing import (
     address,
     cart_item,

@@ -8,7 +8,8 @@ import httpx
 import httpx2
 import pytest
 
-from wegetfinancing import DeadlineExceededError, HttpxTransport, Outcome, Request, TransportError
+from wegetfinancing import DeadlineExceededError, HttpxTransport, Outcome, TransportError
+from wegetfinancing.http import Request
 
 pytestmark = pytest.mark.anyio
 

@@ -10,13 +10,13 @@ from wegetfinancing import (
     NotFoundError,
     Outcome,
     RateLimitError,
-    Request,
     ServerError,
     TransportError,
 )
-from wegetfinancing.client.middleware import basic_authorization
+from wegetfinancing.client.authentication import basic_authorization
 from wegetfinancing.emulator import FAULTS, Effect, Emulator
 from wegetfinancing.emulator.faults import SLOW_SECONDS, fault_of_order
+from wegetfinancing.http import Request
 from wegetfinancing.testing import credentials, financing_request, shipping_event
 
 pytestmark = pytest.mark.anyio

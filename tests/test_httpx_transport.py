@@ -26,15 +26,8 @@ from anyio.abc import SocketAttribute
 
 from raw_server import Connection, RawServer, http_answer, raw_server
 from virtual_time import virtual_time
-from wegetfinancing import (
-    ConfigurationError,
-    DeadlineExceededError,
-    HttpxTransport,
-    Outcome,
-    Request,
-    Response,
-    TransportError,
-)
+from wegetfinancing import ConfigurationError, DeadlineExceededError, HttpxTransport, Outcome, TransportError
+from wegetfinancing.http import Request, Response
 
 pytestmark = pytest.mark.anyio
 

@@ -12,16 +12,14 @@ from wegetfinancing import (
     AsyncClient,
     ConfigurationError,
     DeadlineExceededError,
-    Handler,
     Middleware,
     Outcome,
-    Request,
-    Response,
     Retry,
     RetryPolicy,
     TransportError,
     default_middleware,
 )
+from wegetfinancing.http import Handler, Request, Response
 from wegetfinancing.testing import (
     FakeTransport,
     created_response,

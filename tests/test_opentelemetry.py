@@ -19,18 +19,16 @@ from wegetfinancing import (
     CallError,
     ConfigurationError,
     DeadlineExceededError,
-    Handler,
     InvalidRequestError,
     Middleware,
     Outcome,
-    Request,
-    Response,
     Retry,
     RetryPolicy,
     Transport,
     TransportError,
 )
 from wegetfinancing.contrib.opentelemetry import OpenTelemetry
+from wegetfinancing.http import Handler, Request, Response
 from wegetfinancing.testing import (
     INV_ID,
     FakeTransport,

@@ -14,13 +14,13 @@ from wegetfinancing import (
     ConfigurationError,
     DeadlineExceededError,
     Outcome,
-    Request,
-    Response,
     Retry,
     RetryPolicy,
     TransportError,
 )
-from wegetfinancing.client.retry import REPEATED_STATUSES, pause_before_repeat, retry_after
+from wegetfinancing.client.answers import retry_after
+from wegetfinancing.client.retry import REPEATED_STATUSES, pause_before_repeat
+from wegetfinancing.http import Request, Response
 
 POLICY = RetryPolicy(attempts=4, base_delay=1.0, max_delay=3.0)
 NOW = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT

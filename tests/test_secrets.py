@@ -26,11 +26,8 @@ from wegetfinancing import (
     AsyncClient,
     CallError,
     Credentials,
-    Handler,
     HttpxTransport,
     InvalidRequestError,
-    Request,
-    Response,
     Retry,
     SignatureError,
     TransportError,
@@ -39,7 +36,8 @@ from wegetfinancing import (
     sign_postback,
     verify_postback,
 )
-from wegetfinancing.client.middleware import BasicAuthentication
+from wegetfinancing.client.authentication import BasicAuthentication
+from wegetfinancing.http import Handler, Request, Response
 from wegetfinancing.testing import FakeTransport, error_response, shipping_event, signed_postback
 
 pytestmark = pytest.mark.anyio

@@ -15,10 +15,11 @@ import pytest
 import ship_from_csv
 import uvicorn
 
-from wegetfinancing import Credentials, FinancingRequest, Request
+from wegetfinancing import Credentials, FinancingRequest
 from wegetfinancing.emulator import Emulator
 from wegetfinancing.emulator.app import emulator_app
 from wegetfinancing.emulator.core import Application, Reaction
+from wegetfinancing.http import Request
 from wegetfinancing.testing import credentials, financing_request
 
 SCRIPT = Path(ship_from_csv.__file__)

@@ -10,14 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import VECTORS
-from wegetfinancing import (
-    ConfigurationError,
-    Credentials,
-    Headers,
-    SignatureError,
-    sign_postback,
-    verify_postback,
-)
+from wegetfinancing import ConfigurationError, Credentials, SignatureError, sign_postback, verify_postback
+from wegetfinancing.http import Headers
 from wegetfinancing.testing import credentials, signed_postback
 
 NOW = 1_700_000_000.0

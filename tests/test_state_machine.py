@@ -27,19 +27,10 @@ from hypothesis.stateful import (
 )
 
 from virtual_time import VirtualTime, virtual_time
-from wegetfinancing import (
-    AsyncClient,
-    CallError,
-    Handler,
-    Outcome,
-    Request,
-    Response,
-    Retry,
-    RetryPolicy,
-    TransportError,
-)
-from wegetfinancing._converter import from_json, to_json
+from wegetfinancing import AsyncClient, CallError, Outcome, Retry, RetryPolicy, TransportError
+from wegetfinancing._json import from_json, to_json
 from wegetfinancing.client.retry import REPEATED_STATUSES
+from wegetfinancing.http import Handler, Request, Response
 from wegetfinancing.testing import credentials, financing_request, shipping_event
 
 POLICY = RetryPolicy(attempts=3, base_delay=1.0, max_delay=4.0, quota=2, quota_per_success=0.5)

@@ -10,11 +10,10 @@ from wegetfinancing import (
     PostbackVersion,
     RateLimitError,
     Refunded,
-    Request,
-    Response,
     TransportError,
     parse_postback,
 )
+from wegetfinancing.http import Request, Response
 from wegetfinancing.testing import (
     INV_ID,
     FakeTransport,

@@ -4,7 +4,7 @@ from typing import Any
 import attrs
 import pytest
 
-from wegetfinancing import Headers, Request, Response
+from wegetfinancing.http import Headers, Request, Response
 
 
 def test_header_names_compare_without_regard_to_case() -> None:

@@ -20,7 +20,6 @@ from wegetfinancing import (
     Credentials,
     Environment,
     FinancingRequest,
-    Handler,
     HttpxTransport,
     InvalidRequestError,
     Middleware,
@@ -30,8 +29,6 @@ from wegetfinancing import (
     RateLimitError,
     Refunded,
     Rejected,
-    Request,
-    Response,
     Retry,
     RetryPolicy,
     ShippingEvent,
@@ -44,6 +41,7 @@ from wegetfinancing import (
     sign_postback,
 )
 from wegetfinancing.emulator import Emulator
+from wegetfinancing.http import Handler, Request, Response
 from wegetfinancing.testing import FakeTransport, created_response, signed_postback
 
 

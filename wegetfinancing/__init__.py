@@ -5,6 +5,7 @@ from .client.client import AsyncClient, default_middleware
 from .client.httpx_transport import HttpxTransport
 from .client.middleware import Middleware
 from .client.retry import Retry, RetryPolicy
+from .client.transport import Transport
 from .credentials import Credentials, Environment
 from .enums import Country, Currency, PostbackVersion, ShippingState
 from .errors import (
@@ -26,7 +27,6 @@ from .errors import (
     TransportError,
     WeGetFinancingError,
 )
-from .http import Handler, Headers, Request, Response, Transport
 from .models import (
     Address,
     CartItem,
@@ -35,68 +35,61 @@ from .models import (
     ShippingEvent,
     ShippingReceipt,
 )
-from .postbacks.dialects import (
-    Approved,
-    Postback,
-    Preapproved,
-    Refunded,
-    Rejected,
-    UnknownPostback,
-    parse_postback,
-    parse_unverified_postback,
-)
+from .postbacks.dialects import parse_postback, parse_unverified_postback
+from .postbacks.events import Approved, Postback, Preapproved, Refunded, Rejected, UnknownPostback
 from .postbacks.signatures import sign_postback, verify_postback
 
-__all__ = [
-    "APIError",
-    "Address",
-    "Approved",
+__all__ = [  # noqa: RUF022 - grouped by what they are for
+    # The client
     "AsyncClient",
-    "AuthenticationError",
-    "CallError",
+    "Credentials",
+    "Environment",
+    # What goes out and what comes back
+    "Address",
     "CartItem",
-    "ConfigurationError",
     "Country",
     "CreatedRequest",
-    "Credentials",
     "Currency",
-    "DeadlineExceededError",
-    "DecodingError",
-    "Environment",
     "FinancingRequest",
-    "Handler",
-    "Headers",
-    "HttpxTransport",
-    "InvalidRequestError",
-    "MalformedPostbackError",
-    "Middleware",
-    "NotFoundError",
-    "Outcome",
-    "PermissionDeniedError",
-    "Postback",
-    "PostbackError",
     "PostbackVersion",
-    "Preapproved",
-    "RateLimitError",
-    "Refunded",
-    "Rejected",
-    "Request",
-    "Response",
-    "Retry",
-    "RetryPolicy",
-    "ServerError",
     "ShippingEvent",
     "ShippingReceipt",
     "ShippingState",
-    "SignatureError",
-    "Transport",
+    # When a call fails
+    "APIError",
+    "AuthenticationError",
+    "CallError",
+    "ConfigurationError",
+    "DeadlineExceededError",
+    "DecodingError",
+    "InvalidRequestError",
+    "NotFoundError",
+    "Outcome",
+    "PermissionDeniedError",
+    "RateLimitError",
+    "ServerError",
     "TransportError",
-    "UnknownPostback",
     "WeGetFinancingError",
-    "__version__",
-    "default_middleware",
+    # The vendor's decisions
+    "Approved",
+    "MalformedPostbackError",
+    "Postback",
+    "PostbackError",
+    "Preapproved",
+    "Refunded",
+    "Rejected",
+    "SignatureError",
+    "UnknownPostback",
     "parse_postback",
     "parse_unverified_postback",
     "sign_postback",
     "verify_postback",
+    # How requests travel; their values are in wegetfinancing.http
+    "HttpxTransport",
+    "Middleware",
+    "Retry",
+    "RetryPolicy",
+    "Transport",
+    "default_middleware",
+    "__version__",
 ]

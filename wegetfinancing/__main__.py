@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 
 import anyio
 
-from ._rules import url
+from ._rules import is_loopback, url
 from .client.httpx_transport import HttpxTransport
-from .credentials import Credentials, is_loopback
+from .credentials import Credentials
 from .emulator.postbacks import STATUSES, SignedPostback, delivery, forged, signed_postback
 from .enums import PostbackVersion
 from .errors import ConfigurationError, TransportError

@@ -9,16 +9,14 @@
 import datetime as dt
 import enum
 import functools
-import json
-import math
 import operator
-import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
+from ._json import read_amount, read_text
 from ._rules import Checked
 from .models import CartItem, CreatedRequest, ShippingReceipt
 
@@ -26,123 +24,6 @@ if TYPE_CHECKING:
     import cattrs
 
 _T = TypeVar("_T")
-
-_AMOUNT: Final = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")
-
-
-def to_json(value: object, *, sort_keys: bool = False) -> bytes:
-    """Write compact, ASCII-only JSON.
-
-    Raises:
-        TypeError, ValueError: the value has no JSON form; NaN has none.
-
-    """
-    return _ENCODERS[sort_keys].encode(value).encode("ascii")
-
-
-# Made once: json.dumps and json.loads make theirs anew each time.
-_ENCODERS: Final = {
-    sort_keys: json.JSONEncoder(
-        ensure_ascii=True, allow_nan=False, separators=(",", ":"), sort_keys=sort_keys
-    )
-    for sort_keys in (False, True)
-}
-
-
-def from_json(data: bytes) -> Any:  # noqa: ANN401 - any JSON value
-    """Read JSON that means the same to every reader.
-
-    Raises:
-        ValueError: not UTF-8, not JSON, NaN or Infinity, a name given twice, or too deep to read.
-
-    """
-    try:
-        text = data.decode("utf-8").strip(" \t\n\r")
-        value, end = _DECODER.raw_decode(text)
-        if end < len(text):
-            msg = "is not JSON"
-        # Every level takes two brackets.
-        elif (
-            len(data) <= 2 * _MOST_DEPTH
-            or data.count(b"{") + data.count(b"[") <= _MOST_DEPTH
-            or _depth(value) <= _MOST_DEPTH
-        ):
-            return value
-        else:
-            msg = _TOO_DEEP
-    except RecursionError:
-        msg = _TOO_DEEP
-    except UnicodeDecodeError:
-        msg = "is not UTF-8"
-    except json.JSONDecodeError:
-        msg = "is not JSON"
-    # Raised out here, so that no exception that quotes the data stays reachable as its context.
-    raise ValueError(msg)
-
-
-# Real bodies are three deep. The interpreter's own limit depends on its version and on the caller's depth.
-_MOST_DEPTH: Final = 100
-_TOO_DEEP: Final = "is nested too deeply"
-
-
-def _depth(value: object) -> int:
-    depth, level = 0, [value]
-    while level:
-        depth += 1
-        containers = [each for each in level if isinstance(each, dict | list)]
-        level = [
-            inner for each in containers for inner in (each.values() if isinstance(each, dict) else each)
-        ]
-    return depth
-
-
-def _refuse_constant(_: str) -> NoReturn:
-    msg = "holds NaN or Infinity"
-    raise ValueError(msg)
-
-
-def _finite(digits: str) -> float:
-    number = float(digits)
-    return number if math.isfinite(number) else _refuse_constant(digits)
-
-
-def _refuse_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        msg = "names a member twice"
-        raise ValueError(msg)
-    return value
-
-
-_DECODER: Final = json.JSONDecoder(
-    parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_refuse_repeats
-)
-
-
-def read_text(value: object, name: str) -> str:
-    """Return a text that is not blank.
-
-    Raises:
-        ValueError: it is something else; the text names it.
-
-    """
-    if not isinstance(value, str) or not value.strip():
-        msg = f"has no text as {name}"
-        raise ValueError(msg)
-    return value
-
-
-def read_amount(value: object, name: str) -> Decimal:
-    """Return an amount of money; a JSON number is taken by its shortest decimal form.
-
-    Raises:
-        ValueError: not a plain decimal number of 0 or more; the text names it.
-
-    """
-    if not isinstance(value, bool) and _AMOUNT.fullmatch(str(value)):
-        return Decimal(str(value))
-    msg = f"has no amount of money as {name}"
-    raise ValueError(msg)
 
 
 def _read_created(answer: Mapping[str, Any], _: object) -> CreatedRequest:

@@ -7,11 +7,13 @@ import contextlib
 import datetime as dt
 import enum
 import functools
+import inspect
 import operator
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Final, NamedTuple, TypeAlias, TypeGuard, TypeVar, cast
 
 import attrs
 
@@ -301,3 +303,29 @@ def to_member(kind: type[_Enum], value: _Enum | str) -> _Enum:
         with contextlib.suppress(ValueError):
             return kind(value)
     return value  # type: ignore[return-value] # the rule on the field refuses what is no member
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether ``host`` is this machine: ``localhost``, ``127.0.0.0/8`` or ``::1``."""
+    if host == "localhost":
+        return True
+    import ipaddress  # noqa: PLC0415 - for plain http only
+
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def is_finite_number(value: object) -> TypeGuard[float]:
+    """Tell whether a setting is a number that fits a float; an int may be larger than any."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and abs(cast("float", value)) <= sys.float_info.max
+
+
+def is_async(link: object) -> bool:
+    """Tell whether calling ``link`` gives something to await: ``async def``, or an object like it."""
+    while isinstance(link, functools.partial):
+        link = link.func
+    call = type(link).__call__ if callable(link) else None
+    return inspect.iscoroutinefunction(link) or inspect.iscoroutinefunction(call)

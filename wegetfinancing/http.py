@@ -1,4 +1,4 @@
-"""The port between this package and the network: values in, values out.
+"""HTTP requests and responses as values, for authors of a transport or a middleware.
 
 ``Request -> Response`` is the one shape of every layer: a transport's ``send``, a composed
 middleware chain and the in-memory emulator are all a ``Handler`` and can stand in for one another.
@@ -6,11 +6,11 @@ middleware chain and the in-memory emulator are all a ``Handler`` and can stand 
 
 import math
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import attrs
 
-from .errors import ConfigurationError
+__all__ = ["Handler", "Headers", "Request", "Response"]
 
 
 class Headers(Mapping[str, str]):
@@ -124,38 +124,3 @@ class Response:
 
 Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 """Anything that answers a request: a transport's ``send``, or the rest of a middleware chain."""
-
-
-class Transport(Protocol):
-    """What carries a request to the vendor and brings the answer back."""
-
-    async def send(self, request: Request) -> Response:
-        """Send ``request`` once and return the answer, whatever its status.
-
-        Raises:
-            TransportError: no answer. Its outcome is ``NOT_SENT`` only where it is certain that
-                nothing reached the server. Any other exception counts as ``UNKNOWN``.
-
-        """
-        ...
-
-    async def aclose(self) -> None:
-        """Release every connection. Closing twice is harmless."""
-        ...
-
-
-def check_transport(transport: Transport) -> Transport:
-    """Return the transport, or say what is missing.
-
-    Raises:
-        ConfigurationError: no instance with ``send`` and ``aclose``, or a client of httpx.
-
-    """
-    if hasattr(transport, "build_request"):
-        msg = "transport is a client of httpx; wrap it: transport=HttpxTransport(client)"
-        raise ConfigurationError(msg)
-    methods = [getattr(transport, name, None) for name in ("send", "aclose")]
-    if isinstance(transport, type) or not all(map(callable, methods)):
-        msg = "transport must be an instance with 'async def send(request)' and 'async def aclose()'"
-        raise ConfigurationError(msg)
-    return transport

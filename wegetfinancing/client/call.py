@@ -8,7 +8,8 @@ import anyio
 import attrs
 
 from ..errors import DeadlineExceededError, Outcome, TransportError, outcome_of_status, worst_outcome
-from ..http import Request, Response, Transport
+from ..http import Request, Response
+from .transport import Transport
 
 if TYPE_CHECKING:
     import logging

@@ -9,7 +9,7 @@ from typing import Any, Final, NoReturn, Self, TypeVar
 
 import anyio
 
-from ..credentials import Credentials, Endpoint, Environment, check_timeout, settings_from_env
+from ..credentials import Credentials, Environment
 from ..errors import (
     CallError,
     ConfigurationError,
@@ -18,11 +18,12 @@ from ..errors import (
     TransportError,
     worst_outcome,
 )
-from ..http import Response, Transport, check_transport
+from ..http import Response
 from ..models import CreatedRequest, FinancingRequest, ShippingEvent, ShippingReceipt
+from .authentication import BasicAuthentication
 from .call import Call
 from .event_loop import current_event_loop
-from .middleware import BasicAuthentication, Middleware, check_middleware, compose
+from .middleware import Middleware, check_middleware, compose
 from .operations import (
     CREATE_REQUEST,
     CREATE_TEST_POSTBACK,
@@ -33,6 +34,8 @@ from .operations import (
     update_shipping_body,
 )
 from .retry import Retry
+from .settings import Endpoint, check_timeout, settings_from_env
+from .transport import Transport, check_transport
 
 _Answer = TypeVar("_Answer")
 

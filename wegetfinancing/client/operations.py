@@ -6,31 +6,23 @@ client, the emulator and the fakes derive from this table.
 
 import contextlib
 import re
-import time
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, Generic, TypeVar
 
 import attrs
 
-from .._converter import from_json, from_wire, to_json, to_wire
+from .._converter import from_wire, to_wire
+from .._json import to_json
 from .._version import __version__
 from ..errors import (
-    APIError,
-    AuthenticationError,
-    CallError,
     DecodingError,
     InvalidRequestError,
-    NotFoundError,
     Outcome,
-    PermissionDeniedError,
-    RateLimitError,
-    ServerError,
-    outcome_of_status,
 )
 from ..http import Headers, Request, Response
 from ..models import CreatedRequest, FinancingRequest, ShippingEvent, ShippingReceipt
-from .retry import retry_after
+from .answers import api_error, as_object, read_json
 
 _Answer = TypeVar("_Answer")
 
@@ -88,35 +80,15 @@ class Operation(Generic[_Answer]):
 
         """
         if not response.is_success:
-            raise _api_error(self.name, response)
+            raise api_error(self.name, response)
         problem = response.body_error
         if problem is None:
             try:
-                return self.decode(_read_json(response.body))
+                return self.decode(read_json(response.body))
             except ValueError as error:
                 problem = str(error)
         msg = f"HTTP {response.status}, but the answer {problem}"
         raise DecodingError(msg, status=response.status, body=response.body, operation=self.name)
-
-
-# Real answers hold a dozen values. A mebibyte of `{},` becomes 30 MiB of objects and half a second without
-# a pause for the event loop.
-_MOST_VALUES: Final = 20_000
-
-
-def _read_json(body: bytes) -> Any:  # noqa: ANN401 - any JSON value
-    # No body holds more values than bytes.
-    if len(body) > _MOST_VALUES and sum(map(body.count, (b",", b"[", b"{"))) > _MOST_VALUES:
-        msg = "holds too many values"
-        raise ValueError(msg)
-    return from_json(body)
-
-
-def _object(answer: object) -> Mapping[str, Any]:
-    if not isinstance(answer, dict):
-        msg = "is not a JSON object"
-        raise ValueError(msg)  # noqa: TRY004 - a fault of the answer, not of the caller
-    return answer
 
 
 CREATE_REQUEST: Final = Operation(
@@ -124,14 +96,14 @@ CREATE_REQUEST: Final = Operation(
     path="requests",
     repeatable=False,  # a second one opens a second loan application
     sandbox_only=False,
-    decode=lambda answer: from_wire(CreatedRequest, _object(answer)),
+    decode=lambda answer: from_wire(CreatedRequest, as_object(answer)),
 )
 UPDATE_SHIPPING: Final = Operation(
     name="update_shipping",
     path="shipping",
     repeatable=True,
     sandbox_only=False,
-    decode=lambda answer: from_wire(ShippingReceipt, _object(answer)),
+    decode=lambda answer: from_wire(ShippingReceipt, as_object(answer)),
 )
 # Nothing is known of its body and answer, so both pass through as they are.
 CREATE_TEST_POSTBACK: Final = Operation[Any](
@@ -214,67 +186,3 @@ def _invalid(operation: Operation[Any], problems: Mapping[str, str]) -> InvalidR
         subjects=tuple(problems),
         reasons=problems,
     )
-
-
-_ERRORS: Final[Mapping[int, type[APIError]]] = MappingProxyType(
-    {
-        400: InvalidRequestError,
-        401: AuthenticationError,
-        403: PermissionDeniedError,
-        404: NotFoundError,
-        429: RateLimitError,
-    }
-)
-# Only what looks like a name is shown; anything else an answer holds may be personal data.
-_NAME: Final = re.compile(r"[a-z_]{1,40}")
-_FIELD: Final = re.compile(r"[a-z0-9_.\[\]]{1,80}")
-_MOST_FIELDS_SHOWN: Final = 10
-_WAYS_OUT: Final = MappingProxyType(
-    {
-        401: "; check username and password: the sandbox and live each have their own",
-        403: "; check that these credentials are of this merchant_id and environment",
-    }
-)
-
-
-def _api_error(operation: str, response: Response) -> CallError:
-    status = response.status
-    try:
-        members = _object(_read_json(response.body))
-    except ValueError:
-        members = {}
-    error, message, stamp = (_text(members.get(name)) for name in ("error", "message", "stamp"))
-    code, subjects, reasons = (members.get(name) for name in ("code", "subjects", "reasons"))
-    fields = tuple(each for each in subjects if isinstance(each, str)) if isinstance(subjects, list) else ()
-    kind = _ERRORS.get(status, ServerError if 500 <= status <= 599 else APIError)  # noqa: PLR2004 - the 5xx class
-    return kind(
-        _summary(status, error, fields),
-        status=status,
-        outcome=outcome_of_status(status),
-        operation=operation,
-        error=error,
-        code=code if isinstance(code, int) and not isinstance(code, bool) else None,
-        message=message,
-        subjects=fields,
-        reasons=_texts(reasons),
-        debug=members.get("debug"),
-        stamp=stamp,
-        body=response.body,
-        retry_after=retry_after(response, time.time()),
-    )
-
-
-def _summary(status: int, error: str | None, fields: tuple[str, ...]) -> str:
-    name = f" {error}" if error and _NAME.fullmatch(error) else ""
-    shown = [each for each in fields if _FIELD.fullmatch(each)][:_MOST_FIELDS_SHOWN]
-    return f"HTTP {status}{name}" + (f": {', '.join(shown)}" if shown else "") + _WAYS_OUT.get(status, "")
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _texts(value: object) -> dict[str, str]:
-    if not isinstance(value, dict):
-        return {}
-    return {name: text for name, text in value.items() if isinstance(text, str)}

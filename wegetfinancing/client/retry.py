@@ -4,25 +4,22 @@ The decision is a pure function, ``pause_before_repeat``; the clock, the sleep a
 are given to ``Retry``, so that tests need neither wait nor patch.
 """
 
-import re
 import time
 from collections.abc import Awaitable, Callable
-from datetime import UTC
 from typing import Any, Final
 
 import anyio
 import attrs
 
-from ..credentials import is_finite_number
+from .._rules import is_finite_number
 from ..errors import ConfigurationError, DeadlineExceededError, TransportError
 from ..http import Handler, Request, Response
+from .answers import retry_after
 
 # 408 to 504 by their definition; 520 to 527 and 530 are the CDN's words for an origin out of reach.
 # https://developers.cloudflare.com/support/troubleshooting/http-status-codes/cloudflare-5xx-errors/
 REPEATED_STATUSES: Final = frozenset({408, 421, 425, 429, 500, 502, 503, 504, *range(520, 528), 530})
 
-# str.isdigit() also accepts what int() does not, such as "²".
-_SECONDS: Final = re.compile(r"[0-9]{1,9}")
 _MOST_DOUBLINGS: Final = 30
 
 
@@ -62,32 +59,6 @@ class RetryPolicy:
     max_delay: float = attrs.field(default=8.0, validator=_at_least(0))
     quota: float = attrs.field(default=20, validator=_at_least(0))
     quota_per_success: float = attrs.field(default=0.1, validator=_at_least(0))
-
-
-def retry_after(response: Response, now: float) -> float | None:
-    """Read the ``Retry-After`` header: seconds from now on, or ``None`` if there is none to read.
-
-    A date is counted from the answer's own ``Date`` where it has one, so that a clock that is off
-    does no harm, else from ``now``, in seconds since the epoch. A date in the past is 0.
-    """
-    value = response.headers.get("retry-after", "").strip()
-    if _SECONDS.fullmatch(value):
-        return float(value)
-    until = _http_date(value)
-    if until is None:
-        return None
-    since = _http_date(response.headers.get("date", ""))
-    return max(0.0, until - (now if since is None else since))
-
-
-def _http_date(value: str) -> float | None:
-    import email.utils  # noqa: PLC0415 - for the rare answer only
-
-    try:
-        date = email.utils.parsedate_to_datetime(value)
-        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):
-        return None
 
 
 def pause_before_repeat(

@@ -11,7 +11,8 @@ from starlette.requests import ClientDisconnect
 from ..credentials import Credentials
 from ..errors import ConfigurationError
 from ..postbacks.app import BODY_SECONDS, Answers, Refusal, check_media_type, read_bounded, read_postback
-from ..postbacks.dialects import FORM, JSON, Postback
+from ..postbacks.dialects import FORM, JSON
+from ..postbacks.events import Postback
 from ..postbacks.signatures import check_accepted, check_max_age
 
 __all__ = ["OPENAPI", "RESPONSES", "postback_from"]

@@ -19,8 +19,9 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
 from ..client.httpx_transport import HttpxTransport
-from ..http import Request, Transport
-from ..postbacks.dialects import Approved, Preapproved, Refunded, Rejected
+from ..client.transport import Transport
+from ..http import Request
+from ..postbacks.events import Approved, Preapproved, Refunded, Rejected
 from . import pages
 from .core import Application, Emulator
 from .faults import SLOW_SECONDS, Effect

@@ -20,15 +20,15 @@ from urllib.parse import urlsplit
 import anyio.lowlevel
 import attrs
 
-from .._converter import from_json
+from .._json import from_json
 from .._rules import to_decimal
-from ..client.middleware import basic_authorization
+from ..client.authentication import basic_authorization
 from ..client.operations import CREATE_REQUEST, CREATE_TEST_POSTBACK, OPERATIONS, UPDATE_SHIPPING
 from ..credentials import Credentials
 from ..errors import TransportError
 from ..http import Request, Response
 from ..models import FinancingRequest, ShippingEvent
-from ..postbacks.dialects import Refunded
+from ..postbacks.events import Refunded
 from .faults import SLOW_SECONDS, Effect, Fault, fault_of_order, named_fault
 from .postbacks import SignedPostback, signed_postback
 from .validation import error_answer, json_answer, read_request, read_shipping_event

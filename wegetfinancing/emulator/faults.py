@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import attrs
 
-from .._converter import from_json, to_json
+from .._json import from_json, to_json
 from ..http import Response
 from .validation import error_answer
 

@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 import anyio
 import attrs
 
-from ..credentials import is_loopback
+from .._rules import is_loopback
+from ..client.transport import Transport
 from ..errors import TransportError
-from ..http import Transport
 from .core import Application
 from .postbacks import SignedPostback, delivery, forged
 

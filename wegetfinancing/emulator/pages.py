@@ -9,7 +9,7 @@ import attrs
 import jinja2
 
 from ..enums import PostbackVersion
-from ..postbacks.dialects import Approved, Preapproved, Refunded, Rejected
+from ..postbacks.events import Approved, Preapproved, Refunded, Rejected
 from .core import Application, Emulator
 from .faults import FAULTS
 from .outbox import LATE_SECONDS, Outbox

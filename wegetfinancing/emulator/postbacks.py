@@ -6,12 +6,12 @@ from urllib.parse import urlencode
 
 import attrs
 
-from .._converter import to_json
+from .._json import to_json
 from .._rules import money, to_decimal
 from ..credentials import Credentials
 from ..enums import PostbackVersion
 from ..http import Request
-from ..postbacks.dialects import Approved, Preapproved, Refunded, Rejected
+from ..postbacks.events import Approved, Preapproved, Refunded, Rejected
 from ..postbacks.signatures import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign_postback
 
 STATUSES: Final = (Approved.status, Preapproved.status, Rejected.status, Refunded.status)

@@ -12,7 +12,8 @@ from typing import Any, Final
 
 import attrs
 
-from .._converter import from_wire, to_json
+from .._converter import from_wire
+from .._json import to_json
 from .._rules import Checked
 from ..http import Response
 from ..models import Address, CartItem, FinancingRequest, ShippingEvent

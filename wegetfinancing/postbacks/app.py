@@ -16,12 +16,13 @@ from typing import Any, Final, TypeAlias
 import anyio
 import attrs
 
-from ..client.middleware import is_async
+from .._rules import is_async
 from ..credentials import Credentials
 from ..errors import ConfigurationError, MalformedPostbackError, SignatureError
 from ..http import Headers
 from .deliveries import Claim, DeliveryStore, MemoryDeliveryStore
-from .dialects import FORM, JSON, Postback, parse_postback
+from .dialects import FORM, JSON, parse_postback
+from .events import Postback
 from .signatures import check_accepted, check_max_age
 
 __all__ = ["BODY_LIMIT", "BODY_SECONDS", "Answers", "NotYet", "PostbackApp", "PostbackHandler"]

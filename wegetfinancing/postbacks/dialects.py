@@ -8,15 +8,13 @@ vendor's official clients where a comment says so.
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
-from decimal import Decimal
-from typing import Any, ClassVar, Final, TypeAlias
+from typing import Any, Final
 
-import attrs
-
-from .._converter import from_json, read_amount, to_json
+from .._json import from_json, read_amount
 from ..credentials import Credentials
 from ..enums import PostbackVersion
 from ..errors import MalformedPostbackError
+from .events import Approved, Postback, Preapproved, Refunded, Rejected, UnknownPostback
 from .signatures import require_bytes, verified_content_type
 
 JSON: Final = "application/json"
@@ -24,102 +22,6 @@ FORM: Final = "application/x-www-form-urlencoded"
 _NO_TEXT: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _MOST_FORM_FIELDS: Final = 100  # real ones have nine
 
-
-@attrs.frozen(kw_only=True)
-class _Postback:
-    inv_id: str
-    merchant_transaction_id: str | None
-    version: str
-    raw: Mapping[str, Any] = attrs.field(repr=False, eq=False)
-
-    status: ClassVar[str]
-
-    @property
-    def key(self) -> str:
-        """A text that is equal for two deliveries of the same decision.
-
-        The API gives deliveries no id, so this is made of what was decided. Two partial refunds of the same
-        amount for one request therefore have the same key.
-        """
-        from urllib.parse import quote  # noqa: PLC0415 - a client that only calls does without
-
-        return f"{quote(self.inv_id, safe='')}:{self._decision()}"
-
-    def _decision(self) -> str:
-        return self.status
-
-
-class Approved(_Postback):
-    """The lender approved. Create the order only now, then ship.
-
-    Attributes:
-        inv_id: the vendor's id of the request, as ``CreatedRequest.inv_id``.
-        merchant_transaction_id: your order id; ``None`` where the vendor left it out.
-        version: the dialect's version, as the postback names it.
-        raw: the whole postback, decoded.
-
-    """
-
-    __slots__ = ()
-    status: ClassVar[str] = "approved"
-
-
-class Preapproved(_Postback):
-    """Not final: hold, do not ship (seen in the official clients). Attributes as on ``Approved``."""
-
-    __slots__ = ()
-    status: ClassVar[str] = "preapproved"
-
-
-class Rejected(_Postback):
-    """Let the customer choose another way to pay. Attributes as on ``Approved``."""
-
-    __slots__ = ()
-    status: ClassVar[str] = "rejected"
-
-
-@attrs.frozen(kw_only=True)
-class Refunded(_Postback):
-    """Give back ``amount``, once; it may be a part (seen in the official clients).
-
-    Attributes:
-        amount: USD; ``None`` where the vendor named none, which a person has to look into.
-
-    The others are as on ``Approved``.
-    """
-
-    amount: Decimal | None
-
-    status: ClassVar[str] = "refund"
-
-    def _decision(self) -> str:
-        # Several refunds may follow one approval; "1200" and "1200.00" are the same one.
-        digits = "" if self.amount is None else f"{self.amount:f}"
-        return f"{self.status}:{digits.rstrip('0').rstrip('.') if '.' in digits else digits}"
-
-
-@attrs.frozen(kw_only=True)
-class UnknownPostback(_Postback):
-    """Something else. Log it and look; never treat it as an approval.
-
-    Attributes:
-        reported_status: the vendor's word; ``None`` where there is none.
-
-    The others are as on ``Approved``.
-    """
-
-    reported_status: str | None
-
-    status: ClassVar[str] = "unknown"
-
-    def _decision(self) -> str:
-        import hashlib  # noqa: PLC0415 - loads OpenSSL, which a client that has not called yet does without
-
-        return f"{self.status}:{hashlib.sha256(to_json(dict(self.raw), sort_keys=True)).hexdigest()}"
-
-
-Postback: TypeAlias = Approved | Preapproved | Rejected | Refunded | UnknownPostback
-"""What a postback can say. ``match`` on it; type checkers see when a case is missing."""
 
 _WITHOUT_AMOUNT: Final[Mapping[str, type[Approved | Preapproved | Rejected]]] = {
     kind.status: kind for kind in (Approved, Preapproved, Rejected)

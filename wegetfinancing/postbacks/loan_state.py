@@ -10,7 +10,7 @@ from typing import Final, Self
 
 import attrs
 
-from .dialects import Approved, Postback, Preapproved, Refunded, Rejected, UnknownPostback
+from .events import Approved, Postback, Preapproved, Refunded, Rejected, UnknownPostback
 
 __all__ = ["Advice", "LoanState"]
 

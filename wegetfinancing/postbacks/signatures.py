@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
-from ..credentials import Credentials, is_finite_number
+from .._rules import is_finite_number
+from ..credentials import Credentials
 from ..errors import ConfigurationError, SignatureError
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from typing import Any, Final, TypeAlias
 import anyio.lowlevel
 import attrs
 
-from .._converter import from_json, from_wire, to_json
+from .._converter import from_wire
+from .._json import from_json, to_json
 from ..client.operations import CREATE_REQUEST, CREATE_TEST_POSTBACK, UPDATE_SHIPPING
 from ..credentials import Credentials
 from ..emulator.postbacks import SignedPostback

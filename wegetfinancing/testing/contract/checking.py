@@ -8,10 +8,11 @@ from typing import Final, TypeAlias
 import anyio
 import attrs
 
-from ...client.middleware import basic_authorization
+from ...client.authentication import basic_authorization
 from ...client.operations import CREATE_REQUEST, UPDATE_SHIPPING, create_request_body, update_shipping_body
+from ...client.transport import Transport
 from ...errors import Outcome, TransportError
-from ...http import Headers, Request, Response, Transport
+from ...http import Headers, Request, Response
 from ..fakes import INV_ID, credentials, financing_request, shipping_event
 from .loopback import Behaviour, LoopbackServer, loopback_server
 

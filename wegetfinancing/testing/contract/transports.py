@@ -17,7 +17,7 @@ does in between is its author's to test.
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from ...http import Transport
+from ...client.transport import Transport
 from . import answer_checks, sending_checks
 from .checking import PATIENCE, TransportCheck
 

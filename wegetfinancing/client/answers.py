@@ -1,0 +1,159 @@
+"""Reading an answer: the JSON of a success, or the error that another status means."""
+
+import re
+import time
+from collections.abc import Mapping
+from datetime import UTC
+from types import MappingProxyType
+from typing import (
+    Any,
+    Final,
+)
+
+from .._json import from_json
+from ..errors import (
+    APIError,
+    AuthenticationError,
+    CallError,
+    InvalidRequestError,
+    NotFoundError,
+    PermissionDeniedError,
+    RateLimitError,
+    ServerError,
+    outcome_of_status,
+)
+from ..http import Response
+
+# Real answers hold a dozen values. A mebibyte of `{},` becomes 30 MiB of objects and half a second without
+# a pause for the event loop.
+_MOST_VALUES: Final = 20_000
+
+
+def read_json(body: bytes) -> Any:  # noqa: ANN401 - any JSON value
+    """Read the JSON of an answer.
+
+    Raises:
+        ValueError: it cannot be read; the text begins with a verb.
+
+    """
+    # No body holds more values than bytes.
+    if len(body) > _MOST_VALUES and sum(map(body.count, (b",", b"[", b"{"))) > _MOST_VALUES:
+        msg = "holds too many values"
+        raise ValueError(msg)
+    return from_json(body)
+
+
+def as_object(answer: object) -> Mapping[str, Any]:
+    """Return the answer if it is a JSON object.
+
+    Raises:
+        ValueError: it is something else.
+
+    """
+    if not isinstance(answer, dict):
+        msg = "is not a JSON object"
+        raise ValueError(msg)  # noqa: TRY004 - a fault of the answer, not of the caller
+    return answer
+
+
+_ERRORS: Final[Mapping[int, type[APIError]]] = MappingProxyType(
+    {
+        400: InvalidRequestError,
+        401: AuthenticationError,
+        403: PermissionDeniedError,
+        404: NotFoundError,
+        429: RateLimitError,
+    }
+)
+
+
+# Only what looks like a name is shown; anything else an answer holds may be personal data.
+_NAME: Final = re.compile(r"[a-z_]{1,40}")
+
+
+_FIELD: Final = re.compile(r"[a-z0-9_.\[\]]{1,80}")
+
+
+_MOST_FIELDS_SHOWN: Final = 10
+
+
+_WAYS_OUT: Final = MappingProxyType(
+    {
+        401: "; check username and password: the sandbox and live each have their own",
+        403: "; check that these credentials are of this merchant_id and environment",
+    }
+)
+
+
+def api_error(operation: str, response: Response) -> CallError:
+    """Make the error of an answer whose status is not 2xx."""
+    status = response.status
+    try:
+        members = as_object(read_json(response.body))
+    except ValueError:
+        members = {}
+    error, message, stamp = (_text(members.get(name)) for name in ("error", "message", "stamp"))
+    code, subjects, reasons = (members.get(name) for name in ("code", "subjects", "reasons"))
+    fields = tuple(each for each in subjects if isinstance(each, str)) if isinstance(subjects, list) else ()
+    kind = _ERRORS.get(status, ServerError if 500 <= status <= 599 else APIError)  # noqa: PLR2004 - the 5xx class
+    return kind(
+        _summary(status, error, fields),
+        status=status,
+        outcome=outcome_of_status(status),
+        operation=operation,
+        error=error,
+        code=code if isinstance(code, int) and not isinstance(code, bool) else None,
+        message=message,
+        subjects=fields,
+        reasons=_texts(reasons),
+        debug=members.get("debug"),
+        stamp=stamp,
+        body=response.body,
+        retry_after=retry_after(response, time.time()),
+    )
+
+
+def _summary(status: int, error: str | None, fields: tuple[str, ...]) -> str:
+    name = f" {error}" if error and _NAME.fullmatch(error) else ""
+    shown = [each for each in fields if _FIELD.fullmatch(each)][:_MOST_FIELDS_SHOWN]
+    return f"HTTP {status}{name}" + (f": {', '.join(shown)}" if shown else "") + _WAYS_OUT.get(status, "")
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _texts(value: object) -> dict[str, str]:
+    if not isinstance(value, dict):
+        return {}
+    return {name: text for name, text in value.items() if isinstance(text, str)}
+
+
+# str.isdigit() also accepts what int() does not, such as "²".
+_SECONDS: Final = re.compile(r"[0-9]{1,9}")
+
+
+def retry_after(response: Response, now: float) -> float | None:
+    """Read the ``Retry-After`` header: seconds from now on, or ``None`` if there is none to read.
+
+    A date is counted from the answer's own ``Date`` where it has one, so that a clock that is off
+    does no harm, else from ``now``, in seconds since the epoch. A date in the past is 0.
+    """
+    value = response.headers.get("retry-after", "").strip()
+    if _SECONDS.fullmatch(value):
+        return float(value)
+    until = _http_date(value)
+    if until is None:
+        return None
+    since = _http_date(response.headers.get("date", ""))
+    return max(0.0, until - (now if since is None else since))
+
+
+def _http_date(value: str) -> float | None:
+    import email.utils  # noqa: PLC0415 - for the rare answer only
+
+    try:
+        date = email.utils.parsedate_to_datetime(value)
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,114 @@
+"""Where a client calls and how long it waits, checked before any I/O."""
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any, Final, Self
+
+import attrs
+
+from .._rules import is_finite_number, is_loopback
+from ..credentials import Environment
+from ..errors import ConfigurationError
+
+_PRINTABLE_ASCII: Final = re.compile(r"[\x21-\x7e]+")
+
+
+def check_base_url(base_url: str) -> str:
+    """Return ``base_url`` as ``scheme://host[:port]``, or say why it cannot be one.
+
+    Raises:
+        ConfigurationError: a plain ``http`` address other than loopback, an address with user,
+            path, query or fragment, or none at all.
+
+    """
+    from urllib.parse import urlsplit  # noqa: PLC0415 - not needed for the vendor's own address
+
+    if not isinstance(base_url, str) or not _PRINTABLE_ASCII.fullmatch(base_url) or "\\" in base_url:
+        msg = "base_url must be a str of printable ASCII such as https://api.sandbox.wegetfinancing.com"
+        raise ConfigurationError(msg)
+    try:
+        parts = urlsplit(base_url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        msg = "base_url is not a URL: its host or port cannot be read"
+        raise ConfigurationError(msg) from None
+    if parts.scheme not in {"http", "https"} or not host:
+        msg = "base_url must begin with https:// and a host"
+        raise ConfigurationError(msg)
+    if "@" in parts.netloc:
+        msg = "base_url must not hold a username or password; give them as Credentials"
+        raise ConfigurationError(msg)
+    if "?" in base_url or "#" in base_url or parts.path not in {"", "/"}:
+        msg = "base_url must end after the host and port: no path, query or fragment"
+        raise ConfigurationError(msg)
+    if parts.scheme == "http" and not is_loopback(host):
+        msg = "base_url must use https://; plain http is for loopback addresses only"
+        raise ConfigurationError(msg)
+    literal = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{literal}" + (f":{port}" if port is not None else "")
+
+
+@attrs.frozen(kw_only=True)
+class Endpoint:
+    """Where the calls of one client go."""
+
+    base_url: str
+    is_live: bool
+
+    @classmethod
+    def of(cls, environment: Environment, base_url: str | None) -> Self:
+        """Choose the address; a live address has to be asked for by name.
+
+        Raises:
+            ConfigurationError: an unknown environment, a wrong address, or the live address
+                without ``environment=Environment.LIVE``.
+
+        """
+        if not isinstance(environment, Environment):
+            msg = "environment must be Environment.SANDBOX or Environment.LIVE"
+            raise ConfigurationError(msg)
+        is_live = environment is Environment.LIVE
+        if base_url is None:
+            return cls(base_url=environment.base_url, is_live=is_live)
+        url = check_base_url(base_url)
+        host = url.partition("://")[2].partition(":")[0]
+        if not is_live and host.rstrip(".") == Environment.LIVE.base_url.partition("://")[2]:
+            msg = "base_url is the live address; to go live, say environment=Environment.LIVE"
+            raise ConfigurationError(msg)
+        return cls(base_url=url, is_live=is_live)
+
+
+def settings_from_env(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Read ``WEGETFINANCING_ENVIRONMENT`` (``sandbox`` or ``live``) and ``_BASE_URL``, if set.
+
+    What ``overrides`` holds is taken from there, and its variable is not even looked at.
+
+    Raises:
+        ConfigurationError: the environment is neither.
+
+    """
+    settings = dict(overrides)
+    environment = os.environ.get("WEGETFINANCING_ENVIRONMENT", "").strip().lower()
+    if environment and "environment" not in settings:
+        if environment not in {each.value for each in Environment}:
+            msg = "WEGETFINANCING_ENVIRONMENT must be 'sandbox' or 'live'"
+            raise ConfigurationError(msg)
+        settings["environment"] = Environment(environment)
+    base_url = os.environ.get("WEGETFINANCING_BASE_URL", "").strip()
+    if base_url:
+        settings.setdefault("base_url", base_url)
+    return settings
+
+
+def check_timeout(timeout: object) -> float:
+    """Return ``timeout`` in seconds, or say why it cannot be one.
+
+    Raises:
+        ConfigurationError: not a finite number above zero.
+
+    """
+    if is_finite_number(timeout) and timeout > 0:
+        return float(timeout)
+    msg = "timeout must be a finite number of seconds above zero; it bounds the whole call"
+    raise ConfigurationError(msg)
