@@ -29,7 +29,11 @@ LOADED_FROM_ELSEWHERE = re.compile(r'<(?:script|img|iframe|source|link)[^>]+(?:s
 LAST_COMMIT = ["git", "log", "-1", "--format=%ct"]  # when
 EXTRAS = "[fastapi,otel,redis,emulator,starlette]"
 MATRIX = "tests/test_matrix.py"
-SHORTER = ["-m", "not one_interpreter"]
+# Half of the suite's time is waiting, so it runs faster with more processes than a small machine has cores.
+PARALLEL = ["-n", "3", "--dist", "worksteal"]
+# What is the same on every interpreter and takes long runs on one.
+ONE_INTERPRETER = [MATRIX, "tests/test_cancellation.py", "tests/test_servers.py"]
+SHORTER = [*PARALLEL, "-m", "not one_interpreter", *(f"--deselect={each}" for each in ONE_INTERPRETER)]
 
 
 def install(session: nox.Session, *groups: str, extras: str = "") -> None:
@@ -89,7 +93,7 @@ def tests(session: nox.Session) -> None:
     """Run the test suite on this Python, every branch of the package covered."""
     install(session, "tests", extras=EXTRAS)
     session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", *(session.posargs or ["--deselect", MATRIX]))
+    session.run("coverage", "run", "-m", "pytest", *(session.posargs or [*PARALLEL, f"--deselect={MATRIX}"]))
     session.run("coverage", "combine", "--quiet")
     if not session.posargs:
         session.run("coverage", "report")

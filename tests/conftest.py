@@ -1,5 +1,7 @@
+import enum
 import gc
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -52,6 +54,13 @@ def no_socket_left_open() -> Iterator[None]:
     after = figures.open_sockets()
     gc.enable()
     assert after <= before
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Name a case by what it is and never by an address, so that every process names it the same."""
+    if val is None or isinstance(val, str | bytes | int | float | complex | re.Pattern | enum.Enum | type):
+        return None  # pytest's own name says more
+    return str(getattr(val, "__qualname__", type(val).__name__))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -585,7 +585,6 @@ async def test_a_shorter_cancellation_of_the_caller_stays_a_cancellation() -> No
         (FakeTransport, "must be an instance with 'async def send"),
         ("https://x", "must be an instance with 'async def send"),
     ],
-    ids=str,
 )
 async def test_what_is_no_transport_is_refused_at_construction(wrong: Any, way_out: str) -> None:
     with pytest.raises(ConfigurationError, match=way_out):

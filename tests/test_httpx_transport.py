@@ -441,7 +441,6 @@ async def half_a_body_then_silence(connection: Connection) -> None:
         (answering("HTTP/1.1 302 Found\nLocation: http://[", b""), 302, "was cut short|None"),
         (answering("HTTP/1.1 302 Found\nLocation: \x7f\xff://", b""), 302, "was cut short|None"),
     ],
-    ids=str,
 )
 async def test_once_the_head_was_read_the_status_decides(
     transport: HttpxTransport, behaviour: Any, status: int, problem: str
@@ -968,7 +967,7 @@ async def test_in_another_event_loop_it_says_so_and_sends_nothing() -> None:
         await transport.aclose()
 
 
-@pytest.mark.parametrize("client", [httpx.Client(), httpx2.Client(), object(), "https://x"], ids=str)
+@pytest.mark.parametrize("client", [httpx.Client(), httpx2.Client(), object(), "https://x"])
 async def test_what_is_no_async_client_is_refused(client: Any) -> None:
     with pytest.raises(ConfigurationError, match="must be an AsyncClient of httpx or httpx2"):
         HttpxTransport(client)

@@ -173,7 +173,7 @@ PICKLES = [partial(pickle.dumps, protocol=number) for number in range(pickle.HIG
 
 
 @pytest.mark.parametrize("opened", [False, True])
-@pytest.mark.parametrize("attempt", [copy.copy, copy.deepcopy, *PICKLES], ids=str)
+@pytest.mark.parametrize("attempt", [copy.copy, copy.deepcopy, *PICKLES])
 async def test_a_client_is_neither_copied_nor_pickled(attempt: Callable[[Any], Any], opened: bool) -> None:
     client = AsyncClient(credentials(), transport=FakeTransport())
     if opened:
