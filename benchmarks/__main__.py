@@ -4,12 +4,12 @@ import sys
 
 import anyio
 
-from . import calls, imports, load, loopback, memory, peers, postbacks, retry
+from . import calls, imports, load, loopback, memory, postbacks, retry
 from .harness import Row, table
 
 SECTIONS = {
     each.__name__.rpartition(".")[2]: each.measure
-    for each in (calls, loopback, imports, load, memory, postbacks, retry, peers)
+    for each in (calls, loopback, imports, load, memory, postbacks, retry)
 }
 
 

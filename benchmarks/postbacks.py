@@ -28,4 +28,4 @@ async def measure() -> list[Row]:
     assert isinstance(await ours(), Approved)
     took = await interleaved({"ours": ours, "floor": floor}, calls=400)
     against = "SHA-256 + compare + `json.loads`"
-    return [compared("`parse_postback`", took["ours"], against, took["floor"], bound=1.8, digits=1)]
+    return [compared("`parse_postback`", took["ours"], against, took["floor"], bound=2.0, digits=1)]

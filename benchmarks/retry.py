@@ -1,6 +1,5 @@
-"""What the retry link adds to a call that succeeds at once."""
+"""What the retry middleware adds to a call that succeeds at once."""
 
-import statistics
 from typing import Any
 
 import stamina
@@ -9,7 +8,7 @@ import tenacity
 from wegetfinancing import Retry
 from wegetfinancing.http import Request, Response
 
-from .harness import Row, interleaved
+from .harness import Row, compared, interleaved
 
 
 async def measure() -> list[Row]:
@@ -19,28 +18,22 @@ async def measure() -> list[Row]:
     async def succeed(_: Request) -> Response:
         return answer
 
-    link = Retry()
+    middleware = Retry()
     tenacious = tenacity.retry(stop=tenacity.stop_after_attempt(3), reraise=True)(succeed)
     steady = stamina.retry(on=OSError, attempts=3)(succeed)
     subjects: dict[str, Any] = {
         "bare": lambda: succeed(request),
-        "Retry": lambda: link(request, succeed),
+        "Retry": lambda: middleware(request, succeed),
         "tenacity": lambda: tenacious(request),
         "stamina": lambda: steady(request),
     }
     took = await interleaved(subjects, calls=500)
-    rows = []
-    for name in ("Retry", "tenacity", "stamina"):
-        added = [each - bare for each, bare in zip(took[name], took["bare"], strict=True)]
-        low, middle, high = statistics.quantiles(added, n=4)
-        rows.append(
-            Row(
-                what=f"`{name}` around a call that succeeds, added µs",
-                against="the call alone",
-                ratio=middle,
-                spread=(high - low) / 2,
-                bound=1.0 if name == "Retry" else None,
-                detail=f"{statistics.median(took['bare']):.2f} µs alone",
-            )
-        )
-    return rows
+    added = {
+        name: [each - bare for each, bare in zip(took[name], took["bare"], strict=True)]
+        for name in ("Retry", "stamina", "tenacity")
+    }
+    what = "`Retry` around a call that succeeds at once, added CPU"
+    return [
+        compared(what, added["Retry"], f"what `{name}` adds", added[name], bound=bound, digits=2)
+        for name, bound in (("stamina", 0.1), ("tenacity", None))
+    ]
