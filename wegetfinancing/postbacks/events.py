@@ -1,16 +1,11 @@
 """What a postback can say: the decisions of the vendor about a request."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from decimal import Decimal
-from typing import (
-    Any,
-    ClassVar,
-    TypeAlias,
-)
+from typing import Any, ClassVar, TypeAlias
 
 import attrs
-
-from .._json import to_json
 
 
 @attrs.frozen(kw_only=True)
@@ -19,6 +14,9 @@ class _Postback:
     merchant_transaction_id: str | None
     version: str
     raw: Mapping[str, Any] = attrs.field(repr=False, eq=False)
+    merchant_id: str | None = None
+    signed_at: datetime | None = attrs.field(default=None, eq=False)
+    digest: str = attrs.field(default="", repr=False, eq=False)
 
     status: ClassVar[str]
 
@@ -26,12 +24,13 @@ class _Postback:
     def key(self) -> str:
         """A text that is equal for two deliveries of the same decision.
 
-        The API gives deliveries no id, so this is made of what was decided. Two partial refunds of the same
-        amount for one request therefore have the same key.
+        The API gives deliveries no id, so this is made of the merchant and what was decided. Two partial
+        refunds of the same amount for one request therefore have the same key.
         """
         from urllib.parse import quote  # noqa: PLC0415 - a client that only calls does without
 
-        return f"{quote(self.inv_id, safe='')}:{self._decision()}"
+        merchant = "" if self.merchant_id is None else f"{self.merchant_id}:"
+        return f"{merchant}{quote(self.inv_id, safe='')}:{self._decision()}"
 
     def _decision(self) -> str:
         return self.status
@@ -45,6 +44,11 @@ class Approved(_Postback):
         merchant_transaction_id: your order id; ``None`` where the vendor left it out.
         version: the dialect's version, as the postback names it.
         raw: the whole postback, decoded.
+        merchant_id: whose credentials the signature matches; ``None`` where nobody has verified it.
+        signed_at: when it was signed, in UTC, from the signed ``x-timestamp``; ``None`` where that has a
+            form that is not understood, or nobody has verified it.
+        digest: a hash of the signed body and timestamp: equal for repeats of one delivery; empty where
+            nobody has verified it.
 
     """
 
@@ -92,18 +96,18 @@ class UnknownPostback(_Postback):
 
     Attributes:
         reported_status: the vendor's word; ``None`` where there is none.
+        content_hash: of the whole postback, so that two of them can be told apart.
 
     The others are as on ``Approved``.
     """
 
     reported_status: str | None
+    content_hash: str
 
     status: ClassVar[str] = "unknown"
 
     def _decision(self) -> str:
-        import hashlib  # noqa: PLC0415 - loads OpenSSL, which a client that has not called yet does without
-
-        return f"{self.status}:{hashlib.sha256(to_json(dict(self.raw), sort_keys=True)).hexdigest()}"
+        return f"{self.status}:{self.content_hash}"
 
 
 Postback: TypeAlias = Approved | Preapproved | Rejected | Refunded | UnknownPostback

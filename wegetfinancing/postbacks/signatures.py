@@ -15,6 +15,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from .._rules import is_finite_number
+import attrs
+
 from ..credentials import Credentials
 from ..errors import ConfigurationError, SignatureError
 
@@ -117,6 +119,34 @@ def verify_postback(
         TypeError: ``body`` is not bytes, or ``headers`` no mapping.
 
     """
+    verified_delivery(body, headers, credentials, max_age=max_age, clock=clock)
+
+
+@attrs.frozen
+class Delivery:
+    """What the signature of a postback proves besides its body.
+
+    Attributes:
+        merchant_id: whose credentials it matches.
+        signed_at: UTC; ``None`` where the timestamp has a form that is not understood.
+        digest: a hash of body and timestamp, whatever the credentials are.
+
+    """
+
+    merchant_id: str
+    signed_at: datetime | None
+    digest: str
+
+
+def verified_delivery(
+    body: bytes,
+    headers: Mapping[str, str],
+    credentials: Credentials | Iterable[Credentials],
+    *,
+    max_age: float | None,
+    clock: Callable[[], float],
+) -> Delivery:
+    """Do what ``verify_postback`` does, and return what was proved."""
     require_bytes(body)
     accepted = check_accepted(credentials)
     if max_age is not None:
@@ -129,13 +159,19 @@ def verify_postback(
         raise SignatureError(msg)
     if max_age is not None:
         _check_age(timestamp, max_age, clock())
+    sha256, _ = _sha256_and_compare_digest()
+    # No timestamp holds a line end, so that no two pairs of timestamp and body become the same bytes.
+    digest = sha256(timestamp.encode() + b"\n" + body).hexdigest()
+    seconds = _seconds_since_epoch(timestamp)
+    signed_at = None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+    return Delivery(accepted[0].merchant_id, signed_at, digest)
 
 
 def check_accepted(credentials: Credentials | Iterable[Credentials]) -> tuple[Credentials, ...]:
     """Return one or several credentials as a tuple.
 
     Raises:
-        ConfigurationError: none, or something else.
+        ConfigurationError: none, several merchants', or something else.
 
     """
     if isinstance(credentials, Credentials):
@@ -143,6 +179,10 @@ def check_accepted(credentials: Credentials | Iterable[Credentials]) -> tuple[Cr
     accepted = tuple(credentials)
     if not accepted or not all(isinstance(each, Credentials) for each in accepted):
         msg = "credentials must be Credentials, or one or more of them in a list"
+        raise ConfigurationError(msg)
+    if len({each.merchant_id for each in accepted}) > 1:
+        # The merchants of one account may share a password: which of them signed could not be determined.
+        msg = "credentials must all be of one merchant; make an endpoint for each merchant"
         raise ConfigurationError(msg)
     return accepted
 
