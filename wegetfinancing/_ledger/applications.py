@@ -137,9 +137,7 @@ def resolve_as_absent(tx: Transaction, merchant_id: str, order_id: str, grace: f
     return _save(tx, attrs.evolve(row, state=rows.ABSENT))
 
 
-def adopt(
-    tx: Transaction, merchant_id: str, order_id: str, inv_id: str, amount: Decimal | None
-) -> LoanRow:
+def adopt(tx: Transaction, merchant_id: str, order_id: str, inv_id: str, amount: Decimal | None) -> LoanRow:
     """Take over an application that an operator has found at the vendor's.
 
     Raises:
@@ -160,7 +158,11 @@ def adopt(
     tx.insert_loan(rules.derived(fresh, now))
     row = known(tx, merchant_id, order_id)
     if owner_id not in (None, row.id) or row.inv_id not in (None, inv_id):
-        msg = f"{inv_id} belongs to another order" if owner_id not in (None, row.id) else f"the order has {row.inv_id}"
+        msg = (
+            f"{inv_id} belongs to another order"
+            if owner_id not in (None, row.id)
+            else f"the order has {row.inv_id}"
+        )
         raise ValueError(msg)
     row = rules.confirmed(row, inv_id)
     row = attrs.evolve(row, amount=row.amount if amount is None else amount)

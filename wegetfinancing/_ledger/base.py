@@ -316,7 +316,9 @@ class StoredLedger:
         with self.transaction(write=False) as tx:
             loans = tx.loans_to_review(tx.now(), _REVIEW_LIMIT)
             pending = tx.decisions_to_review(tx.now(), _REVIEW_LIMIT)
-            named = {each.loan_id: tx.loan_by_id(each.loan_id) for each in pending if each.loan_id is not None}
+            named = {
+                each.loan_id: tx.loan_by_id(each.loan_id) for each in pending if each.loan_id is not None
+            }
         return Review(
             loans=tuple(rules.loan(row) for row in loans),
             decisions=tuple(

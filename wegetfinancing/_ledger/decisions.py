@@ -140,9 +140,7 @@ def mine(tx: Transaction, claim: Claim) -> DecisionRow | None:
 
 def handled(tx: Transaction, row: DecisionRow) -> DecisionRow:
     """Note that a handler has succeeded."""
-    row = attrs.evolve(
-        row, state=rows.HANDLED, lease=None, lease_until=0.0, error=None, handled_at=tx.now()
-    )
+    row = attrs.evolve(row, state=rows.HANDLED, lease=None, lease_until=0.0, error=None, handled_at=tx.now())
     tx.save_decision(row)
     return row
 

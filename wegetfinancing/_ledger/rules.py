@@ -54,7 +54,11 @@ def open_facts(row: LoanRow) -> tuple[Fact, ...]:
 
 def noting(row: LoanRow, fact: str, text: str) -> LoanRow:
     """Note a fact, once."""
-    return row if any(fact == known for known, _ in row.noted) else _evolve(row, noted=(*row.noted, (fact, text)))
+    return (
+        row
+        if any(fact == known for known, _ in row.noted)
+        else _evolve(row, noted=(*row.noted, (fact, text)))
+    )
 
 
 def _evolve(row: LoanRow, **changes: object) -> LoanRow:
@@ -126,9 +130,7 @@ class Order(enum.Enum):
     """The two contradict each other, and which is newer cannot be determined."""
 
 
-def order_of(
-    last: str | None, last_signed_at: object, new: str, new_signed_at: object
-) -> Order:
+def order_of(last: str | None, last_signed_at: object, new: str, new_signed_at: object) -> Order:
     """Put two decisions of one loan in order by when they were signed.
 
     Args:
@@ -152,7 +154,9 @@ def order_of(
     return Order.CANNOT_BE_TOLD
 
 
-def received(row: LoanRow, decision: DecisionRow, earlier: Iterable[DecisionRow]) -> tuple[LoanRow, DecisionRow]:
+def received(
+    row: LoanRow, decision: DecisionRow, earlier: Iterable[DecisionRow]
+) -> tuple[LoanRow, DecisionRow]:
     """Say what a decision that belongs to this loan does to it, and what becomes of the decision."""
     decision = attrs.evolve(decision, loan_id=row.id, state=rows.WAITING, due=decision.received_at)
     if row.forgotten:

@@ -4,6 +4,7 @@ import contextlib
 import os
 import warnings
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from types import TracebackType
 from typing import Any, Final, NoReturn, Self, TypeVar
 
@@ -21,6 +22,7 @@ from ..errors import (
 from ..http import Response
 from ..models import CreatedRequest, FinancingRequest, ShippingEvent, ShippingReceipt
 from .authentication import BasicAuthentication
+from .applications import ApplicationLedger, Applications, check_ledger
 from .call import Call
 from .event_loop import current_event_loop
 from .middleware import Middleware, check_middleware, compose
@@ -63,6 +65,8 @@ class AsyncClient:
             closed with the client.
         middleware: the links of the chain, outermost first; ``default_middleware()`` unless told
             otherwise, ``[]`` for none.
+        ledger: remembers each order's application in the shop's database, so that an order is applied
+            for at most once, across calls, workers and crashes; see ``wegetfinancing.ledger``.
         timeout: seconds for a whole call: waiting for a connection, every attempt, every pause.
 
     Raises:
@@ -72,6 +76,7 @@ class AsyncClient:
 
     __slots__ = (
         "__weakref__",
+        "_applications",
         "_authentication",
         "_closed",
         "_endpoint",
@@ -93,6 +98,7 @@ class AsyncClient:
         base_url: str | None = None,
         transport: Transport | None = None,
         middleware: Sequence[Middleware] | None = None,
+        ledger: ApplicationLedger | None = None,
         timeout: float = 30.0,
     ) -> None:
         """Check the settings; nothing is opened before the first call."""
@@ -107,6 +113,9 @@ class AsyncClient:
         self._authentication = BasicAuthentication(credentials)
         self._middleware = check_middleware(default_middleware() if middleware is None else middleware)
         self._timeout = check_timeout(timeout)
+        self._applications: Applications | None = None
+        if ledger is not None:
+            self._applications = Applications(check_ledger(ledger, environment), self._merchant_id)
         self._owns_transport = transport is None
         self._transport = _default_transport() if transport is None else check_transport(transport)
         parts = (*self._middleware, self._transport)
@@ -128,7 +137,11 @@ class AsyncClient:
         return cls(credentials, **settings)
 
     async def create_request(
-        self, request: FinancingRequest, *, timeout: float | None = None
+        self,
+        request: FinancingRequest,
+        *,
+        expected_amount: Decimal | int | str | None = None,
+        timeout: float | None = None,
     ) -> CreatedRequest:
         """Create a financing request: send the customer's browser to the answer's ``href``.
 
@@ -136,17 +149,38 @@ class AsyncClient:
         you call: when the outcome of a failure is ``UNKNOWN`` the application may exist, and only
         the postback will tell, by ``merchant_transaction_id``.
 
+        With a ledger it is put on the wire **at most once per order**: a second call for the same
+        ``merchant_transaction_id`` returns what the first one was answered, without its ``raw``, waits for
+        the one that is sending, or raises with ``error.loan``. Commit your order first, then create.
+
         Args:
-            request: the customer, the cart and your order id.
+            request: the customer, the cart and your order id, which a ledger requires.
+            expected_amount: what is expected to be financed, in USD, for the ledger to compare with the
+                answer; by default ``request.expected_amount``, with or without the request's taxes.
             timeout: seconds for the whole call, in place of the client's.
 
         Raises:
             InvalidRequestError: ``request.problems()`` is not empty (nothing was sent), or 400.
+            OrderConflictError: the ledger has an application of this order with other contents.
             CallError: any other failure; ask its ``outcome`` whether it may have happened.
             ConfigurationError: the client cannot be used (closed, other event loop, forked).
 
         """
-        return await self._call(CREATE_REQUEST, create_request_body(request), timeout)
+        body = create_request_body(request)
+        if self._applications is None:
+            if expected_amount is not None:
+                msg = "expected_amount is what a ledger compares; this client has none"
+                raise ConfigurationError(msg)
+            return await self._call(CREATE_REQUEST, body, timeout)
+        self._enter_event_loop()
+
+        async def send(transport: Transport, deadline: float) -> CreatedRequest:
+            return await self._call(CREATE_REQUEST, body, None, transport=transport, deadline=deadline)
+
+        seconds = self._timeout if timeout is None else check_timeout(timeout)
+        return await self._applications.create(
+            request, self._transport, send, expected_amount=expected_amount, timeout=seconds
+        )
 
     async def update_shipping(
         self, inv_id: str, event: ShippingEvent, *, timeout: float | None = None
@@ -186,6 +220,8 @@ class AsyncClient:
     async def aclose(self) -> None:
         """Close the connections. Calls in flight end by themselves; closing twice is harmless."""
         self._closed = True
+        if self._applications is not None:
+            self._applications.close()
         if self._owns_transport and self._process in (None, os.getpid()):
             await self._transport.aclose()
 
@@ -236,17 +272,32 @@ class AsyncClient:
             msg = "this AsyncClient belongs to another event loop; make one in each, such as in the lifespan"
             raise ConfigurationError(msg)
 
-    async def _call(self, operation: Operation[_Answer], body: bytes, timeout: float | None) -> _Answer:
+    async def _call(
+        self,
+        operation: Operation[_Answer],
+        body: bytes,
+        timeout: float | None,
+        *,
+        transport: Transport | None = None,
+        deadline: float | None = None,
+    ) -> _Answer:
         if operation.sandbox_only and self._endpoint.is_live:
             msg = f"{operation.name} exists in the sandbox only; use a client with Environment.SANDBOX"
             raise ConfigurationError(msg)
         self._enter_event_loop()
-        deadline = anyio.current_time() + (self._timeout if timeout is None else check_timeout(timeout))
+        if deadline is None:
+            deadline = anyio.current_time() + (self._timeout if timeout is None else check_timeout(timeout))
         request = operation.request(self._endpoint.base_url, self._merchant_id, body, deadline)
         del body  # personal data: a traceback with local variables must not show it
-        call = Call(operation.name, self._transport, repeatable=operation.repeatable, deadline=deadline)
+        call = Call(
+            operation.name, transport or self._transport, repeatable=operation.repeatable, deadline=deadline
+        )
         # Around parts that keep the deadline by themselves a scope would only cost.
-        with _NO_SCOPE if self._ends_by_deadline else anyio.CancelScope(deadline=deadline):
+        with (
+            _NO_SCOPE
+            if self._ends_by_deadline and transport is None
+            else anyio.CancelScope(deadline=deadline)
+        ):
             chain = compose([*self._middleware, self._authentication], call.attempt)
             try:
                 return operation.read(_require_response(await chain(request)))

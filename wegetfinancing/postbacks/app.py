@@ -11,19 +11,21 @@ from collections.abc import (
     Mapping,
     MutableMapping,
 )
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 import anyio
 import attrs
 
 from .._rules import is_async
 from ..credentials import Credentials
-from ..errors import ConfigurationError, MalformedPostbackError, SignatureError
+from ..errors import ConfigurationError, LedgerError, MalformedPostbackError, SignatureError
 from ..http import Headers
+from .decisions import DecisionHandler, DecisionLedger
 from .deliveries import Claim, DeliveryStore, MemoryDeliveryStore
 from .dialects import parse_postback
 from .events import Postback
 from .signatures import check_accepted, check_max_age
+from .worker import Handling, work
 
 __all__ = ["BODY_LIMIT", "BODY_SECONDS", "Answers", "NotYet", "PostbackApp", "PostbackHandler"]
 
@@ -137,7 +139,12 @@ class PostbackApp:
     Args:
         credentials: one, or several while a password is being rotated.
         handler: ``async def (postback) -> None``. When it returns, the decision is settled and the
-            vendor is answered ``OK``; when it raises, the claim is released. It runs at least once.
+            vendor is answered ``OK``; when it raises, the claim is released. It runs at least once. With a
+            ledger that has no ``apply``: ``async def (decision) -> None``.
+        ledger: stores every postback before it is answered, and has it handled until that succeeds: by its
+            ``apply``, or by ``handler``. The app's lifespan runs a worker; where a framework does not pass
+            the lifespan on, await ``wegetfinancing.ledger.run_worker``. Refuses ``store``,
+            ``repeat_handler`` and ``max_age``.
         repeat_handler: likewise, for a postback whose ``key`` was handled before. Nothing tells a late
             repeat from a new decision of the same kind, such as a second rejection after an approval or
             a second refund of the same amount; ``LoanState`` says which ones a person should look at.
@@ -150,7 +157,8 @@ class PostbackApp:
         path: answer 404 on any other; ``None`` where a router decides.
 
     Raises:
-        ConfigurationError: no credentials, or a ``max_age`` that is no number of seconds.
+        ConfigurationError: no credentials, a ``max_age`` that is no number of seconds, a ledger with both
+            an ``apply`` and a handler, or nothing that handles.
 
     """
 
@@ -159,6 +167,7 @@ class PostbackApp:
         "_body_seconds",
         "_credentials",
         "_handler",
+        "_handling",
         "_max_age",
         "_path",
         "_patience",
@@ -169,8 +178,9 @@ class PostbackApp:
     def __init__(  # noqa: PLR0913 - keyword-only settings
         self,
         credentials: Credentials | Iterable[Credentials],
-        handler: PostbackHandler,
+        handler: PostbackHandler | DecisionHandler | None = None,
         *,
+        ledger: DecisionLedger | None = None,
         repeat_handler: PostbackHandler | None = None,
         store: DeliveryStore | None = None,
         max_age: float | None = None,
@@ -180,11 +190,23 @@ class PostbackApp:
         path: str | None = None,
     ) -> None:
         """Check the settings."""
-        if not is_async(handler) or not (repeat_handler is None or is_async(repeat_handler)):
+        self._handling: Handling | None = None
+        if ledger is not None:
+            if not (store is None and repeat_handler is None and max_age is None):
+                msg = (
+                    "store, repeat_handler and max_age are not for an app with a ledger: it remembers every"
+                    " delivery for ever, and one that comes again after an outage has to count"
+                )
+                raise ConfigurationError(msg)
+            if not (handler is None or is_async(handler)):
+                msg = "handler must be 'async def (decision)'; a plain function is the ledger's apply="
+                raise ConfigurationError(msg)
+            self._handling = Handling(ledger, cast("DecisionHandler | None", handler))
+        elif not is_async(handler) or not (repeat_handler is None or is_async(repeat_handler)):
             msg = "handler and repeat_handler must be 'async def (postback)'"
             raise ConfigurationError(msg)
         self._credentials = check_accepted(credentials)
-        self._handler = handler
+        self._handler = cast("PostbackHandler", handler)
         self._repeat_handler = repeat_handler
         self._store: DeliveryStore = MemoryDeliveryStore() if store is None else store
         self._max_age = None if max_age is None else check_max_age(max_age)
@@ -196,7 +218,7 @@ class PostbackApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection as ASGI wants it."""
         if scope["type"] == "lifespan":
-            await _live(receive, send)
+            await _live(receive, send, self._handling)
         elif scope["type"] == "http":
             await self._serve(scope, receive, send)
         else:
@@ -207,7 +229,11 @@ class PostbackApp:
         status, text = self._answers.handled, "OK"
         raised: Exception | None = None
         try:
-            await self._handle_once(await self._receive(scope, receive))
+            postback = await self._receive(scope, receive)
+            if self._handling is None:
+                await self._handle_once(postback)
+            else:
+                await self._store_and_handle(postback, self._handling)
         except _DisconnectedError:
             return
         except Refusal as refusal:
@@ -236,6 +262,14 @@ class PostbackApp:
         if body is None:
             raise Refusal(self._answers.too_slow, "the body did not arrive in time")
         return read_postback(body, headers, self._credentials, self._max_age, self._answers)
+
+    async def _store_and_handle(self, postback: Postback, handling: Handling) -> None:
+        try:
+            is_ok = await handling.receive(postback, self._patience)
+        except LedgerError:
+            raise Refusal(self._answers.not_yet, "not yet") from None
+        if not is_ok:
+            raise Refusal(self._answers.failed, "failed")
 
     async def _handle_once(self, postback: Postback) -> None:
         """Claim, handle and settle; again while the shop is not ready and patience lasts."""
@@ -307,7 +341,12 @@ async def _answer(send: Send, status: int, text: str) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-async def _live(receive: Receive, send: Send) -> None:
-    for phase in ("startup", "shutdown"):
+async def _live(receive: Receive, send: Send, handling: Handling | None) -> None:
+    async with anyio.create_task_group() as tasks:
         await receive()
-        await send({"type": f"lifespan.{phase}.complete"})
+        if handling is not None:
+            tasks.start_soon(work, handling)
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        tasks.cancel_scope.cancel()
+    await send({"type": "lifespan.shutdown.complete"})

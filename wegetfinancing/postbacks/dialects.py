@@ -143,9 +143,7 @@ def _read_updates(raw: dict[str, Any], verified: Mapping[str, Any]) -> Postback:
     return _unknown(status or action, common)
 
 
-def _read_legacy(
-    raw: dict[str, Any], version: PostbackVersion, verified: Mapping[str, Any]
-) -> Postback:
+def _read_legacy(raw: dict[str, Any], version: PostbackVersion, verified: Mapping[str, Any]) -> Postback:
     """Dialects 0.2 (real bodies say 0.3) and 1.0.
 
     Of 1.0 only ``inv_id`` and ``inv_status`` are documented; that its other names are those of 0.2 is

@@ -102,7 +102,9 @@ class SQLTransaction:
         self, merchant_id: str, *, inv_id: str | None = None, order_id: str | None = None
     ) -> list[DecisionRow]:
         """Read unmatched decisions that name this ID or this order, the oldest first."""
-        named = tables.decision.c.inv_id == inv_id if order_id is None else tables.decision.c.order_id == order_id
+        named = (
+            tables.decision.c.inv_id == inv_id if order_id is None else tables.decision.c.order_id == order_id
+        )
         key = and_(tables.decision.c.state == rows.UNMATCHED, tables.decision.c.merchant_id == merchant_id)
         return self._decisions(select(tables.decision).where(key, named).order_by(tables.decision.c.id))
 
@@ -172,9 +174,7 @@ class SQLTransaction:
             self.connection.execute(delete(tables.worker).where(tables.worker.c.id == worker))
             return
         statement = self._insert(tables.worker).values(id=worker, seen_at=now)
-        self.connection.execute(
-            statement.on_conflict_do_update(index_elements=["id"], set_={"seen_at": now})
-        )
+        self.connection.execute(statement.on_conflict_do_update(index_elements=["id"], set_={"seen_at": now}))
 
     def last_beat(self) -> float:
         """Say when a worker was last alive."""
