@@ -277,7 +277,7 @@ def test_a_repeated_delivery_has_the_same_key_and_another_decision_another() -> 
     keys = [deliver(each).key for each in decisions]
     assert len(set(keys)) == len(keys)
     assert [deliver(each).key for each in decisions] == keys
-    assert keys[0] == f"{INV_ID}:approved"
+    assert keys[0] == f"1234:{INV_ID}:approved"
 
 
 def test_the_key_does_not_depend_on_dialect_or_spelling() -> None:

@@ -17,8 +17,8 @@ _T = TypeVar("_T")
 class Threads:
     """A few threads that nobody else uses up.
 
-    Once ``submit`` or ``run`` is called, the function runs to its end, whatever becomes of the caller: neither
-    a cancellation of anyio's nor one of asyncio's own can come in between.
+    Once ``submit`` or ``run`` is called, the function runs to its end, whatever becomes of the caller:
+    neither a cancellation of anyio's nor one of asyncio's own can come in between.
 
     Args:
         places: how many functions run at once; more wait.

@@ -263,7 +263,7 @@ class DecodingError(CallError):
 
 
 class OrderConflictError(CallError):
-    """The order was applied for with other contents: its outcome is ``UNKNOWN``, since that application exists.
+    """The order was applied for with other contents. The outcome is ``UNKNOWN``: that application exists.
 
     Only a client with a ledger raises it. Another cart needs another ``merchant_transaction_id``.
     """

@@ -59,7 +59,7 @@ def postgresql_server(*, fsync: bool = False, encoding: str = "UTF8") -> Iterato
     bin_folder = programs()
     assert bin_folder is not None, "on Debian: apt-get install postgresql"
     prefix, uid, gid = _unprivileged()
-    root = Path(tempfile.mkdtemp(prefix="pg", dir="/tmp"))  # noqa: S108 - a socket's path must be short
+    root = Path(tempfile.mkdtemp(prefix="pg", dir="/tmp"))
     try:
         if uid is not None and gid is not None:
             os.chown(root, uid, gid)

@@ -109,7 +109,7 @@ def claimable(tx: Transaction, decision_id: int | None) -> list[int]:
     decision = tx.decision(decision_id)
     if decision is None or decision.loan_id is None or decision.state != rows.WAITING:
         return []
-    return [min(each.id for each in tx.decisions(decision.loan_id) if each.state == rows.WAITING)]
+    return [each.id for each in tx.decisions(decision.loan_id) if each.state == rows.WAITING][:1]
 
 
 _CANDIDATES: Final = 10  # others may be at the first ones
@@ -119,16 +119,18 @@ def claim(tx: Transaction, decision_id: int, token: str, lease: float) -> Claim 
     """Claim one decision and count the attempt, before a handler that may kill its process runs."""
     row = tx.lock_waiting(decision_id)
     now = tx.now()
-    if row is None or row.loan_id is None or row.lease_until > now:
+    loan_id = None if row is None else row.loan_id
+    if row is None or loan_id is None or row.lease_until > now:
         return None
-    if any(each.state == rows.WAITING and each.id < row.id for each in tx.decisions(row.loan_id)):
+    if any(each.state == rows.WAITING and each.id < row.id for each in tx.decisions(loan_id)):
         return None
     attempts = row.attempts + 1
     # Due again even if nobody ever reports: the process may be gone.
     due = now + max(lease, rules.pause_after(attempts))
     row = attrs.evolve(row, attempts=attempts, due=due, lease=token, lease_until=now + lease)
     tx.save_decision(row)
-    return Claim(decision=decision_of(row, tx.loan_by_id(row.loan_id)), lease=token, seconds=lease)
+    loan = tx.loan_by_id(loan_id)
+    return Claim(decision=decision_of(row, loan), lease=token, seconds=lease)
 
 
 def mine(tx: Transaction, claim: Claim) -> DecisionRow | None:

@@ -86,7 +86,7 @@ class _Memory:
         self.restore(({}, {}, {}, {}))
 
     def tables(self) -> tuple[dict[Any, Any], ...]:
-        return tuple(map(dict, (self._loans, self._decisions, self._inv_ids, self._beats)))
+        return (dict(self._loans), dict(self._decisions), dict(self._inv_ids), dict(self._beats))
 
     def restore(self, tables: tuple[dict[Any, Any], ...]) -> None:
         self._loans: dict[int, LoanRow] = tables[0]

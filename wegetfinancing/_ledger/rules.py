@@ -54,15 +54,9 @@ def open_facts(row: LoanRow) -> tuple[Fact, ...]:
 
 def noting(row: LoanRow, fact: str, text: str) -> LoanRow:
     """Note a fact, once."""
-    return (
-        row
-        if any(fact == known for known, _ in row.noted)
-        else _evolve(row, noted=(*row.noted, (fact, text)))
-    )
-
-
-def _evolve(row: LoanRow, **changes: object) -> LoanRow:
-    return attrs.evolve(row, **changes)  # type: ignore[arg-type] # the fields of the row
+    if any(fact == known for known, _ in row.noted):
+        return row
+    return attrs.evolve(row, noted=(*row.noted, (fact, text)))
 
 
 def derived(row: LoanRow, now: float) -> LoanRow:
@@ -159,24 +153,26 @@ def received(
 ) -> tuple[LoanRow, DecisionRow]:
     """Say what a decision that belongs to this loan does to it, and what becomes of the decision."""
     decision = attrs.evolve(decision, loan_id=row.id, state=rows.WAITING, due=decision.received_at)
+    order = order_of(row.status, row.signed_at, decision.status, decision.signed_at)
+    held: Fact | None = None
     if row.forgotten:
         text = f"A postback ({decision.status}) came after the details of this order were erased."
-        return noting(row, f"forgotten:{decision.id}", text), attrs.evolve(decision, state=rows.HELD)
-    if any(each.key == decision.key and each.id != decision.id for each in earlier):
+        held = f"forgotten:{decision.id}", text
+    elif any(each.key == decision.key and each.id != decision.id for each in earlier):
         text = f"The same decision ({_words(decision)}) came again, signed at another time."
-        return noting(row, f"repeated:{decision.id}", text), attrs.evolve(decision, state=rows.HELD)
-    if decision.status == REFUND:
-        text = f"The vendor has refunded {_words(decision).removeprefix('refund of ')}."
-        return noting(counting(row, decision), f"refund:{decision.id}", text), decision
-    if decision.status not in _DECISIONS:
+        held = f"repeated:{decision.id}", text
+    elif decision.status == REFUND:
+        row = noting(row, f"refund:{decision.id}", f"The vendor reports a {_words(decision)}.")
+    elif decision.status not in _DECISIONS:
         text = "A postback says something that this version does not know."
-        return noting(row, f"unknown_status:{decision.id}", text), decision
-    order = order_of(row.status, row.signed_at, decision.status, decision.signed_at)
-    if order is Order.CHANGES_NOTHING:
+        row = noting(row, f"unknown_status:{decision.id}", text)
+    elif order is Order.CHANGES_NOTHING:
         return row, attrs.evolve(decision, state=rows.RECORDED)
-    if order is Order.CANNOT_BE_TOLD:
+    elif order is Order.CANNOT_BE_TOLD:
         text = f"{decision.status} arrived after {row.status}, and which is newer cannot be determined."
-        return noting(row, f"conflict:{decision.id}", text), attrs.evolve(decision, state=rows.HELD)
+        held = f"conflict:{decision.id}", text
+    if held is not None:
+        return noting(row, *held), attrs.evolve(decision, state=rows.HELD)
     return counting(row, decision), decision
 
 

@@ -1,27 +1,20 @@
 """With a ledger: at most one application per order. The intent first, then the call, then its result."""
 
-import hashlib
-import json
 import logging
-import secrets
 import threading
 import time
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
-from typing import Final, NoReturn, Protocol, TypeVar
+from typing import Final, TypeVar
 
 import anyio
 import attrs
 
 from .._loan import Application, Begun, Loan, Verdict
-from .._rules import money, to_decimal
 from .._threads import Threads
-from ..credentials import Environment
 from ..errors import (
     CallError,
-    ConfigurationError,
     DeadlineExceededError,
-    InvalidRequestError,
     LedgerError,
     OrderConflictError,
     Outcome,
@@ -30,11 +23,12 @@ from ..errors import (
 )
 from ..http import Request, Response
 from ..models import CreatedRequest, FinancingRequest
+from .intents import ApplicationLedger, application_of
+from .operations import CREATE_REQUEST
 from .transport import Transport
 
 _Recorded = TypeVar("_Recorded")
 
-_CREATE: Final = "create_request"
 _ASKING_PLACES: Final = 24
 _RECORDING_PLACES: Final = 8
 _FIRST_PAUSE: Final = 0.05
@@ -44,110 +38,6 @@ _RECORD_PAUSE: Final = 0.05
 # What the database may take of the time left: its own error, NOT_SENT, has to come before the deadline.
 _SHARE_OF_DATABASE: Final = 0.7
 _LOGGER: Final = logging.getLogger("wegetfinancing")
-
-
-class ApplicationLedger(Protocol):
-    """The part of a ledger that creates need. Each method blocks, and is one transaction."""
-
-    @property
-    def environment(self) -> Environment:
-        """The environment whose orders are kept."""
-        ...
-
-    def begin(self, application: Application, *, timeout: float | None = None) -> Begun:
-        """Commit the intent to apply, or say why nothing may be sent.
-
-        Raises:
-            LedgerError: the database failed, and no intent is there unless the error is ``uncertain``.
-            ConfigurationError: called where it would wait for itself.
-
-        """
-        ...
-
-    def record_answer(
-        self, application: Application, created: CreatedRequest, *, timeout: float | None = None
-    ) -> Loan:
-        """Record that the vendor has accepted an application. Recording it twice is harmless."""
-        ...
-
-    def record_failure(
-        self, application: Application, outcome: Outcome, *, timeout: float | None = None
-    ) -> Loan | None:
-        """Record how an attempt failed, if it is still the one that is sending."""
-        ...
-
-
-def check_ledger(ledger: ApplicationLedger, environment: Environment) -> ApplicationLedger:
-    """Return the ledger, or say why it cannot be that of this client.
-
-    Raises:
-        ConfigurationError: not a ledger, or one of the other environment.
-
-    """
-    if isinstance(ledger, type) or not all(
-        callable(getattr(ledger, name, None)) for name in ("begin", "record_answer", "record_failure")
-    ):
-        msg = "ledger must be a ledger, such as SQLLedger(...) of wegetfinancing.contrib.sqlalchemy"
-        raise ConfigurationError(msg)
-    if ledger.environment is not environment:
-        msg = (
-            f"the ledger is of the environment {ledger.environment.value}, the client of {environment.value}"
-        )
-        raise ConfigurationError(msg)
-    return ledger
-
-
-def fingerprint(request: FinancingRequest) -> str:
-    """Return a hash of amount and items, and of nothing else: no personal data, no software version."""
-    items = [
-        [item.display_name, f"{item.unit_price:.2f}", item.quantity, item.sku] for item in request.cart_items
-    ]
-    contents = [f"{request.expected_amount:.2f}", f"{_taxes(request):.2f}", items]
-    return hashlib.sha256(json.dumps(contents).encode()).hexdigest()
-
-
-def _taxes(request: FinancingRequest) -> Decimal:
-    """Return what ``expected_amount`` leaves out, in USD."""
-    if request.amount is not None:
-        return Decimal(0)
-    if request.tax_amount is not None:
-        return request.tax_amount
-    return sum((item.quantity * (item.unit_tax or 0) for item in request.cart_items), Decimal(0))
-
-
-def application_of(
-    request: FinancingRequest, merchant_id: str, expected_amount: Decimal | int | str | None, seconds: float
-) -> Application:
-    """Make the intent to apply.
-
-    Raises:
-        InvalidRequestError: the request names no order, or the amount cannot be one.
-
-    """
-    problems: dict[str, str] = {}
-    if request.merchant_transaction_id is None:
-        problems["merchant_transaction_id"] = "is required with a ledger: it names your order"
-    expected = None if expected_amount is None else to_decimal(expected_amount)
-    if expected is not None and (problem := money()(expected)):
-        problems["expected_amount"] = problem
-    if problems or request.merchant_transaction_id is None:
-        raise InvalidRequestError(
-            "; ".join(f"{path} {text}" for path, text in problems.items()),
-            operation=_CREATE,
-            outcome=Outcome.NOT_SENT,
-            error="invalid_parameters",
-            subjects=tuple(problems),
-            reasons=problems,
-        )
-    return Application(
-        merchant_id=merchant_id,
-        order_id=request.merchant_transaction_id,
-        token=secrets.token_hex(16),
-        fingerprint=fingerprint(request),
-        expected_amount=request.expected_amount if expected is None else expected,
-        taxes=_taxes(request) if expected is None else Decimal(0),
-        seconds=seconds,
-    )
 
 
 class Attempt:
@@ -271,7 +161,7 @@ class Applications:
             waited = True
             if anyio.current_time() + pause >= deadline:
                 msg = "another call is still sending the application of this order"
-                _raise(CallError(msg), begun.loan)
+                raise _about(CallError(msg), begun.loan)
             await anyio.sleep(pause)
             pause = min(2 * pause, _MAX_PAUSE)
 
@@ -282,6 +172,7 @@ class Applications:
             return self._ledger.record_failure(application, Outcome.NOT_SENT, timeout=timeout)
 
         begun: Begun | None = None
+        failure: CallError | None = None
         with anyio.CancelScope(deadline=deadline):
             try:
                 begun = await self._asking.run(lambda: self._begin_or_undo(application, handover, undo))
@@ -289,19 +180,17 @@ class Applications:
                 outcome = Outcome.UNKNOWN if waited or error.uncertain else Outcome.NOT_SENT
                 if error.uncertain:
                     self._unrecorded.append(undo)
-                failure = CallError(str(error), outcome=outcome, operation=_CREATE)
+                failure = CallError(str(error), outcome=outcome, operation=CREATE_REQUEST.name)
             except BaseException:
                 if handover.give_up():
                     self._recording.submit(lambda: self._persist(undo, _RECORD_SECONDS))
                 raise
-            else:
-                failure = None
         if begun is not None:
             return begun
         if failure is None:
             outcome = Outcome.UNKNOWN if waited or handover.started else Outcome.NOT_SENT
             msg = "the deadline passed while the order was being written down"
-            failure = DeadlineExceededError(msg, outcome=outcome, operation=_CREATE)
+            failure = DeadlineExceededError(msg, outcome=outcome, operation=CREATE_REQUEST.name)
         raise failure
 
     def _begin_or_undo(
@@ -391,20 +280,21 @@ def _stored(begun: Begun) -> CreatedRequest:
     loan = begun.loan
     if begun.verdict is Verdict.STORED and loan.inv_id is not None and begun.href is not None:
         return CreatedRequest(inv_id=loan.inv_id, href=begun.href, amount=loan.amount, raw={})
+    error: CallError
     if begun.verdict is Verdict.CONFLICT:
         msg = "this order was applied for with other contents; another cart needs another order ID"
-        _raise(OrderConflictError(msg), loan)
-    if begun.verdict is Verdict.CLOSED:
+        error = OrderConflictError(msg)
+    elif begun.verdict is Verdict.CLOSED:
         msg = "this order was resolved as absent, and its ID is closed; use a new order ID"
-        _raise(CallError(msg, outcome=Outcome.NOT_SENT), loan)
-    if begun.verdict is Verdict.UNKNOWN:
-        msg = "this order's application may exist; a postback or an operator will tell"
+        error = CallError(msg, outcome=Outcome.NOT_SENT)
+    elif begun.verdict is Verdict.UNKNOWN:
+        error = CallError("this order's application may exist; a postback or an operator will tell")
     else:
-        msg = "this order's application exists, and the address of its page is not known any more"
-    _raise(CallError(msg), loan)
+        error = CallError("this order's application exists, and where its page is, is not known any more")
+    raise _about(error, loan)
 
 
-def _raise(error: CallError, loan: Loan) -> NoReturn:
-    error.operation = _CREATE
+def _about(error: CallError, loan: Loan) -> CallError:
+    error.operation = CREATE_REQUEST.name
     error.loan = loan
-    raise error
+    return error

@@ -21,10 +21,11 @@ from ..errors import (
 )
 from ..http import Response
 from ..models import CreatedRequest, FinancingRequest, ShippingEvent, ShippingReceipt
+from .applications import Applications
 from .authentication import BasicAuthentication
-from .applications import ApplicationLedger, Applications, check_ledger
 from .call import Call
 from .event_loop import current_event_loop
+from .intents import ApplicationLedger, check_ledger
 from .middleware import Middleware, check_middleware, compose
 from .operations import (
     CREATE_REQUEST,

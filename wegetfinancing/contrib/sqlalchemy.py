@@ -49,7 +49,7 @@ class SQLLedger(StoredLedger):
 
     """
 
-    def __init__(  # noqa: PLR0913 - keyword-only settings
+    def __init__(
         self,
         engine_or_url: Engine | URL | str,
         *,
@@ -133,7 +133,9 @@ class SQLLedger(StoredLedger):
     @contextlib.contextmanager
     def _using(self, connection: Connection, *, write: bool) -> Iterator[None]:
         if not isinstance(connection, Connection):
-            msg = "connection must be a Connection of SQLAlchemy; inside run_sync an AsyncConnection hands one over"
+            msg = (
+                "connection must be a Connection of SQLAlchemy, as run_sync of an AsyncConnection hands over"
+            )
             raise ConfigurationError(msg)
         try:
             if not self._is_checked:

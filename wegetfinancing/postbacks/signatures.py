@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
-from .._rules import is_finite_number
 import attrs
 
+from .._rules import is_finite_number
 from ..credentials import Credentials
 from ..errors import ConfigurationError, SignatureError
 

@@ -6,6 +6,8 @@ httpx, and patches nothing.
 
 from ..emulator.postbacks import SignedPostback
 from .contract.checking import TransportCheck
+from .contract.ledger_checking import LedgerCheck
+from .contract.ledgers import LEDGER_CHECKS, check_ledger_contract
 from .contract.transports import IN_MEMORY_TRANSPORT_CHECKS, TRANSPORT_CHECKS, check_transport_contract
 from .fakes import (
     INV_ID,
@@ -24,12 +26,15 @@ from .fakes import (
 __all__ = [
     "INV_ID",
     "IN_MEMORY_TRANSPORT_CHECKS",
+    "LEDGER_CHECKS",
     "TRANSPORT_CHECKS",
     "FakeTransport",
+    "LedgerCheck",
     "SignedPostback",
     "TransportCheck",
     "address",
     "cart_item",
+    "check_ledger_contract",
     "check_transport_contract",
     "created_response",
     "credentials",

@@ -184,10 +184,10 @@ class SQLTransaction:
         return postgresql.insert(table) if self._on_postgresql else sqlite.insert(table)
 
     def _loans(self, statement: Select[Any]) -> list[LoanRow]:
-        return [loan_from_columns(row) for row in self.connection.execute(statement).mappings()]
+        return [loan_from_columns(row._asdict()) for row in self.connection.execute(statement)]
 
     def _decisions(self, statement: Select[Any]) -> list[DecisionRow]:
-        return [decision_from_columns(row) for row in self.connection.execute(statement).mappings()]
+        return [decision_from_columns(row._asdict()) for row in self.connection.execute(statement)]
 
     def _first(self, statement: Select[Any]) -> DecisionRow | None:
         found = self._decisions(statement)

@@ -133,8 +133,8 @@ worker: Final = Table(
     Column("seen_at", Float(53), nullable=False),
 )
 
-_VIEW: Final = f"""
-CREATE VIEW {VIEW} AS
+_VIEW: Final = """
+CREATE VIEW wgf_loan_status AS
 SELECT merchant_id, order_id, inv_id, state, status, amount, expected_amount, refunded, may_ship, holds,
        forgotten, created_at, updated_at
 FROM wgf_loan
