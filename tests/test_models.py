@@ -287,7 +287,7 @@ class Hostile:
     def __bool__(self) -> bool:
         raise RuntimeError
 
-    __hash__ = None  # type: ignore[assignment] # likewise
+    __hash__ = None  # type: ignore[assignment] # arrays have none
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -334,13 +334,13 @@ def test_problems_never_raise_and_never_repeat_a_value(model: Any, data: st.Data
 
 
 @pytest.mark.parametrize("make", [financing_request, address, cart_item, shipping_event])
-def test_a_model_found_fine_stays_an_equal_value_and_a_changed_copy_is_checked_anew(make: Any) -> None:
-    fine, unasked = make(), make()
-    fine.problems()["x"] = "the caller's own"
-    assert fine.problems() == {}
-    assert (fine, hash(fine), repr(fine)) == (unasked, hash(unasked), repr(unasked))
-    assert [copy.copy(fine), copy.deepcopy(fine), pickle.loads(pickle.dumps(fine))] == [fine] * 3  # noqa: S301 - made here
-    changed = attrs.evolve(fine, **{attrs.fields(type(fine))[0].name: None})
+def test_asking_for_problems_does_not_change_the_model(make: Any) -> None:
+    model, unasked = make(), make()
+    model.problems()["x"] = "the caller's own"
+    assert model.problems() == {}
+    assert (model, hash(model), repr(model)) == (unasked, hash(unasked), repr(unasked))
+    assert [copy.copy(model), copy.deepcopy(model), pickle.loads(pickle.dumps(model))] == [model] * 3  # noqa: S301 - made here
+    changed = attrs.evolve(model, **{attrs.fields(type(model))[0].name: None})
     assert changed.problems()
     assert changed.problems() == changed.problems()
 
@@ -362,9 +362,9 @@ def test_what_was_derived_and_can_change_is_checked_each_time(outer: type[Financ
     item.quantity = -5  # type: ignore[misc] # the derived class lets it
     assert request.problems() == {"cart_items[0].quantity": "must be 1 or more"}
     if outer is ChangingRequest:
-        item.quantity = 1  # type: ignore[misc] # likewise
+        item.quantity = 1  # type: ignore[misc] # the derived class lets it
         assert request.problems() == {}
-        request.email = "nope"  # type: ignore[misc] # likewise
+        request.email = "nope"  # type: ignore[misc] # the derived class lets it
         assert request.problems() == {"email": "must be an e-mail address such as jane@example.com"}
 
 
