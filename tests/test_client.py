@@ -145,7 +145,7 @@ async def test_the_documented_error_is_read(case: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "way_out"),
+    ("status", "hint"),
     [
         (401, "HTTP 401 http; check username and password: the sandbox and live each have their own. The"),
         (
@@ -154,10 +154,10 @@ async def test_the_documented_error_is_read(case: dict[str, Any]) -> None:
         ),
     ],
 )
-async def test_refused_credentials_come_with_the_way_out(status: int, way_out: str) -> None:
+async def test_refused_credentials_come_with_a_hint(status: int, hint: str) -> None:
     client, _ = make_client(error_response(status, "http"))
     async with client:
-        with pytest.raises(APIError, match=way_out):
+        with pytest.raises(APIError, match=hint):
             await create(client)
 
 

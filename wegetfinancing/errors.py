@@ -17,9 +17,10 @@
         ├── SignatureError             missing, malformed, wrong or too old
         └── MalformedPostbackError     authentic or not, it cannot be read
 
-Errors are plain data: they hold no exception, request or connection of the HTTP library, survive
-``pickle``, and their ``str()`` and ``repr()`` show neither secrets nor personal data. ``reasons``,
-``debug`` and ``body`` may hold personal data; read them on purpose, and keep them out of logs.
+Errors are plain data: they hold no exception, request or connection of the HTTP library and can be
+pickled. Their ``str()`` and ``repr()`` show neither secrets nor personal data. What the server sent
+(``error``, ``message``, ``subjects``, ``reasons``, ``debug`` and ``body``) may hold personal data: keep
+it out of logs.
 """
 
 import copyreg
@@ -30,7 +31,7 @@ from typing import Any, Final
 
 
 class Outcome(enum.Enum):
-    """May a failed call have been carried out? The one question a checkout has."""
+    """Whether a failed call may have been carried out: what a checkout has to know."""
 
     NOT_SENT = "not_sent"
     """Nothing reached the server. Calling again is safe."""
@@ -42,13 +43,13 @@ class Outcome(enum.Enum):
     """It may have been carried out. Never create again blindly: wait for the postback."""
 
     @property
-    def in_words(self) -> str:
+    def description(self) -> str:
         """A sentence for logs and error texts."""
-        return _IN_WORDS[self]
+        return _DESCRIPTIONS[self]
 
 
 _BY_CERTAINTY: Final = (Outcome.NOT_SENT, Outcome.REFUSED, Outcome.UNKNOWN)
-_IN_WORDS: Final = MappingProxyType(
+_DESCRIPTIONS: Final = MappingProxyType(
     {
         Outcome.NOT_SENT: "Nothing was sent.",
         Outcome.REFUSED: "The server refused it.",
@@ -64,14 +65,14 @@ _GATEWAY_TIMEOUT: Final = 408
 
 
 def worst_outcome(*outcomes: Outcome) -> Outcome:
-    """Join what is known of several attempts: one that may have happened outweighs all others."""
+    """Return the outcome of several attempts together: one that may have happened outweighs all others."""
     return max(outcomes, key=_BY_CERTAINTY.index, default=Outcome.NOT_SENT)
 
 
 def outcome_of_status(status: int) -> Outcome:
-    """Say what an answer with this HTTP status means for a call that is not a success.
+    """Return the outcome of a call that failed although an answer with this HTTP status came.
 
-    A 2xx status is ``UNKNOWN`` here: it is asked about only when the answer cannot be used.
+    A 2xx status is ``UNKNOWN``: such a call fails only if the answer cannot be used.
     """
     if status in _REFUSED_REDIRECTS or (400 <= status <= 499 and status != _GATEWAY_TIMEOUT):  # noqa: PLR2004 - the 4xx class
         return Outcome.REFUSED
@@ -82,12 +83,12 @@ class WeGetFinancingError(Exception):
     """The base of every error this package raises on purpose."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Survive pickling whatever the constructor's parameters: rebuild from plain data."""
+        """Pickle as plain data, whatever the constructor's parameters."""
         return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined] # typeshed omits it
 
 
 class ConfigurationError(WeGetFinancingError):
-    """Wrong settings or wrong use, found before anything is sent. A programmer mends it."""
+    """Wrong settings or wrong use, found before anything is sent. A programmer has to fix it."""
 
 
 class CallError(WeGetFinancingError):
@@ -95,7 +96,7 @@ class CallError(WeGetFinancingError):
 
     Attributes:
         operation: the operation's name, such as ``"create_request"``; ``None`` until the client
-            has filled it in.
+            has set it.
         outcome: whether the call may have been carried out.
 
     """
@@ -110,16 +111,16 @@ class CallError(WeGetFinancingError):
         outcome: Outcome = Outcome.UNKNOWN,
         operation: str | None = None,
     ) -> None:
-        """Take a text that holds neither secrets nor personal data: it is logged."""
+        """Keep ``text``, which must hold neither secrets nor personal data: it is logged."""
         super().__init__(text)
         self.outcome = outcome
         self.operation = operation
 
     def __str__(self) -> str:
-        """Show the operation, what failed, and whether it may have happened."""
+        """Return the operation, what failed, and whether it may have happened."""
         what = super().__str__()
         named = f"{self.operation}: {what}" if self.operation else what
-        return f"{named}. {self.outcome.in_words}"
+        return f"{named}. {self.outcome.description}"
 
 
 class TransportError(CallError):
@@ -128,7 +129,7 @@ class TransportError(CallError):
     This is what a ``Transport`` raises. ``outcome`` is ``NOT_SENT`` only where that is certain.
 
     Attributes:
-        permanent: no repeat cures it, such as a certificate that does not verify.
+        permanent: whether repeating the call cannot help, as with a certificate that does not verify.
 
     """
 
@@ -142,7 +143,7 @@ class TransportError(CallError):
         operation: str | None = None,
         permanent: bool = False,
     ) -> None:
-        """Take a message that holds neither secrets nor personal data: it is logged."""
+        """Keep ``message``, which must hold neither secrets nor personal data: it is logged."""
         super().__init__(message, outcome=outcome, operation=operation)
         self.permanent = permanent
 
@@ -159,12 +160,12 @@ class APIError(CallError):
         error: the vendor's error name, such as ``"missing_parameters"``.
         code: the vendor's code, usually the status again.
         message: the vendor's text.
-        subjects: names of the fields at fault, nested ones with dots.
+        subjects: names of the invalid fields, nested ones with dots.
         reasons: field name to text. **May repeat the rejected value**, personal data included.
-        debug: whatever the vendor put there. May hold personal data.
+        debug: anything that the vendor sent under this name. May hold personal data.
         stamp: a hex text that the vendor's support asks for.
         body: the answer's bytes. May hold personal data.
-        retry_after: seconds to wait before another call, where the server said so.
+        retry_after: seconds to wait before another call, if the server sent it.
 
     Every member but ``status`` and ``body`` may be absent from an answer
     (https://docs.wegetfinancing.com; optional members as seen in the official clients).
@@ -188,7 +189,7 @@ class APIError(CallError):
         body: bytes = b"",
         retry_after: float | None = None,
     ) -> None:
-        """Take the answer's members; ``text`` is what ``str()`` shows and must be harmless."""
+        """Keep the members of the answer; ``text`` must hold neither secrets nor personal data: it is logged."""
         super().__init__(text, outcome=outcome, operation=operation)
         self.status = status
         self.error = error
@@ -203,7 +204,7 @@ class APIError(CallError):
 
 
 class InvalidRequestError(APIError):
-    """The request is at fault: 400, or found before sending, and then ``status`` is ``None``.
+    """The request is wrong: answered with 400, or found before sending (``status`` is ``None``).
 
     ``reasons`` names the fields by the same paths either way; found before sending they carry the
     index too: ``cart_items[1].unit_price``.
@@ -215,7 +216,7 @@ class AuthenticationError(APIError):
 
 
 class PermissionDeniedError(APIError):
-    """403: the credentials are good, but not for this merchant id."""
+    """403: the credentials are valid, but not for this merchant id."""
 
 
 class NotFoundError(APIError):
@@ -223,11 +224,11 @@ class NotFoundError(APIError):
 
 
 class RateLimitError(APIError):
-    """429: too many calls. ``retry_after`` says how long to wait, if the server did."""
+    """429: too many calls. ``retry_after`` is how long to wait, if the server sent it."""
 
 
 class ServerError(APIError):
-    """5xx. To ``create_request`` it means ``UNKNOWN``: the application may exist.
+    """5xx. After ``create_request`` the outcome is ``UNKNOWN``: the application may exist.
 
     The vendor also answers 500 for permanent business refusals; ``message`` then says why.
     """
@@ -238,7 +239,7 @@ class DecodingError(CallError):
 
     Attributes:
         status: the HTTP status.
-        body: the bytes that came, empty if the answer was cut short. May hold personal data.
+        body: the answer's bytes, empty if it was cut short. May hold personal data.
 
     """
 
@@ -250,14 +251,14 @@ class DecodingError(CallError):
         body: bytes = b"",
         operation: str | None = None,
     ) -> None:
-        """Take the answer as far as it came."""
+        """Keep the status and the body as far as it arrived."""
         super().__init__(text, outcome=Outcome.UNKNOWN, operation=operation)
         self.status = status
         self.body = body
 
 
 class PostbackError(WeGetFinancingError):
-    """A postback that must not be acted upon."""
+    """A postback that must not be acted on."""
 
 
 class SignatureError(PostbackError):

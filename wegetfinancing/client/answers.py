@@ -73,10 +73,10 @@ _NAME: Final = re.compile(r"[a-z_]{1,40}")
 _FIELD: Final = re.compile(r"[a-z0-9_.\[\]]{1,80}")
 
 
-_MOST_FIELDS_SHOWN: Final = 10
+_MAX_FIELDS_SHOWN: Final = 10
 
 
-_WAYS_OUT: Final = MappingProxyType(
+_HINTS: Final = MappingProxyType(
     {
         401: "; check username and password: the sandbox and live each have their own",
         403: "; check that these credentials are of this merchant_id and environment",
@@ -114,8 +114,8 @@ def api_error(operation: str, response: Response) -> CallError:
 
 def _summary(status: int, error: str | None, fields: tuple[str, ...]) -> str:
     name = f" {error}" if error and _NAME.fullmatch(error) else ""
-    shown = [each for each in fields if _FIELD.fullmatch(each)][:_MOST_FIELDS_SHOWN]
-    return f"HTTP {status}{name}" + (f": {', '.join(shown)}" if shown else "") + _WAYS_OUT.get(status, "")
+    shown = [each for each in fields if _FIELD.fullmatch(each)][:_MAX_FIELDS_SHOWN]
+    return f"HTTP {status}{name}" + (f": {', '.join(shown)}" if shown else "") + _HINTS.get(status, "")
 
 
 def _text(value: object) -> str | None:
