@@ -224,34 +224,79 @@ async def test_members_of_an_error_that_are_of_another_type_are_left_out() -> No
         assert (caught.value.reasons, caught.value.code) == ({}, None)
 
 
-async def test_the_text_of_an_error_shows_only_what_looks_like_a_name() -> None:
-    body = {"error": "Jane Doe is unknown", "subjects": ["jane@example.com", "cart_items[0].sku"]}
-    client, _ = make_client(Response(400, body=to_json(body)))
-    async with client:
-        with pytest.raises(InvalidRequestError) as caught:
-            await create(client)
-    assert str(caught.value) == "create_request: HTTP 400: cart_items[0].sku. The server refused it."
-    assert caught.value.error == "Jane Doe is unknown"
+FIELDS = [
+    "first_name",
+    "phone",
+    "billing_address",
+    "billing_address.street1",
+    "shipping_address.zipcode",
+    "cart_items",
+    "cart_items[0]",
+    "cart_items.display_name",
+    "cart_items[0].display_name",
+    "cart_items[999].sku",
+    "merchant_transaction_id",
+    "loan_id",
+    "shipping_event",
+    "shipping_event.date",
+    "shipping_event.items",
+    "shipping_event.items[12]",
+]
 
 
-@pytest.mark.parametrize(
-    ("error", "subjects", "shown"),
-    [
-        ("x", ["a", ""], " x: a"),
-        ("x" * 40, ["a" * 80, "a" * 81], f" {'x' * 40}: {'a' * 80}"),
-        ("x" * 41, [], ""),
-        ("jane doe", ["doe 2125551234"], ""),
-        ("x", list("abcdefghijk"), " x: a, b, c, d, e, f, g, h, i, j"),
-    ],
-)
-async def test_the_text_of_an_error_shows_short_names_and_few(
-    error: str, subjects: list[str], shown: str
+@pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.parametrize("error", ["generic", "http", "missing_parameters", "invalid_parameters"])
+async def test_the_text_of_an_error_shows_the_fields_and_errors_that_are_known(
+    field: str, error: str
 ) -> None:
-    client, _ = make_client(Response(400, body=to_json({"error": error, "subjects": subjects})))
+    client, _ = make_client(Response(400, body=to_json({"error": error, "subjects": [field]})))
     async with client:
         with pytest.raises(InvalidRequestError) as caught:
             await create(client)
-    assert str(caught.value) == f"create_request: HTTP 400{shown}. The server refused it."
+    assert str(caught.value) == f"create_request: HTTP 400 {error}: {field}. The server refused it."
+
+
+CANARY = "canaryfirst"
+UNKNOWN_FIELDS = [
+    CANARY,
+    "6195550187",
+    "4111111111111111",
+    f"billing_address.{CANARY}",
+    f"{CANARY}.street1",
+    "billing_address[0].street1",
+    "cart_items[6195550187].sku",
+    "cart_items[1][2].sku",
+    "email[619]",
+    "cart_items[].sku",
+    "EMAIL",
+    "email ",
+    "email\n",
+    "",
+    "date",
+]
+
+
+@pytest.mark.parametrize("value", UNKNOWN_FIELDS)
+async def test_the_text_of_an_error_shows_nothing_else_that_a_server_sends(value: str) -> None:
+    body = {"error": value, "subjects": [value, "email"], "reasons": {value: value}, "message": value}
+    client, _ = make_client(Response(400, body=to_json({**body, "debug": value, "stamp": value})))
+    async with client:
+        with pytest.raises(InvalidRequestError) as caught:
+            await create(client)
+    error = caught.value
+    assert str(error) == "create_request: HTTP 400: email. The server refused it."
+    assert (error.error, error.subjects, error.reasons) == (value, (value, "email"), {value: value})
+
+
+async def test_the_text_of_an_error_shows_few_fields() -> None:
+    subjects = [f"cart_items[{index}].sku" for index in range(12)]
+    client, _ = make_client(Response(400, body=to_json({"subjects": subjects})))
+    async with client:
+        with pytest.raises(InvalidRequestError) as caught:
+            await create(client)
+    shown = ", ".join(subjects[:10])
+    assert str(caught.value) == f"create_request: HTTP 400: {shown}. The server refused it."
+    assert caught.value.subjects == tuple(subjects)
 
 
 UNREADABLE = {

@@ -11,7 +11,7 @@ import inspect
 import ipaddress
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final, NamedTuple, TypeAlias, TypeGuard, TypeVar, cast
 from urllib.parse import urlsplit
@@ -95,6 +95,15 @@ class Checked:
 
     def _problems_between_fields(self) -> Iterable[tuple[str, str]]:
         return ()
+
+
+def paths(kind: type[Checked]) -> Iterator[str]:
+    """Yield the paths of all fields, with ``[]`` after the name of a list: ``cart_items[].sku``."""
+    for name, field in _rules_of(kind):  # type: ignore[arg-type] # mypy takes the hash of a class for that of its values
+        path, inner = (f"{name}[]", field.each) if field.each else (name, field)
+        yield path
+        if inner.model:
+            yield from (f"{path}.{below}" for below in paths(inner.model))
 
 
 @functools.cache

@@ -157,10 +157,12 @@ class APIError(CallError):
 
     Attributes:
         status: the HTTP status; ``None`` when the request was refused before sending.
-        error: the vendor's error name, such as ``"missing_parameters"``.
+        error: the vendor's name of the error: ``generic``, ``http``, ``missing_parameters`` or
+            ``invalid_parameters``. ``str()`` shows no other one.
         code: the vendor's code, usually the status again.
         message: the vendor's text.
-        subjects: names of the invalid fields, nested ones with dots.
+        subjects: names of the invalid fields, nested ones with dots. ``str()`` shows those that the
+            models know.
         reasons: field name to text. **May repeat the rejected value**, personal data included.
         debug: anything that the vendor sent under this name. May hold personal data.
         stamp: a hex text that the vendor's support asks for.
@@ -189,7 +191,7 @@ class APIError(CallError):
         body: bytes = b"",
         retry_after: float | None = None,
     ) -> None:
-        """Keep the members of the answer; ``text`` must hold neither secrets nor personal data: it is logged."""
+        """Keep the answer's members; ``text`` must hold neither secrets nor personal data: it is logged."""
         super().__init__(text, outcome=outcome, operation=operation)
         self.status = status
         self.error = error
