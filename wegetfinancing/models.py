@@ -63,12 +63,18 @@ _OPTIONAL_URL: Final = rule(rules.url, required=False)
 _OPTIONAL_MONEY: Final = rule(rules.money(), required=False)
 
 
+# Type checkers read the types of a model's parameters from its converters. Each is a function with
+# annotations, because pyright sees Any where attrs.converters.optional wraps one.
+def _optional_money(value: Decimal | int | str | None) -> Decimal | None:
+    return None if value is None else rules.to_decimal(value)
+
+
 def _country(value: Country | str) -> Country:
     return rules.to_member(Country, value)
 
 
-def _currency(value: Currency | str) -> Currency:
-    return rules.to_member(Currency, value)
+def _optional_currency(value: Currency | str | None) -> Currency | None:
+    return None if value is None else rules.to_member(Currency, value)
 
 
 def _version(value: PostbackVersion | str) -> PostbackVersion:
@@ -138,7 +144,7 @@ class CartItem(rules.Checked):
     sku: str | None = attrs.field(default=None, metadata=_OPTIONAL_TEXT)
     unit_tax: Decimal | None = attrs.field(
         default=None,
-        converter=attrs.converters.optional(rules.to_decimal),
+        converter=_optional_money,
         metadata=_OPTIONAL_MONEY,
     )
     category: str | None = attrs.field(default=None, metadata=_OPTIONAL_TEXT)
@@ -194,17 +200,15 @@ class FinancingRequest(rules.Checked):
     )
     cart_items: Sequence[CartItem] = attrs.field(default=(), converter=_cart_items, metadata=_LIST_OF_ITEMS)
     shipping_amount: Decimal | None = attrs.field(
-        default=None, converter=attrs.converters.optional(rules.to_decimal), metadata=_OPTIONAL_MONEY
+        default=None, converter=_optional_money, metadata=_OPTIONAL_MONEY
     )
     tax_amount: Decimal | None = attrs.field(
-        default=None, converter=attrs.converters.optional(rules.to_decimal), metadata=_OPTIONAL_MONEY
+        default=None, converter=_optional_money, metadata=_OPTIONAL_MONEY
     )
-    amount: Decimal | None = attrs.field(
-        default=None, converter=attrs.converters.optional(rules.to_decimal), metadata=_OPTIONAL_MONEY
-    )
+    amount: Decimal | None = attrs.field(default=None, converter=_optional_money, metadata=_OPTIONAL_MONEY)
     currency: Currency | None = attrs.field(
         default=None,
-        converter=attrs.converters.optional(_currency),
+        converter=_optional_currency,
         metadata=rule(_us_dollars, required=False),
     )
     version: PostbackVersion = attrs.field(
