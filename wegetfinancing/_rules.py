@@ -5,6 +5,7 @@ No rule raises, whatever the value, and no text repeats the value: it may be per
 
 import contextlib
 import datetime as dt
+import decimal
 import enum
 import functools
 import inspect
@@ -33,8 +34,16 @@ _PHONE: Final = re.compile(r"[0-9]{10}")
 _PLAIN_AMOUNT: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 # Far above any loan; it only keeps Decimal("1E+999999") from becoming a megabyte of digits.
 _MAX_DIGITS: Final = 12
+_CENT: Final = Decimal("0.01")
+# Independent of the application's context: enough digits for any amount, and no exception for rounding.
+_ROUNDING: Final = decimal.Context(prec=_MAX_DIGITS + 3, traps=[])
 # Far above any cart; an int of thousands of digits cannot be written as JSON.
 _MAX_QUANTITY: Final = 10**9
+
+
+def is_missing(problem: str) -> bool:
+    """Tell whether a rule's text says that a value is missing, and not that it is invalid."""
+    return problem.startswith(REQUIRED)
 
 
 class FieldRule(NamedTuple):
@@ -188,18 +197,17 @@ def url(value: object) -> str | None:
 
 
 def money(*, above_zero: bool = False) -> Rule:
-    """Accept amounts in dollars with at most two decimals, never a float."""
+    """Accept amounts in dollars that two decimals can hold exactly, never a float."""
 
     def check(value: object) -> str | None:
         if isinstance(value, float):
             return "must not be a float, which cannot hold cents exactly; use Decimal('1.23')"
         if not isinstance(value, Decimal) or not value.is_finite():
             return "must be an amount such as Decimal('1640.94'), without thousands separators"
-        exponent = value.as_tuple().exponent
-        if isinstance(exponent, int) and exponent < -2:  # noqa: PLR2004 - cents
-            return "must have at most two decimals; round it to cents first"
         if value.adjusted() >= _MAX_DIGITS:
             return f"must have at most {_MAX_DIGITS} digits before the decimal point"
+        if value != value.quantize(_CENT, context=_ROUNDING):
+            return "must have at most two decimals; round it to cents first"
         if value < 0 or (above_zero and value == 0):
             return "must be more than 0" if above_zero else "must be 0 or more"
         return None

@@ -30,16 +30,14 @@ _PROVINCES: Final = "AB BC MB NB NL NS NT NU ON PE QC SK YT"
 _IN_COUNTRY: Final[Mapping[Country, Mapping[str, rules.Rule]]] = MappingProxyType(
     {
         Country.US: {
-            "state": rules.among(
-                _US_STATES.split(), "must be the two capital letters of a US state, such as NY"
-            ),
+            "state": rules.among(_US_STATES.split(), "must be the two letters of a US state, such as NY"),
             "zipcode": rules.matching(
                 re.compile(r"[0-9]{5}(-[0-9]{4})?"), "must be a ZIP code such as 12345 or 12345-6789"
             ),
         },
         Country.CA: {
             "state": rules.among(
-                _PROVINCES.split(), "must be the two capital letters of a Canadian province, such as ON"
+                _PROVINCES.split(), "must be the two letters of a Canadian province, such as ON"
             ),
             # No source shows what the server takes beyond "postal code"; this is Canada Post's form.
             "zipcode": rules.matching(
@@ -67,6 +65,11 @@ _OPTIONAL_MONEY: Final = rule(rules.money(), required=False)
 # annotations, because pyright sees Any where attrs.converters.optional wraps one.
 def _optional_money(value: Decimal | int | str | None) -> Decimal | None:
     return None if value is None else rules.to_decimal(value)
+
+
+def _state(value: str) -> str:
+    is_code = isinstance(value, str) and len(value) == 2 and value.isascii()  # noqa: PLR2004 - letters of a state
+    return value.upper() if is_code else value
 
 
 def _country(value: Country | str) -> Country:
@@ -109,9 +112,9 @@ class Address(rules.Checked):
 
     """
 
-    street1: str = attrs.field(repr=False, metadata=_TEXT)
+    street1: str = attrs.field(repr=False, metadata=_NAME)
     city: str = attrs.field(repr=False, metadata=_NAME)
-    state: str = attrs.field(repr=False, metadata=_TEXT)
+    state: str = attrs.field(repr=False, converter=_state, metadata=_TEXT)
     zipcode: str = attrs.field(repr=False, metadata=_TEXT)
     country: Country = attrs.field(
         default=Country.US, converter=_country, metadata=rule(rules.member(Country))
@@ -227,7 +230,7 @@ class FinancingRequest(rules.Checked):
 
     def _problems_between_fields(self) -> Iterable[tuple[str, str]]:
         if isinstance(self.cart_items, tuple) and not self.cart_items and self.amount is None:
-            return [("cart_items", "is required unless an amount is given")]
+            return [("cart_items", f"{rules.REQUIRED} unless an amount is given")]
         return ()
 
     @property
