@@ -40,6 +40,7 @@ from wegetfinancing.testing import (
     INV_ID,
     FakeTransport,
     address,
+    cart_item,
     created_response,
     credentials,
     error_response,
@@ -198,6 +199,28 @@ async def test_an_error_may_come_without_json(body: bytes) -> None:
             await create(client)
     assert caught.value.body == body
     assert (caught.value.error, caught.value.reasons, caught.value.subjects) == (None, {}, ())
+
+
+async def test_an_error_keeps_the_headers_that_the_vendors_support_asks_for_and_no_others() -> None:
+    kept = {
+        "cf-ray": "8f1-IAD",
+        "date": "Thu, 15 Jan 2026 10:00:00 GMT",
+        "retry-after": "5",
+        "server": "cloudflare",
+        "x-correlation-id": "c-1",
+        "x-request-id": "r-1",
+    }
+    others = {"set-cookie": "session=secret", "x-api-user": "api-user", "location": "https://x.example"}
+    spelt = {name.title(): value for name, value in kept.items()}
+    client, _ = make_client(Response(403, spelt | others), Response(403))
+    async with client:
+        with pytest.raises(PermissionDeniedError) as caught:
+            await create(client)
+        assert caught.value.headers == kept
+        assert "r-1" not in str(caught.value) + repr(caught.value)
+        with pytest.raises(PermissionDeniedError) as caught:
+            await create(client)
+        assert caught.value.headers == {}
 
 
 async def test_members_of_an_error_that_are_of_another_type_are_left_out() -> None:
@@ -445,6 +468,57 @@ async def test_a_request_with_problems_is_refused_before_anything_is_sent() -> N
         " must be a ZIP code such as 12345 or 12345-6789. Nothing was sent."
     )
     assert transport.requests == []
+
+
+MISSING: dict[str, Any] = {"email": "", "cart_items": [cart_item(display_name="")]}
+INVALID: dict[str, Any] = {"phone": "1"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"first_name": None}, "missing_parameters"),
+        ({"cart_items": []}, "missing_parameters"),
+        ({"billing_address": None}, "missing_parameters"),
+        (MISSING, "missing_parameters"),
+        (INVALID, "invalid_parameters"),
+        ({"first_name": " "}, "invalid_parameters"),
+        ({"merchant_transaction_id": ""}, "invalid_parameters"),
+        (INVALID | MISSING, "missing_parameters"),
+    ],
+)
+async def test_a_field_that_is_missing_is_named_as_the_vendor_names_it(
+    changes: dict[str, Any], error: str
+) -> None:
+    request = financing_request(**changes)
+    client, _ = make_client()
+    async with client:
+        with pytest.raises(InvalidRequestError) as caught:
+            await client.create_request(request)
+    assert caught.value.error == error
+    assert caught.value.reasons == request.problems()
+    assert caught.value.subjects == tuple(request.problems())
+
+
+@pytest.mark.parametrize(
+    ("inv_id", "changes", "error"),
+    [
+        ("", {}, "missing_parameters"),
+        (None, {"state": "lost"}, "missing_parameters"),
+        (INV_ID, {"date": None, "state": "lost"}, "missing_parameters"),
+        (INV_ID, {"items": [""]}, "missing_parameters"),
+        (INV_ID, {"state": "lost"}, "invalid_parameters"),
+        ("a b", {}, "invalid_parameters"),
+    ],
+)
+async def test_what_is_missing_in_a_shipping_update_is_named_as_the_vendor_names_it(
+    inv_id: Any, changes: dict[str, Any], error: str
+) -> None:
+    client, _ = make_client()
+    async with client:
+        with pytest.raises(InvalidRequestError) as caught:
+            await client.update_shipping(inv_id, shipping_event(**changes))
+    assert caught.value.error == error
 
 
 @pytest.mark.parametrize("inv_id", ["", " ", "a b", "a\n", "é", "x" * 257, None, 5])

@@ -168,6 +168,8 @@ class APIError(CallError):
         stamp: a hex text that the vendor's support asks for.
         body: the answer's bytes. May hold personal data.
         retry_after: seconds to wait before another call, if the server sent it.
+        headers: lower-case name to value of the headers that help the vendor's support to find the call,
+            such as ``x-request-id``, ``cf-ray`` and ``date``, if the server sent them; no others.
 
     Every member but ``status`` and ``body`` may be absent from an answer
     (https://docs.wegetfinancing.com; optional members as seen in the official clients).
@@ -190,6 +192,7 @@ class APIError(CallError):
         stamp: str | None = None,
         body: bytes = b"",
         retry_after: float | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         """Keep the answer's members; ``text`` must hold neither secrets nor personal data: it is logged."""
         super().__init__(text, outcome=outcome, operation=operation)
@@ -203,13 +206,15 @@ class APIError(CallError):
         self.stamp = stamp
         self.body = body
         self.retry_after = retry_after
+        self.headers: dict[str, str] = dict(headers or {})
 
 
 class InvalidRequestError(APIError):
     """The request is wrong: answered with 400, or found before sending (``status`` is ``None``).
 
-    ``reasons`` names the fields by the same paths either way; found before sending they carry the
-    index too: ``cart_items[1].unit_price``.
+    ``reasons`` names the fields by the same paths either way; found before sending, they have an index
+    too: ``cart_items[1].unit_price``. ``error`` is then ``missing_parameters`` if any field is missing,
+    whatever else is invalid, and ``invalid_parameters`` otherwise.
     """
 
 

@@ -79,6 +79,18 @@ _KNOWN_PATH: Final = re.compile(
 )
 _MAX_FIELDS_SHOWN: Final = 10
 
+# Headers by which the vendor's support, or the host in front of it, finds a call; others may hold cookies.
+_HEADERS: Final = (
+    "cf-ray",
+    "date",
+    "retry-after",
+    "server",
+    "x-amz-cf-id",
+    "x-amzn-requestid",
+    "x-amzn-trace-id",
+    "x-correlation-id",
+    "x-request-id",
+)
 _HINTS: Final = MappingProxyType(
     {
         401: "; check username and password: the sandbox and live each have their own",
@@ -112,6 +124,7 @@ def api_error(operation: str, response: Response) -> CallError:
         stamp=stamp,
         body=response.body,
         retry_after=retry_after(response, time.time()),
+        headers={name: response.headers[name] for name in _HEADERS if name in response.headers},
     )
 
 

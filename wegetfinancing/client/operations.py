@@ -14,12 +14,9 @@ import attrs
 
 from .._converter import from_wire, to_wire
 from .._json import to_json
+from .._rules import REQUIRED, is_missing
 from .._version import __version__
-from ..errors import (
-    DecodingError,
-    InvalidRequestError,
-    Outcome,
-)
+from ..errors import DecodingError, InvalidRequestError, Outcome
 from ..http import Headers, Request, Response
 from ..models import CreatedRequest, FinancingRequest, ShippingEvent, ShippingReceipt
 from .answers import api_error, as_object, read_json
@@ -146,14 +143,22 @@ def update_shipping_body(inv_id: str, event: ShippingEvent) -> bytes:
         msg = f"update_shipping takes a ShippingEvent, not {type(event).__name__}"
         raise TypeError(msg)
     problems = {f"shipping_event.{path}": text for path, text in event.problems().items()}
-    if not isinstance(inv_id, str) or not _INV_ID.fullmatch(inv_id):
-        problems = {"loan_id": "must be the inv_id that create_request returned", **problems}
+    if problem := _problem_of_inv_id(inv_id):
+        problems = {"loan_id": problem, **problems}
     if problems:
         raise _invalid(UPDATE_SHIPPING, problems)
     return to_json({"loan_id": inv_id, "shipping_event": to_wire(event)})
 
 
 _INV_ID: Final = re.compile(r"[\x21-\x7e]{1,256}")
+
+
+def _problem_of_inv_id(inv_id: object) -> str | None:
+    if inv_id is None or (isinstance(inv_id, str) and not inv_id):
+        return f"{REQUIRED}: the inv_id that create_request returned"
+    if not isinstance(inv_id, str) or not _INV_ID.fullmatch(inv_id):
+        return "must be the inv_id that create_request returned"
+    return None
 
 
 def create_test_postback_body(payload: Mapping[str, Any]) -> bytes:
@@ -178,11 +183,12 @@ def create_test_postback_body(payload: Mapping[str, Any]) -> bytes:
 
 
 def _invalid(operation: Operation[Any], problems: Mapping[str, str]) -> InvalidRequestError:
+    any_missing = any(is_missing(text) for text in problems.values())
     return InvalidRequestError(
         "; ".join(f"{path} {text}" for path, text in problems.items()),
         operation=operation.name,
         outcome=Outcome.NOT_SENT,
-        error="invalid_parameters",
+        error="missing_parameters" if any_missing else "invalid_parameters",
         subjects=tuple(problems),
         reasons=problems,
     )
