@@ -544,11 +544,11 @@ async def test_values_of_the_wrong_type_are_type_errors() -> None:
     client, transport = make_client()
     wrong: Any = {"first_name": "Jane"}
     async with client:
-        with pytest.raises(TypeError, match="takes a FinancingRequest, not dict"):
+        with pytest.raises(TypeError, match="requires a FinancingRequest, not dict"):
             await client.create_request(wrong)
-        with pytest.raises(TypeError, match="takes a ShippingEvent, not dict"):
+        with pytest.raises(TypeError, match="requires a ShippingEvent, not dict"):
             await client.update_shipping(INV_ID, wrong)
-        with pytest.raises(TypeError, match="takes a mapping, not list"):
+        with pytest.raises(TypeError, match="requires a mapping, not list"):
             await client.create_test_postback([wrong])  # type: ignore[arg-type] # what is tested
     assert transport.requests == []
 
@@ -566,7 +566,9 @@ async def test_a_test_postback_passes_through_as_it_is(answer: bytes) -> None:
 async def test_a_test_postback_without_json_form_is_refused_before_it_is_sent(payload: Any) -> None:
     client, transport = make_client()
     async with client:
-        with pytest.raises(InvalidRequestError, match="payload holds what JSON has no form for") as caught:
+        with pytest.raises(
+            InvalidRequestError, match="payload holds values that JSON cannot express"
+        ) as caught:
             await client.create_test_postback(payload)
     assert caught.value.outcome is Outcome.NOT_SENT
     assert transport.requests == []

@@ -13,7 +13,7 @@ def to_json(value: object, *, sort_keys: bool = False) -> bytes:
     """Write compact, ASCII-only JSON.
 
     Raises:
-        TypeError, ValueError: the value has no JSON form; NaN has none.
+        TypeError, ValueError: the value cannot be written as JSON; NaN cannot.
 
     """
     text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"), sort_keys=sort_keys)
@@ -24,7 +24,7 @@ def from_json(data: bytes) -> Any:  # noqa: ANN401 - any JSON value
     """Read JSON, unless two readers could understand it differently.
 
     Raises:
-        ValueError: not UTF-8, not JSON, NaN or Infinity, a name given twice, or too deep to read.
+        ValueError: not UTF-8, not JSON, NaN or Infinity, a name twice in one object, or nested too deeply.
 
     """
     try:
@@ -43,7 +43,7 @@ def from_json(data: bytes) -> Any:  # noqa: ANN401 - any JSON value
         msg = "is not UTF-8"
     except json.JSONDecodeError:
         msg = "is not JSON"
-    # Raised out here, so that no exception that quotes the data stays reachable as its context.
+    # Raised outside the except clauses: an exception that quotes the data must not be its context.
     raise ValueError(msg)
 
 

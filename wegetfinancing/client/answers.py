@@ -50,7 +50,7 @@ def as_object(answer: object) -> Mapping[str, Any]:
     """
     if not isinstance(answer, dict):
         msg = "is not a JSON object"
-        raise ValueError(msg)  # noqa: TRY004 - a fault of the answer, not of the caller
+        raise ValueError(msg)  # noqa: TRY004 - the answer is wrong, not the caller
     return answer
 
 
