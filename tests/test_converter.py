@@ -238,6 +238,15 @@ def test_json_that_means_different_things_to_different_readers_is_refused(data: 
     assert caught.value.__context__ is None
 
 
+@pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}")])
+@pytest.mark.parametrize("inside", [b"1", b"[]"])
+def test_json_may_be_nested_a_hundred_deep(opening: bytes, closing: bytes, inside: bytes) -> None:
+    levels = 99 if inside == b"[]" else 100
+    assert from_json(opening * levels + inside + closing * levels) is not None
+    with pytest.raises(ValueError, match="is nested too deeply"):
+        from_json(opening * (levels + 1) + inside + closing * (levels + 1))
+
+
 @pytest.mark.parametrize(
     ("value", "amount"),
     [("1640.94", "1640.94"), ("0", "0"), (1640, "1640"), (1640.94, "1640.94"), (0.1, "0.1")],
