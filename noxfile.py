@@ -75,12 +75,10 @@ def typing(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Build the documentation, every link and reference checked; ``-- serve`` shows it as you write."""
     session.install(*nox.project.dependency_groups(PYPROJECT, "docs"))
-    site = Path(session.create_tmp()).resolve() / "site"
-    command = session.posargs or ["build", "--site-dir", str(site)]
-    session.run(
-        "mkdocs", *command, "--strict", "--config-file", "docs/mkdocs.yml", env={"NO_MKDOCS_2_WARNING": "1"}
-    )
+    command = session.posargs or ["build", "--strict", "--clean"]
+    session.run("zensical", *command, "--config-file", "docs/mkdocs.yml")
     if not session.posargs:
+        site = Path("docs/site").resolve()
         pages = {page: page.read_text(encoding="utf-8") for page in site.rglob("*.html")}
         foreign = [str(page) for page, text in pages.items() if LOADED_FROM_ELSEWHERE.search(text)]
         if foreign:

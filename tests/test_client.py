@@ -40,6 +40,7 @@ from wegetfinancing.testing import (
     INV_ID,
     FakeTransport,
     address,
+    cart_item,
     created_response,
     credentials,
     error_response,
@@ -145,7 +146,7 @@ async def test_the_documented_error_is_read(case: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "way_out"),
+    ("status", "hint"),
     [
         (401, "HTTP 401 http; check username and password: the sandbox and live each have their own. The"),
         (
@@ -154,10 +155,10 @@ async def test_the_documented_error_is_read(case: dict[str, Any]) -> None:
         ),
     ],
 )
-async def test_refused_credentials_come_with_the_way_out(status: int, way_out: str) -> None:
+async def test_refused_credentials_come_with_a_hint(status: int, hint: str) -> None:
     client, _ = make_client(error_response(status, "http"))
     async with client:
-        with pytest.raises(APIError, match=way_out):
+        with pytest.raises(APIError, match=hint):
             await create(client)
 
 
@@ -200,6 +201,28 @@ async def test_an_error_may_come_without_json(body: bytes) -> None:
     assert (caught.value.error, caught.value.reasons, caught.value.subjects) == (None, {}, ())
 
 
+async def test_an_error_keeps_the_headers_that_the_vendors_support_asks_for_and_no_others() -> None:
+    kept = {
+        "cf-ray": "8f1-IAD",
+        "date": "Thu, 15 Jan 2026 10:00:00 GMT",
+        "retry-after": "5",
+        "server": "cloudflare",
+        "x-correlation-id": "c-1",
+        "x-request-id": "r-1",
+    }
+    others = {"set-cookie": "session=secret", "x-api-user": "api-user", "location": "https://x.example"}
+    spelt = {name.title(): value for name, value in kept.items()}
+    client, _ = make_client(Response(403, spelt | others), Response(403))
+    async with client:
+        with pytest.raises(PermissionDeniedError) as caught:
+            await create(client)
+        assert caught.value.headers == kept
+        assert "r-1" not in str(caught.value) + repr(caught.value)
+        with pytest.raises(PermissionDeniedError) as caught:
+            await create(client)
+        assert caught.value.headers == {}
+
+
 async def test_members_of_an_error_that_are_of_another_type_are_left_out() -> None:
     body = {
         "error": 5,
@@ -224,34 +247,79 @@ async def test_members_of_an_error_that_are_of_another_type_are_left_out() -> No
         assert (caught.value.reasons, caught.value.code) == ({}, None)
 
 
-async def test_the_text_of_an_error_shows_only_what_looks_like_a_name() -> None:
-    body = {"error": "Jane Doe is unknown", "subjects": ["jane@example.com", "cart_items[0].sku"]}
-    client, _ = make_client(Response(400, body=to_json(body)))
-    async with client:
-        with pytest.raises(InvalidRequestError) as caught:
-            await create(client)
-    assert str(caught.value) == "create_request: HTTP 400: cart_items[0].sku. The server refused it."
-    assert caught.value.error == "Jane Doe is unknown"
+FIELDS = [
+    "first_name",
+    "phone",
+    "billing_address",
+    "billing_address.street1",
+    "shipping_address.zipcode",
+    "cart_items",
+    "cart_items[0]",
+    "cart_items.display_name",
+    "cart_items[0].display_name",
+    "cart_items[999].sku",
+    "merchant_transaction_id",
+    "loan_id",
+    "shipping_event",
+    "shipping_event.date",
+    "shipping_event.items",
+    "shipping_event.items[12]",
+]
 
 
-@pytest.mark.parametrize(
-    ("error", "subjects", "shown"),
-    [
-        ("x", ["a", ""], " x: a"),
-        ("x" * 40, ["a" * 80, "a" * 81], f" {'x' * 40}: {'a' * 80}"),
-        ("x" * 41, [], ""),
-        ("jane doe", ["doe 2125551234"], ""),
-        ("x", list("abcdefghijk"), " x: a, b, c, d, e, f, g, h, i, j"),
-    ],
-)
-async def test_the_text_of_an_error_shows_short_names_and_few(
-    error: str, subjects: list[str], shown: str
+@pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.parametrize("error", ["generic", "http", "missing_parameters", "invalid_parameters"])
+async def test_the_text_of_an_error_shows_the_fields_and_errors_that_are_known(
+    field: str, error: str
 ) -> None:
-    client, _ = make_client(Response(400, body=to_json({"error": error, "subjects": subjects})))
+    client, _ = make_client(Response(400, body=to_json({"error": error, "subjects": [field]})))
     async with client:
         with pytest.raises(InvalidRequestError) as caught:
             await create(client)
-    assert str(caught.value) == f"create_request: HTTP 400{shown}. The server refused it."
+    assert str(caught.value) == f"create_request: HTTP 400 {error}: {field}. The server refused it."
+
+
+CANARY = "canaryfirst"
+UNKNOWN_FIELDS = [
+    CANARY,
+    "6195550187",
+    "4111111111111111",
+    f"billing_address.{CANARY}",
+    f"{CANARY}.street1",
+    "billing_address[0].street1",
+    "cart_items[6195550187].sku",
+    "cart_items[1][2].sku",
+    "email[619]",
+    "cart_items[].sku",
+    "EMAIL",
+    "email ",
+    "email\n",
+    "",
+    "date",
+]
+
+
+@pytest.mark.parametrize("value", UNKNOWN_FIELDS)
+async def test_the_text_of_an_error_shows_nothing_else_that_a_server_sends(value: str) -> None:
+    body = {"error": value, "subjects": [value, "email"], "reasons": {value: value}, "message": value}
+    client, _ = make_client(Response(400, body=to_json({**body, "debug": value, "stamp": value})))
+    async with client:
+        with pytest.raises(InvalidRequestError) as caught:
+            await create(client)
+    error = caught.value
+    assert str(error) == "create_request: HTTP 400: email. The server refused it."
+    assert (error.error, error.subjects, error.reasons) == (value, (value, "email"), {value: value})
+
+
+async def test_the_text_of_an_error_shows_few_fields() -> None:
+    subjects = [f"cart_items[{index}].sku" for index in range(12)]
+    client, _ = make_client(Response(400, body=to_json({"subjects": subjects})))
+    async with client:
+        with pytest.raises(InvalidRequestError) as caught:
+            await create(client)
+    shown = ", ".join(subjects[:10])
+    assert str(caught.value) == f"create_request: HTTP 400: {shown}. The server refused it."
+    assert caught.value.subjects == tuple(subjects)
 
 
 UNREADABLE = {
@@ -402,6 +470,57 @@ async def test_a_request_with_problems_is_refused_before_anything_is_sent() -> N
     assert transport.requests == []
 
 
+MISSING: dict[str, Any] = {"email": "", "cart_items": [cart_item(display_name="")]}
+INVALID: dict[str, Any] = {"phone": "1"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"first_name": None}, "missing_parameters"),
+        ({"cart_items": []}, "missing_parameters"),
+        ({"billing_address": None}, "missing_parameters"),
+        (MISSING, "missing_parameters"),
+        (INVALID, "invalid_parameters"),
+        ({"first_name": " "}, "invalid_parameters"),
+        ({"merchant_transaction_id": ""}, "invalid_parameters"),
+        (INVALID | MISSING, "missing_parameters"),
+    ],
+)
+async def test_a_field_that_is_missing_is_named_as_the_vendor_names_it(
+    changes: dict[str, Any], error: str
+) -> None:
+    request = financing_request(**changes)
+    client, _ = make_client()
+    async with client:
+        with pytest.raises(InvalidRequestError) as caught:
+            await client.create_request(request)
+    assert caught.value.error == error
+    assert caught.value.reasons == request.problems()
+    assert caught.value.subjects == tuple(request.problems())
+
+
+@pytest.mark.parametrize(
+    ("inv_id", "changes", "error"),
+    [
+        ("", {}, "missing_parameters"),
+        (None, {"state": "lost"}, "missing_parameters"),
+        (INV_ID, {"date": None, "state": "lost"}, "missing_parameters"),
+        (INV_ID, {"items": [""]}, "missing_parameters"),
+        (INV_ID, {"state": "lost"}, "invalid_parameters"),
+        ("a b", {}, "invalid_parameters"),
+    ],
+)
+async def test_what_is_missing_in_a_shipping_update_is_named_as_the_vendor_names_it(
+    inv_id: Any, changes: dict[str, Any], error: str
+) -> None:
+    client, _ = make_client()
+    async with client:
+        with pytest.raises(InvalidRequestError) as caught:
+            await client.update_shipping(inv_id, shipping_event(**changes))
+    assert caught.value.error == error
+
+
 @pytest.mark.parametrize("inv_id", ["", " ", "a b", "a\n", "é", "x" * 257, None, 5])
 async def test_a_shipping_update_with_problems_is_refused_before_anything_is_sent(inv_id: Any) -> None:
     client, transport = make_client()
@@ -425,11 +544,11 @@ async def test_values_of_the_wrong_type_are_type_errors() -> None:
     client, transport = make_client()
     wrong: Any = {"first_name": "Jane"}
     async with client:
-        with pytest.raises(TypeError, match="takes a FinancingRequest, not dict"):
+        with pytest.raises(TypeError, match="requires a FinancingRequest, not dict"):
             await client.create_request(wrong)
-        with pytest.raises(TypeError, match="takes a ShippingEvent, not dict"):
+        with pytest.raises(TypeError, match="requires a ShippingEvent, not dict"):
             await client.update_shipping(INV_ID, wrong)
-        with pytest.raises(TypeError, match="takes a mapping, not list"):
+        with pytest.raises(TypeError, match="requires a mapping, not list"):
             await client.create_test_postback([wrong])  # type: ignore[arg-type] # what is tested
     assert transport.requests == []
 
@@ -447,7 +566,9 @@ async def test_a_test_postback_passes_through_as_it_is(answer: bytes) -> None:
 async def test_a_test_postback_without_json_form_is_refused_before_it_is_sent(payload: Any) -> None:
     client, transport = make_client()
     async with client:
-        with pytest.raises(InvalidRequestError, match="payload holds what JSON has no form for") as caught:
+        with pytest.raises(
+            InvalidRequestError, match="payload holds values that JSON cannot express"
+        ) as caught:
             await client.create_test_postback(payload)
     assert caught.value.outcome is Outcome.NOT_SENT
     assert transport.requests == []

@@ -195,6 +195,24 @@ def test_money_is_exact_whatever_the_callers_decimal_context(amount: Decimal, pr
         assert to_wire(cart_item(unit_price=amount))["unit_price"] == expected
 
 
+@pytest.mark.parametrize(
+    ("amount", "sent"), [("499.0000", "499.00"), ("12.3400", "12.34"), ("1E+2", "100.00")]
+)
+@pytest.mark.parametrize("precision", [1, 28])
+def test_more_decimals_than_two_are_sent_as_two_if_that_is_exact(
+    amount: str, sent: str, precision: int
+) -> None:
+    with decimal.localcontext(prec=precision, rounding=decimal.ROUND_UP):
+        request = financing_request(amount=Decimal(amount))
+        assert request.problems() == {}
+        assert request.expected_amount == Decimal(sent)
+        assert to_wire(request)["amount"] == sent
+
+
+def test_a_state_goes_out_in_capitals() -> None:
+    assert to_wire(address(state="ny"))["state"] == "NY"
+
+
 def test_a_negative_zero_has_no_sign_on_the_wire() -> None:
     assert to_wire(financing_request(amount=Decimal("-0")))["amount"] == "0.00"
 
@@ -218,6 +236,15 @@ def test_json_that_means_different_things_to_different_readers_is_refused(data: 
     with pytest.raises(ValueError, match=problem) as caught:
         from_json(data)
     assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}")])
+@pytest.mark.parametrize("inside", [b"1", b"[]"])
+def test_json_may_be_nested_a_hundred_deep(opening: bytes, closing: bytes, inside: bytes) -> None:
+    levels = 99 if inside == b"[]" else 100
+    assert from_json(opening * levels + inside + closing * levels) is not None
+    with pytest.raises(ValueError, match="is nested too deeply"):
+        from_json(opening * (levels + 1) + inside + closing * (levels + 1))
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,7 @@ EXAMPLES: list[WeGetFinancingError] = [
         stamp="abc",
         body=b"secret",
         retry_after=2.5,
+        headers={"x-request-id": "secret"},
     ),
     DecodingError("HTTP 200, but the answer is not JSON", status=200, body=b"secret"),
     SignatureError("no"),

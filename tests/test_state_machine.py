@@ -302,7 +302,7 @@ class Calls(RuleBasedStateMachine):
                 record.claim = error.outcome
             except OwnError as error:
                 words = error.__notes__[-1]
-                record.claim = next(each for each in Outcome if each.in_words in words)
+                record.claim = next(each for each in Outcome if each.description in words)
             except BaseException as error:
                 if not isinstance(error, anyio.get_cancelled_exc_class()):
                     record.broken.append(f"let {type(error).__name__} out")

@@ -140,3 +140,18 @@ parse_postback(made.body, made.headers, credentials())
 print("httpx" in sys.modules)
 """
     assert printed_by(code) == "False\n"
+
+
+@pytest.mark.parametrize("version", PostbackVersion)
+def test_a_postback_is_signed_in_the_dialect_that_is_asked_for_by_its_text_too(
+    version: PostbackVersion,
+) -> None:
+    made = [signed_postback(version=each, timestamp="1700000000") for each in (version, version.value)]
+    assert made[0] == made[1]
+    assert parse_postback(made[1].body, made[1].headers, credentials()).version == version.value
+
+
+@pytest.mark.parametrize("version", ["0.3", "", 0.2, None])
+def test_a_dialect_that_does_not_exist_is_refused(version: Any) -> None:
+    with pytest.raises(ValueError, match=r"version must be one of 0\.2, 1\.0, 1\.9"):
+        signed_postback(version=version)

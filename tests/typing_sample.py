@@ -1,6 +1,6 @@
 """What users write, checked by mypy --strict and pyright and never run."""
 
-# pyright: strict
+# pyright: strict, reportUnnecessaryTypeIgnoreComment=true
 
 import datetime as dt
 from collections.abc import Callable, Sequence
@@ -16,8 +16,10 @@ from wegetfinancing import (
     AsyncClient,
     CallError,
     CartItem,
+    Country,
     CreatedRequest,
     Credentials,
+    Currency,
     Environment,
     FinancingRequest,
     HttpxTransport,
@@ -25,6 +27,7 @@ from wegetfinancing import (
     Middleware,
     Outcome,
     Postback,
+    PostbackVersion,
     Preapproved,
     RateLimitError,
     Refunded,
@@ -130,6 +133,66 @@ async def checkout(credentials: Credentials) -> None:
         )
         assert_type(receipt, ShippingReceipt)
         assert_type(await client.create_test_postback({"a": 1}), Any)
+
+
+def enums_as_text(request: FinancingRequest) -> None:
+    """Each enum is accepted as its text."""
+    Address(street1="1 Main St", city="Toronto", state="on", zipcode="M5V 3L9", country="CA")
+    ShippingEvent(date=dt.date(2026, 1, 15), state="dispatched")
+    signed_postback(version="0.2")
+    assert_type(request.version, PostbackVersion)
+    assert_type(request.currency, Currency | None)
+    assert_type(request.billing_address.country, Country)
+    assert_type(request.billing_address.state, str)
+    assert_type(request.amount, Decimal | None)
+    assert_type(request.cart_items, Sequence[CartItem])
+    assert_type(request.cart_items[0].unit_price, Decimal)
+
+
+def mistakes(address: Address, item: CartItem) -> None:
+    """Both type checkers report each of these lines: else the comment itself is an error."""
+    FinancingRequest(
+        first_name="Jane",
+        last_name="Doe",
+        email="jane@example.com",
+        billing_address=address,
+        shipping_address="1 Main St",  # type: ignore[arg-type]
+        cart_items=item,  # type: ignore[arg-type]
+        amount=4.99,  # type: ignore[arg-type]
+        currency=17,  # type: ignore[arg-type]
+        shipping_amount=[],  # type: ignore[arg-type]
+        tax_amount=b"1",  # type: ignore[arg-type]
+        version=1.9,  # type: ignore[arg-type]
+    )
+    FinancingRequest(
+        first_name="Jane",
+        last_name="Doe",
+        email="jane@example.com",
+        billing_address=address,
+        cart_items=["Super Widget"],  # type: ignore[list-item]
+        amount=Environment.LIVE,  # type: ignore[arg-type]
+        currency=Country.US,  # type: ignore[arg-type]
+        version=Outcome.UNKNOWN,  # type: ignore[arg-type]
+    )
+    CartItem(
+        display_name="Super Widget",
+        unit_price=4.99,  # type: ignore[arg-type]
+        quantity="1",  # type: ignore[arg-type]
+        unit_tax=0.5,  # type: ignore[arg-type]
+    )
+    Address(
+        street1="1 Main St",
+        city="Reno",
+        state=ShippingState.OTHER,  # type: ignore[arg-type]
+        zipcode=89501,  # type: ignore[arg-type]
+        country=1,  # type: ignore[arg-type]
+    )
+    ShippingEvent(
+        date="2026-01-15",  # type: ignore[arg-type]
+        state=5,  # type: ignore[arg-type]
+        items=[1],  # type: ignore[list-item]
+    )
+    signed_postback(version=0.2)  # type: ignore[arg-type]
 
 
 def receive(body: bytes, headers: dict[str, str], credentials: Credentials) -> str | Decimal | None:

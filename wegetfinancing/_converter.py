@@ -1,15 +1,13 @@
-"""Between the models and the wire. All rules of conversion are here, none in the models.
+"""Conversion between the models and the wire. All of its rules are here, none in the models.
 
-- Unset fields are left out, never sent as null: the server is believed to refuse null (inferred).
+- Unset fields are omitted, never sent as null: the server is believed to refuse null (inferred).
 - Money is a text with a dot and two decimals, as the official clients send it.
-- JSON is ASCII only, other characters escaped: without a charset the server is believed to decode
-  ISO-8859-1 (inferred).
+- JSON is ASCII only, with other characters escaped: without a charset the server is believed to
+  decode ISO-8859-1 (inferred).
 """
 
 import datetime as dt
-import enum
 import functools
-import operator
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -42,30 +40,30 @@ def _read_receipt(answer: Mapping[str, Any], _: object) -> ShippingReceipt:
     return ShippingReceipt(loan=read_text(answer.get("loan"), "loan"), raw=answer)
 
 
-def _as_it_came(value: _T, _: object) -> _T:
+def _as_it_is(value: _T, _: object) -> _T:
     return value
 
 
-def _read_date(value: Any, _: object) -> Any:  # noqa: ANN401 - what is no date stays, for problems() to name
+def _read_date(value: Any, _: object) -> Any:  # noqa: ANN401 - anything else is kept for problems() to report
     try:
         return dt.date.fromisoformat(value)
     except (TypeError, ValueError):
         return value
 
 
-def _read_items(value: Any, _: object) -> Any:  # noqa: ANN401 - what is no list stays, for problems() to name
+def _read_items(value: Any, _: object) -> Any:  # noqa: ANN401 - anything else is kept for problems() to report
     return [from_wire(CartItem, item) for item in value] if isinstance(value, list) else value
 
 
 @functools.cache
 def _converter() -> "cattrs.Converter":
-    """Make the converter when something is first converted: half of the import would be cattrs.
+    """Make the converter on first use, since importing cattrs takes as long as importing the rest.
 
-    What comes over the wire as a model is stored as it is: the fields' own converters turn texts into
-    Decimal and enums, and problems() names what is wrong.
+    The values of a model are read as they are: the fields' own converters turn texts into Decimal and
+    enums, and problems() reports what is wrong.
     """
-    import cattrs  # noqa: PLC0415 - as the docstring says
-    from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override  # noqa: PLC0415 - likewise
+    import cattrs  # noqa: PLC0415 - see the docstring
+    from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override  # noqa: PLC0415 - see the docstring
 
     converter = cattrs.Converter(prefer_attrib_converters=True, detailed_validation=False)
 
@@ -84,11 +82,9 @@ def _converter() -> "cattrs.Converter":
 
     converter.register_unstructure_hook(Decimal, lambda amount: f"{amount.copy_abs():.2f}")
     converter.register_unstructure_hook(dt.date, dt.date.isoformat)
-    converter.register_unstructure_hook(str | None, converter.get_unstructure_hook(str))  # no calls at all
-    converter.register_unstructure_hook(enum.Enum, operator.attrgetter("_value_"))  # "value" calls three
     converter.register_unstructure_hook_factory(attrs.has, omitting_unset)
     for plain in (str, int, bool):
-        converter.register_structure_hook(plain, _as_it_came)
+        converter.register_structure_hook(plain, _as_it_is)
     converter.register_structure_hook(dt.date, _read_date)
     converter.register_structure_hook_factory(
         lambda cls: attrs.has(cls) and issubclass(cls, Checked), read_model
@@ -99,7 +95,7 @@ def _converter() -> "cattrs.Converter":
 
 
 def to_wire(model: Checked) -> dict[str, Any]:
-    """Turn a model without problems into what JSON can hold."""
+    """Turn a model without problems into values that JSON can hold."""
     wire: dict[str, Any] = _converter().unstructure(model)
     return wire
 

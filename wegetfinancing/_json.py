@@ -1,4 +1,4 @@
-"""Strict JSON: written ASCII-only, and read so that it means the same to every reader."""
+"""Strict JSON: written in ASCII only, and read only if every reader understands it in the same way."""
 
 import json
 import math
@@ -13,64 +13,49 @@ def to_json(value: object, *, sort_keys: bool = False) -> bytes:
     """Write compact, ASCII-only JSON.
 
     Raises:
-        TypeError, ValueError: the value has no JSON form; NaN has none.
+        TypeError, ValueError: the value cannot be written as JSON; NaN cannot.
 
     """
-    return _ENCODERS[sort_keys].encode(value).encode("ascii")
-
-
-# Made once: json.dumps and json.loads make theirs anew each time.
-_ENCODERS: Final = {
-    sort_keys: json.JSONEncoder(
-        ensure_ascii=True, allow_nan=False, separators=(",", ":"), sort_keys=sort_keys
-    )
-    for sort_keys in (False, True)
-}
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"), sort_keys=sort_keys)
+    return text.encode("ascii")
 
 
 def from_json(data: bytes) -> Any:  # noqa: ANN401 - any JSON value
-    """Read JSON that means the same to every reader.
+    """Read JSON, unless two readers could understand it differently.
 
     Raises:
-        ValueError: not UTF-8, not JSON, NaN or Infinity, a name given twice, or too deep to read.
+        ValueError: not UTF-8, not JSON, NaN or Infinity, a name twice in one object, or nested too deeply.
 
     """
     try:
-        text = data.decode("utf-8").strip(" \t\n\r")
-        value, end = _DECODER.raw_decode(text)
-        if end < len(text):
-            msg = "is not JSON"
-        # Every level takes two brackets.
-        elif (
-            len(data) <= 2 * _MOST_DEPTH
-            or data.count(b"{") + data.count(b"[") <= _MOST_DEPTH
-            or _depth(value) <= _MOST_DEPTH
-        ):
+        value = json.loads(
+            data.decode("utf-8"),
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+            object_pairs_hook=_refuse_repeats,
+        )
+        if _depth(value) <= _MAX_DEPTH:
             return value
-        else:
-            msg = _TOO_DEEP
+        msg = _TOO_DEEP
     except RecursionError:
         msg = _TOO_DEEP
     except UnicodeDecodeError:
         msg = "is not UTF-8"
     except json.JSONDecodeError:
         msg = "is not JSON"
-    # Raised out here, so that no exception that quotes the data stays reachable as its context.
+    # Raised outside the except clauses: an exception that quotes the data must not be its context.
     raise ValueError(msg)
 
 
 # Real bodies are three deep. The interpreter's own limit depends on its version and on the caller's depth.
-_MOST_DEPTH: Final = 100
-
-
+_MAX_DEPTH: Final = 100
 _TOO_DEEP: Final = "is nested too deeply"
 
 
 def _depth(value: object) -> int:
     depth, level = 0, [value]
-    while level:
+    while containers := [each for each in level if isinstance(each, dict | list)]:
         depth += 1
-        containers = [each for each in level if isinstance(each, dict | list)]
         level = [
             inner for each in containers for inner in (each.values() if isinstance(each, dict) else each)
         ]
@@ -95,16 +80,11 @@ def _refuse_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
-_DECODER: Final = json.JSONDecoder(
-    parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_refuse_repeats
-)
-
-
 def read_text(value: object, name: str) -> str:
-    """Return a text that is not blank.
+    """Return ``value`` if it is a text that is not blank.
 
     Raises:
-        ValueError: it is something else; the text names it.
+        ValueError: it is something else; the message says ``name``.
 
     """
     if not isinstance(value, str) or not value.strip():
@@ -114,10 +94,10 @@ def read_text(value: object, name: str) -> str:
 
 
 def read_amount(value: object, name: str) -> Decimal:
-    """Return an amount of money; a JSON number is taken by its shortest decimal form.
+    """Return an amount of money; a JSON number counts as its shortest decimal form.
 
     Raises:
-        ValueError: not a plain decimal number of 0 or more; the text names it.
+        ValueError: not a plain decimal number of 0 or more; the message says ``name``.
 
     """
     if not isinstance(value, bool) and _AMOUNT.fullmatch(str(value)):

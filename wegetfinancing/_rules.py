@@ -1,19 +1,21 @@
-"""What may stand in a field. A rule gives a text that says what to do, or ``None`` when all is well.
+"""Checks on values. A rule returns a text that says what to do, or ``None`` if the value is right.
 
-No rule raises, whatever it is given, and no text repeats the value: it may be personal data.
+No rule raises, whatever the value, and no text repeats the value: it may be personal data.
 """
 
 import contextlib
 import datetime as dt
+import decimal
 import enum
 import functools
 import inspect
-import operator
+import ipaddress
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final, NamedTuple, TypeAlias, TypeGuard, TypeVar, cast
+from urllib.parse import urlsplit
 
 import attrs
 
@@ -27,118 +29,114 @@ REQUIRED: Final = "is required"
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _CONTROL_BUT_LINES: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _EMAIL: Final = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s.]+")
+_SPACE: Final = re.compile(r"\s")
 _PHONE: Final = re.compile(r"[0-9]{10}")
-_PLAIN_URL: Final = re.compile(r"https?://[a-z0-9.-]+(/[A-Za-z0-9._~/-]*)?")
 _PLAIN_AMOUNT: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 # Far above any loan; it only keeps Decimal("1E+999999") from becoming a megabyte of digits.
-_MOST_DIGITS: Final = 12
-_PLAIN_MONEY: Final = re.compile(rf"[0-9]{{1,{_MOST_DIGITS}}}(\.[0-9]{{1,2}})?")
-_MOST_PIECES: Final = 10**9  # likewise
+_MAX_DIGITS: Final = 12
+_CENT: Final = Decimal("0.01")
+# Independent of the application's context: enough digits for any amount, and no exception for rounding.
+_ROUNDING: Final = decimal.Context(prec=_MAX_DIGITS + 3, traps=[])
+# Far above any cart; an int of thousands of digits cannot be written as JSON.
+_MAX_QUANTITY: Final = 10**9
+
+
+def is_missing(problem: str) -> bool:
+    """Tell whether a rule's text says that a value is missing, and not that it is invalid."""
+    return problem.startswith(REQUIRED)
 
 
 class FieldRule(NamedTuple):
-    """What a field of a model, or an item in it, has to be.
+    """The rule for a field of a model, or for each item in a list.
 
     Attributes:
-        check: what it is checked with.
-        required: whether it has to be there.
-        is_model: whether it is a model, with problems of its own.
-        each: what each item in it has to be.
+        check: the check on a value that is present.
+        required: whether a value has to be present.
+        model: the class of the model that the field holds, which has problems of its own.
+        each: the rule for each item, where the field holds a list.
 
     """
 
     check: Rule
     required: bool = True
-    is_model: bool = False
+    model: "type[Checked] | None" = None
     each: "FieldRule | None" = None
 
 
 def rule(check: Rule, *, required: bool = True) -> dict[str, FieldRule]:
-    """Make the metadata of an attrs field."""
+    """Return the metadata of an attrs field."""
     return {"rule": FieldRule(check, required)}
 
 
 def model(kind: type["Checked"], *, required: bool = True) -> dict[str, FieldRule]:
-    """Make the metadata of an attrs field that holds such a model."""
-    return {"rule": FieldRule(one(kind), required, is_model=True)}
+    """Return the metadata of an attrs field that holds a model of this class."""
+    return {"rule": FieldRule(one(kind), required, model=kind)}
 
 
 def several(each: Mapping[str, FieldRule]) -> dict[str, FieldRule]:
-    """Make the metadata of an attrs field that holds any number of what has the metadata ``each``."""
+    """Return the metadata of an attrs field that holds a list whose items have the metadata ``each``."""
     return {"rule": FieldRule(_tuple, required=False, each=each["rule"])}
 
 
 class Checked:
     """A frozen model whose fields carry rules."""
 
-    __slots__ = ("_found_fine",)
-    _found_fine: bool
+    __slots__ = ()
 
     def problems(self) -> dict[str, str]:
-        """Find every fault at once; empty when there is none.
+        """Find every problem at once; empty when there is none.
 
         Returns:
-            path to text, in the order of the fields. Paths use the API's own names, dots for what
-            lies inside and an index for list items: ``billing_address.zipcode``,
-            ``cart_items[1].unit_price``. No text repeats a value.
+            path to text, in the order of the fields. Paths use the API's own names, with dots for nested
+            fields and an index for list items: ``billing_address.zipcode``, ``cart_items[1].unit_price``.
+            No text repeats a value.
 
         """
         found: dict[str, str] = {}
-        # A shop asks before it creates, expected_amount asks again, and so does create_request.
-        if getattr(self, "_found_fine", False) is not True:
-            stays_as_it_is = self._find_problems(found, "")
-            if stays_as_it_is and not found:
-                object.__setattr__(self, "_found_fine", True)  # attrs' own way around frozen
+        self._find_problems(found, "")
         return found
 
-    def _find_problems(self, found: dict[str, str], at: str) -> bool:
-        """Find the faults, and tell whether what is fine stays so.
-
-        Every value that a rule lets through is immutable, and so are the models; a class that somebody
-        derived from one need not be.
-        """
-        stays_as_it_is = Checked in type(self).__bases__
-        values, fields = _fields_of(type(self))  # type: ignore[arg-type] # mypy takes the hash of a class for that of its values
-        for value, (name, field, plain_check) in zip(values(self), fields, strict=True):
-            if (value is not None or field.required) and (plain_check is None or plain_check(value)):
-                stays_as_it_is &= _find_problems_of(found, at + name, value, field)
+    def _find_problems(self, found: dict[str, str], prefix: str) -> None:
+        for name, field in _rules_of(type(self)):  # type: ignore[arg-type] # mypy takes the hash of a class for that of its values
+            _find_problems_of(getattr(self, name), field, found, prefix + name)
         for name, problem in self._problems_between_fields():
-            found.setdefault(at + name, problem)
-        return stays_as_it_is
+            found.setdefault(prefix + name, problem)
 
     def _problems_between_fields(self) -> Iterable[tuple[str, str]]:
         return ()
 
 
-_Fields: TypeAlias = list[tuple[str, FieldRule, Rule | None]]
+def paths(kind: type[Checked]) -> Iterator[str]:
+    """Yield the paths of all fields, with ``[]`` after the name of a list: ``cart_items[].sku``."""
+    for name, field in _rules_of(kind):  # type: ignore[arg-type] # mypy takes the hash of a class for that of its values
+        path, inner = (f"{name}[]", field.each) if field.each else (name, field)
+        yield path
+        if inner.model:
+            yield from (f"{path}.{below}" for below in paths(inner.model))
 
 
 @functools.cache
-def _fields_of(kind: type[Checked]) -> tuple[Callable[[object], Sequence[object]], _Fields]:
-    """Gather the fields of a model once: it is asked for its problems on every call."""
-    fields = {each.name: each.metadata["rule"] for each in attrs.fields(kind)}  # type: ignore[arg-type] # subclasses are attrs classes
-    return operator.attrgetter(*fields), [
-        (name, field, None if field.is_model or field.each else field.check) for name, field in fields.items()
-    ]
+def _rules_of(kind: type[Checked]) -> list[tuple[str, FieldRule]]:
+    return [(each.name, each.metadata["rule"]) for each in attrs.fields(kind)]  # type: ignore[arg-type] # subclasses are attrs classes
 
 
-def _find_problems_of(found: dict[str, str], path: str, value: Any, field: FieldRule) -> bool:  # noqa: ANN401 - whatever stands in a field
-    if value is None or (isinstance(value, str) and not value):
+def _find_problems_of(value: Any, field: FieldRule, found: dict[str, str], path: str) -> None:  # noqa: ANN401 - any value can be in a field
+    if value is None:
+        if field.required:
+            found[path] = REQUIRED
+    elif isinstance(value, str) and not value:
         found[path] = REQUIRED if field.required else "must not be empty; leave it out instead"
     elif problem := field.check(value):
         found[path] = problem
     elif isinstance(value, Checked):
-        return value._find_problems(found, f"{path}.")  # noqa: SLF001 - of the same module
+        value._find_problems(found, f"{path}.")  # noqa: SLF001 - of the same module
     elif field.each:
-        stays_as_it_is = True
         for index, item in enumerate(value):
-            stays_as_it_is &= _find_problems_of(found, f"{path}[{index}]", item, field.each)
-        return stays_as_it_is
-    return True
+            _find_problems_of(item, field.each, found, f"{path}[{index}]")
 
 
 def text(*, at_least: int = 1, lines: bool = False) -> Rule:
-    """Text of so many characters, blanks around it not counted; one line unless told otherwise."""
+    """Accept text of at least so many characters, not counting surrounding spaces; by default one line."""
     forbidden = _CONTROL_BUT_LINES if lines else _CONTROL
 
     def check(value: object) -> str | None:
@@ -146,8 +144,6 @@ def text(*, at_least: int = 1, lines: bool = False) -> Rule:
             return f"must be text, not {type(value).__name__}"
         if len(value.strip()) < at_least:
             return "must not be blank" if at_least == 1 else f"must have {at_least} characters or more"
-        if value.isprintable():  # neither control characters nor surrogates
-            return None
         if forbidden.search(value):
             return f"must not hold control characters{'' if lines else ' such as line ends'}"
         try:
@@ -160,19 +156,17 @@ def text(*, at_least: int = 1, lines: bool = False) -> Rule:
 
 
 def matching(pattern: re.Pattern[str], advice: str) -> Rule:
-    """Text that matches the whole pattern; ``advice`` says what it should look like."""
+    """Accept text that matches the whole pattern; ``advice`` says what it should look like."""
     is_text = text()
 
     def check(value: object) -> str | None:
-        if isinstance(value, str) and value.isprintable() and pattern.fullmatch(value):
-            return None  # most are
         return is_text(value) or (None if pattern.fullmatch(str(value)) else advice)
 
     return check
 
 
 def among(texts: Iterable[str], advice: str) -> Rule:
-    """One of these texts; ``advice`` says what it should look like."""
+    """Accept one of these texts; ``advice`` says what it should look like."""
     known = frozenset(texts)
 
     def check(value: object) -> str | None:
@@ -189,64 +183,54 @@ _one_line: Final = text()
 
 
 def url(value: object) -> str | None:
-    """Accept an absolute http or https address, as a browser or the vendor can call it."""
-    if isinstance(value, str) and _PLAIN_URL.fullmatch(value):  # most are; the rest takes far longer
-        return None
+    """Accept an absolute http or https URL, which a browser or the vendor can call."""
     if problem := _one_line(value):
         return problem
-    from urllib.parse import urlsplit  # noqa: PLC0415 - for the few that are not plain
-
     address = str(value)
     try:
         parts = urlsplit(address)
-        fine = parts.scheme in {"http", "https"} and bool(parts.hostname) and not re.search(r"\s", address)
-        _ = parts.port  # raises when it is no number
+        is_valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and not _SPACE.search(address)
+        _ = parts.port  # raises if it is not a number
     except ValueError:
-        fine = False
-    return None if fine else "must be an absolute URL such as https://shop.example/postbacks"
+        is_valid = False
+    return None if is_valid else "must be an absolute URL such as https://shop.example/postbacks"
 
 
 def money(*, above_zero: bool = False) -> Rule:
-    """Amounts in dollars with at most two decimals, never a float."""
+    """Accept amounts in dollars that two decimals can hold exactly, never a float."""
 
     def check(value: object) -> str | None:
-        is_plain = isinstance(value, Decimal) and _PLAIN_MONEY.fullmatch(str(value))  # most are
-        return None if is_plain and value else _problem_of_amount(value, above_zero=above_zero)
+        if isinstance(value, float):
+            return "must not be a float, which cannot hold cents exactly; use Decimal('1.23')"
+        if not isinstance(value, Decimal) or not value.is_finite():
+            return "must be an amount such as Decimal('1640.94'), without thousands separators"
+        if value.adjusted() >= _MAX_DIGITS:
+            return f"must have at most {_MAX_DIGITS} digits before the decimal point"
+        if value != value.quantize(_CENT, context=_ROUNDING):
+            return "must have at most two decimals; round it to cents first"
+        if value < 0 or (above_zero and value == 0):
+            return "must be more than 0" if above_zero else "must be 0 or more"
+        return None
 
     return check
 
 
-def _problem_of_amount(value: object, *, above_zero: bool) -> str | None:
-    if isinstance(value, float):
-        return "must not be a float, which cannot hold cents exactly; use Decimal('1.23')"
-    if not isinstance(value, Decimal) or not value.is_finite():
-        return "must be an amount such as Decimal('1640.94'), without thousands separators"
-    exponent = value.as_tuple().exponent
-    if isinstance(exponent, int) and exponent < -2:  # noqa: PLR2004 - cents
-        return "must have at most two decimals; round it to cents first"
-    if value.adjusted() >= _MOST_DIGITS:
-        return f"must have at most {_MOST_DIGITS} digits before the decimal point"
-    if value < 0 or (above_zero and value == 0):
-        return "must be more than 0" if above_zero else "must be 0 or more"
-    return None
-
-
 def count(value: object) -> str | None:
-    """Accept a whole number from 1 on."""
+    """Accept a whole number of 1 or more."""
     if not isinstance(value, int) or isinstance(value, bool):
         return f"must be an int, not {type(value).__name__}"
     if value < 1:
         return "must be 1 or more"
-    return None if value <= _MOST_PIECES else f"must be at most {_MOST_PIECES}"
+    return None if value <= _MAX_QUANTITY else f"must be at most {_MAX_QUANTITY}"
 
 
 def boolean(value: object) -> str | None:
-    """Accept True or False, and nothing that merely counts as one."""
+    """Accept True or False, and nothing that is merely truthy or falsy."""
     return None if isinstance(value, bool) else f"must be True or False, not {type(value).__name__}"
 
 
 def day(value: object) -> str | None:
-    """Accept a date without a time, since the wire carries none."""
+    """Accept a date without a time: the wire carries no time."""
     if isinstance(value, dt.datetime):
         return "must be a date, not a datetime; use .date() in your shop's time zone"
     return None if isinstance(value, dt.date) else f"must be a date, not {type(value).__name__}"
@@ -273,7 +257,7 @@ def one(kind: type) -> Rule:
 
 
 def _tuple(value: object) -> str | None:
-    """Accept a list or tuple, which the field's converter has made a tuple."""
+    """Accept a tuple, into which the field's converter has turned a list."""
     return None if isinstance(value, tuple) else f"must be a list, not {type(value).__name__}"
 
 
@@ -282,35 +266,33 @@ def _an(kind: type) -> str:
 
 
 def to_decimal(value: Decimal | int | str) -> Decimal:
-    """Turn an amount into Decimal where that is exact; anything else stays, for the rule to name."""
+    """Turn an amount into Decimal where that is exact; leave anything else for the rule to report."""
     if isinstance(value, int) and not isinstance(value, bool):
         return Decimal(value)
     if isinstance(value, str) and _PLAIN_AMOUNT.fullmatch(value):
         return Decimal(value)
-    return value  # type: ignore[return-value] # the rule on the field refuses what is no Decimal
+    return value  # type: ignore[return-value] # the field's rule refuses anything else
 
 
 def to_tuple(value: Sequence[_Item] | None) -> Sequence[_Item]:
-    """Freeze a list, None being an empty one; anything else stays, for the rule to name."""
+    """Turn a list into a tuple, and None into an empty one; leave anything else for the rule to report."""
     if value is None:
         return ()
     return tuple(value) if isinstance(value, list) else value
 
 
 def to_member(kind: type[_Enum], value: _Enum | str) -> _Enum:
-    """Turn the wire's text into the enum's member; anything else stays, for the rule to name."""
+    """Turn the text of an enum into its member; leave anything else for the rule to report."""
     if isinstance(value, str):
         with contextlib.suppress(ValueError):
             return kind(value)
-    return value  # type: ignore[return-value] # the rule on the field refuses what is no member
+    return value  # type: ignore[return-value] # the field's rule refuses anything else
 
 
 def is_loopback(host: str) -> bool:
     """Tell whether ``host`` is this machine: ``localhost``, ``127.0.0.0/8`` or ``::1``."""
     if host == "localhost":
         return True
-    import ipaddress  # noqa: PLC0415 - for plain http only
-
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -318,14 +300,14 @@ def is_loopback(host: str) -> bool:
 
 
 def is_finite_number(value: object) -> TypeGuard[float]:
-    """Tell whether a setting is a number that fits a float; an int may be larger than any."""
+    """Tell whether a setting is a number in the range of a float; an int may be out of range."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return is_number and abs(cast("float", value)) <= sys.float_info.max
 
 
-def is_async(link: object) -> bool:
-    """Tell whether calling ``link`` gives something to await: ``async def``, or an object like it."""
-    while isinstance(link, functools.partial):
-        link = link.func
-    call = type(link).__call__ if callable(link) else None
-    return inspect.iscoroutinefunction(link) or inspect.iscoroutinefunction(call)
+def is_async(function: object) -> bool:
+    """Tell whether ``function`` is an ``async def``, or an object whose ``__call__`` is one."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    call = type(function).__call__ if callable(function) else None
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)

@@ -1,4 +1,7 @@
-"""The words the API accepts in a field, from https://docs.wegetfinancing.com."""
+"""The values that the API accepts in a field, from https://docs.wegetfinancing.com.
+
+Each is accepted as text too: ``currency="USD"``.
+"""
 
 import enum
 
@@ -14,7 +17,7 @@ class Currency(enum.Enum):
 
 
 class Country(enum.Enum):
-    """The countries of customers. That of the billing address decides the loan's country."""
+    """The country of an address. The billing address decides the loan's country."""
 
     US = "US"
     """The United States."""
@@ -24,20 +27,20 @@ class Country(enum.Enum):
 
 
 class PostbackVersion(enum.Enum):
-    """The dialect of the postbacks that follow a request."""
+    """The dialect of the postbacks about a request."""
 
     V0_2 = "0.2"
-    """Form-encoded. What the vendor's server takes when a request names no version."""
+    """Form-encoded. The server's default if a request has no version."""
 
     V1_0 = "1.0"
-    """JSON with the names of 0.2."""
+    """JSON with the field names of 0.2."""
 
     V1_9 = "1.9"
-    """JSON, recommended by the vendor. What this package asks for unless told otherwise."""
+    """JSON, recommended by the vendor. The default of this package."""
 
 
 class ShippingState(enum.Enum):
-    """How far the goods are."""
+    """Where the goods are on their way to the customer."""
 
     ACCEPTED = "accepted"
     """Stock confirmed, ready to ship."""

@@ -19,9 +19,10 @@
         ├── SignatureError             missing, malformed, wrong or too old
         └── MalformedPostbackError     authentic or not, it cannot be read
 
-Errors are plain data: they hold no exception, request or connection of the HTTP library, survive
-``pickle``, and their ``str()`` and ``repr()`` show neither secrets nor personal data. ``reasons``,
-``debug`` and ``body`` may hold personal data; read them on purpose, and keep them out of logs.
+Errors are plain data: they hold no exception, request or connection of the HTTP library and can be
+pickled. Their ``str()`` and ``repr()`` show neither secrets nor personal data. What the server sent
+(``error``, ``message``, ``subjects``, ``reasons``, ``debug`` and ``body``) may hold personal data: keep
+it out of logs.
 """
 
 import copyreg
@@ -34,7 +35,7 @@ from ._loan import Loan
 
 
 class Outcome(enum.Enum):
-    """May a failed call have been carried out? The one question a checkout has."""
+    """Whether a failed call may have been carried out: what a checkout has to know."""
 
     NOT_SENT = "not_sent"
     """Nothing reached the server. Calling again is safe."""
@@ -46,13 +47,13 @@ class Outcome(enum.Enum):
     """It may have been carried out. Never create again blindly: wait for the postback."""
 
     @property
-    def in_words(self) -> str:
+    def description(self) -> str:
         """A sentence for logs and error texts."""
-        return _IN_WORDS[self]
+        return _DESCRIPTIONS[self]
 
 
 _BY_CERTAINTY: Final = (Outcome.NOT_SENT, Outcome.REFUSED, Outcome.UNKNOWN)
-_IN_WORDS: Final = MappingProxyType(
+_DESCRIPTIONS: Final = MappingProxyType(
     {
         Outcome.NOT_SENT: "Nothing was sent.",
         Outcome.REFUSED: "The server refused it.",
@@ -68,14 +69,14 @@ _GATEWAY_TIMEOUT: Final = 408
 
 
 def worst_outcome(*outcomes: Outcome) -> Outcome:
-    """Join what is known of several attempts: one that may have happened outweighs all others."""
+    """Return the outcome of several attempts together: one that may have happened outweighs all others."""
     return max(outcomes, key=_BY_CERTAINTY.index, default=Outcome.NOT_SENT)
 
 
 def outcome_of_status(status: int) -> Outcome:
-    """Say what an answer with this HTTP status means for a call that is not a success.
+    """Return the outcome of a call that failed although an answer with this HTTP status came.
 
-    A 2xx status is ``UNKNOWN`` here: it is asked about only when the answer cannot be used.
+    A 2xx status is ``UNKNOWN``: such a call fails only if the answer cannot be used.
     """
     if status in _REFUSED_REDIRECTS or (400 <= status <= 499 and status != _GATEWAY_TIMEOUT):  # noqa: PLR2004 - the 4xx class
         return Outcome.REFUSED
@@ -86,12 +87,12 @@ class WeGetFinancingError(Exception):
     """The base of every error this package raises on purpose."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Survive pickling whatever the constructor's parameters: rebuild from plain data."""
+        """Pickle as plain data, whatever the constructor's parameters."""
         return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined] # typeshed omits it
 
 
 class ConfigurationError(WeGetFinancingError):
-    """Wrong settings or wrong use, found before anything is sent. A programmer mends it."""
+    """Wrong settings or wrong use, found before anything is sent. A programmer has to fix it."""
 
 
 class CallError(WeGetFinancingError):
@@ -99,7 +100,7 @@ class CallError(WeGetFinancingError):
 
     Attributes:
         operation: the operation's name, such as ``"create_request"``; ``None`` until the client
-            has filled it in.
+            has set it.
         outcome: whether the call may have been carried out.
         loan: what the ledger knows of the order; ``None`` without a ledger.
 
@@ -116,16 +117,16 @@ class CallError(WeGetFinancingError):
         outcome: Outcome = Outcome.UNKNOWN,
         operation: str | None = None,
     ) -> None:
-        """Take a text that holds neither secrets nor personal data: it is logged."""
+        """Keep ``text``, which must hold neither secrets nor personal data: it is logged."""
         super().__init__(text)
         self.outcome = outcome
         self.operation = operation
 
     def __str__(self) -> str:
-        """Show the operation, what failed, and whether it may have happened."""
+        """Return the operation, what failed, and whether it may have happened."""
         what = super().__str__()
         named = f"{self.operation}: {what}" if self.operation else what
-        return f"{named}. {self.outcome.in_words}"
+        return f"{named}. {self.outcome.description}"
 
 
 class TransportError(CallError):
@@ -134,7 +135,7 @@ class TransportError(CallError):
     This is what a ``Transport`` raises. ``outcome`` is ``NOT_SENT`` only where that is certain.
 
     Attributes:
-        permanent: no repeat cures it, such as a certificate that does not verify.
+        permanent: whether repeating the call cannot help, as with a certificate that does not verify.
 
     """
 
@@ -148,7 +149,7 @@ class TransportError(CallError):
         operation: str | None = None,
         permanent: bool = False,
     ) -> None:
-        """Take a message that holds neither secrets nor personal data: it is logged."""
+        """Keep ``message``, which must hold neither secrets nor personal data: it is logged."""
         super().__init__(message, outcome=outcome, operation=operation)
         self.permanent = permanent
 
@@ -162,15 +163,19 @@ class APIError(CallError):
 
     Attributes:
         status: the HTTP status; ``None`` when the request was refused before sending.
-        error: the vendor's error name, such as ``"missing_parameters"``.
+        error: the vendor's name of the error: ``generic``, ``http``, ``missing_parameters`` or
+            ``invalid_parameters``. ``str()`` shows no other one.
         code: the vendor's code, usually the status again.
         message: the vendor's text.
-        subjects: names of the fields at fault, nested ones with dots.
+        subjects: names of the invalid fields, nested ones with dots. ``str()`` shows those that the
+            models know.
         reasons: field name to text. **May repeat the rejected value**, personal data included.
-        debug: whatever the vendor put there. May hold personal data.
+        debug: anything that the vendor sent under this name. May hold personal data.
         stamp: a hex text that the vendor's support asks for.
         body: the answer's bytes. May hold personal data.
-        retry_after: seconds to wait before another call, where the server said so.
+        retry_after: seconds to wait before another call, if the server sent it.
+        headers: lower-case name to value of the headers that help the vendor's support to find the call,
+            such as ``x-request-id``, ``cf-ray`` and ``date``, if the server sent them; no others.
 
     Every member but ``status`` and ``body`` may be absent from an answer
     (https://docs.wegetfinancing.com; optional members as seen in the official clients).
@@ -193,8 +198,9 @@ class APIError(CallError):
         stamp: str | None = None,
         body: bytes = b"",
         retry_after: float | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
-        """Take the answer's members; ``text`` is what ``str()`` shows and must be harmless."""
+        """Keep the answer's members; ``text`` must hold neither secrets nor personal data: it is logged."""
         super().__init__(text, outcome=outcome, operation=operation)
         self.status = status
         self.error = error
@@ -206,13 +212,15 @@ class APIError(CallError):
         self.stamp = stamp
         self.body = body
         self.retry_after = retry_after
+        self.headers: dict[str, str] = dict(headers or {})
 
 
 class InvalidRequestError(APIError):
-    """The request is at fault: 400, or found before sending, and then ``status`` is ``None``.
+    """The request is wrong: answered with 400, or found before sending (``status`` is ``None``).
 
-    ``reasons`` names the fields by the same paths either way; found before sending they carry the
-    index too: ``cart_items[1].unit_price``.
+    ``reasons`` names the fields by the same paths either way; found before sending, they have an index
+    too: ``cart_items[1].unit_price``. ``error`` is then ``missing_parameters`` if any field is missing,
+    whatever else is invalid, and ``invalid_parameters`` otherwise.
     """
 
 
@@ -221,7 +229,7 @@ class AuthenticationError(APIError):
 
 
 class PermissionDeniedError(APIError):
-    """403: the credentials are good, but not for this merchant id."""
+    """403: the credentials are valid, but not for this merchant id."""
 
 
 class NotFoundError(APIError):
@@ -229,11 +237,11 @@ class NotFoundError(APIError):
 
 
 class RateLimitError(APIError):
-    """429: too many calls. ``retry_after`` says how long to wait, if the server did."""
+    """429: too many calls. ``retry_after`` is how long to wait, if the server sent it."""
 
 
 class ServerError(APIError):
-    """5xx. To ``create_request`` it means ``UNKNOWN``: the application may exist.
+    """5xx. After ``create_request`` the outcome is ``UNKNOWN``: the application may exist.
 
     The vendor also answers 500 for permanent business refusals; ``message`` then says why.
     """
@@ -244,7 +252,7 @@ class DecodingError(CallError):
 
     Attributes:
         status: the HTTP status.
-        body: the bytes that came, empty if the answer was cut short. May hold personal data.
+        body: the answer's bytes, empty if it was cut short. May hold personal data.
 
     """
 
@@ -256,7 +264,7 @@ class DecodingError(CallError):
         body: bytes = b"",
         operation: str | None = None,
     ) -> None:
-        """Take the answer as far as it came."""
+        """Keep the status and the body as far as it arrived."""
         super().__init__(text, outcome=Outcome.UNKNOWN, operation=operation)
         self.status = status
         self.body = body
@@ -287,7 +295,7 @@ class LedgerError(WeGetFinancingError):
 
 
 class PostbackError(WeGetFinancingError):
-    """A postback that must not be acted upon."""
+    """A postback that must not be acted on."""
 
 
 class SignatureError(PostbackError):

@@ -1,8 +1,8 @@
-"""What goes out and what comes back: frozen values, named in the API's own words.
+"""The models of requests and answers: frozen values, named as in the API.
 
-The outgoing models take what they are given and never raise on a value; ``problems()`` then tells
-every fault at once, and ``create_request`` asks it before anything is sent. Facts of the wire are
-from https://docs.wegetfinancing.com unless a docstring says otherwise.
+The models of requests accept any value and never raise; ``problems()`` returns every problem at once,
+and ``create_request`` checks it before anything is sent. Facts about the API are from
+https://docs.wegetfinancing.com unless a docstring says otherwise.
 """
 
 import datetime as dt
@@ -19,29 +19,27 @@ from . import _rules as rules
 from ._rules import rule
 from .enums import Country, Currency, PostbackVersion, ShippingState
 
-# The two-letter codes of the US Postal Service, territories and military mail included, and of
+# The two-letter codes of the US Postal Service, including territories and military mail, and of
 # Canada Post.
 _US_STATES: Final = (
     "AL AK AZ AR CA CO CT DE DC FL GA HI ID IL IN IA KS KY LA ME MD MA MI MN MS MO MT NE NV NH NJ NM NY"
     " NC ND OH OK OR PA RI SC SD TN TX UT VT VA WA WV WI WY AS GU MP PR VI FM MH PW AA AE AP"
 )
 _PROVINCES: Final = "AB BC MB NB NL NS NT NU ON PE QC SK YT"
-# What each country expects in these fields of an address.
+# The rules for fields of an address that depend on the country.
 _IN_COUNTRY: Final[Mapping[Country, Mapping[str, rules.Rule]]] = MappingProxyType(
     {
         Country.US: {
-            "state": rules.among(
-                _US_STATES.split(), "must be the two capital letters of a US state, such as NY"
-            ),
+            "state": rules.among(_US_STATES.split(), "must be the two letters of a US state, such as NY"),
             "zipcode": rules.matching(
                 re.compile(r"[0-9]{5}(-[0-9]{4})?"), "must be a ZIP code such as 12345 or 12345-6789"
             ),
         },
         Country.CA: {
             "state": rules.among(
-                _PROVINCES.split(), "must be the two capital letters of a Canadian province, such as ON"
+                _PROVINCES.split(), "must be the two letters of a Canadian province, such as ON"
             ),
-            # No source shows what the server takes beyond "postal code"; this is Canada Post's form.
+            # The docs say "postal code" and nothing about its form; this is that of Canada Post.
             "zipcode": rules.matching(
                 re.compile(r"[A-Za-z][0-9][A-Za-z] ?[0-9][A-Za-z][0-9]"),
                 "must be a postal code such as A1A 1A1",
@@ -51,7 +49,7 @@ _IN_COUNTRY: Final[Mapping[Country, Mapping[str, rules.Rule]]] = MappingProxyTyp
 )
 
 
-# Enough digits for any sum of allowed amounts, whatever context the application has set.
+# Enough digits for the sum of any allowed amounts, whatever context the application has set.
 _EXACT: Final = decimal.Context(prec=60)
 
 _TEXT: Final = rule(rules.text())
@@ -63,12 +61,23 @@ _OPTIONAL_URL: Final = rule(rules.url, required=False)
 _OPTIONAL_MONEY: Final = rule(rules.money(), required=False)
 
 
+# Type checkers read the types of a model's parameters from its converters. Each is a function with
+# annotations, because pyright sees Any where attrs.converters.optional wraps one.
+def _optional_money(value: Decimal | int | str | None) -> Decimal | None:
+    return None if value is None else rules.to_decimal(value)
+
+
+def _state(value: str) -> str:
+    is_code = isinstance(value, str) and len(value) == 2 and value.isascii()  # noqa: PLR2004 - letters of a state
+    return value.upper() if is_code else value
+
+
 def _country(value: Country | str) -> Country:
     return rules.to_member(Country, value)
 
 
-def _currency(value: Currency | str) -> Currency:
-    return rules.to_member(Currency, value)
+def _optional_currency(value: Currency | str | None) -> Currency | None:
+    return None if value is None else rules.to_member(Currency, value)
 
 
 def _version(value: PostbackVersion | str) -> PostbackVersion:
@@ -94,18 +103,19 @@ class Address(rules.Checked):
     """A postal address in the US or in Canada.
 
     Attributes:
-        street1: street and number. The API knows no second line; the official clients join it to
-            the first with a blank.
+        street1: street and number, 2 characters or more (seen in the official clients). The API has no
+            second line; the official clients append it to the first with a space.
         city: 2 characters or more (seen in the official clients).
-        state: two capital letters: a US state, or a province where ``country`` is ``CA``.
+        state: two letters in either case, kept and sent in capitals: a US state, or a province if
+            ``country`` is ``CA``.
         zipcode: ``12345`` or ``12345-6789``; in Canada ``A1A 1A1``.
-        country: ``Country.US`` unless told otherwise.
+        country: ``US`` by default, or ``CA``.
 
     """
 
-    street1: str = attrs.field(repr=False, metadata=_TEXT)
+    street1: str = attrs.field(repr=False, metadata=_NAME)
     city: str = attrs.field(repr=False, metadata=_NAME)
-    state: str = attrs.field(repr=False, metadata=_TEXT)
+    state: str = attrs.field(repr=False, converter=_state, metadata=_TEXT)
     zipcode: str = attrs.field(repr=False, metadata=_TEXT)
     country: Country = attrs.field(
         default=Country.US, converter=_country, metadata=rule(rules.member(Country))
@@ -125,10 +135,10 @@ class CartItem(rules.Checked):
     Attributes:
         display_name: 2 characters or more (seen in the official clients).
         unit_price: USD, more than 0, at most two decimals (seen in the official clients).
-        quantity: a whole number from 1 on.
+        quantity: a whole number of 1 or more.
         sku: the shop's article number.
-        unit_tax: USD. The one recorded answer does not add it to the total.
-        category: the shop's own.
+        unit_tax: USD, 0 or more. In the only recorded answer it is not part of the total.
+        category: the shop's own category.
 
     """
 
@@ -138,7 +148,7 @@ class CartItem(rules.Checked):
     sku: str | None = attrs.field(default=None, metadata=_OPTIONAL_TEXT)
     unit_tax: Decimal | None = attrs.field(
         default=None,
-        converter=attrs.converters.optional(rules.to_decimal),
+        converter=_optional_money,
         metadata=_OPTIONAL_MONEY,
     )
     category: str | None = attrs.field(default=None, metadata=_OPTIONAL_TEXT)
@@ -153,34 +163,35 @@ def _cart_items(value: Sequence[CartItem] | None) -> Sequence[CartItem]:
 
 @attrs.frozen(kw_only=True)
 class FinancingRequest(rules.Checked):
-    """A customer's application for a loan, with the cart it is to pay for.
+    """A customer's application for a loan that pays for a cart.
 
-    Give ``cart_items``, or an ``amount``, or both. Amounts are ``Decimal``, ``int`` or ``str`` in
-    US dollars with at most two decimals. Fields left at ``None`` are not sent.
+    ``cart_items`` or ``amount`` is required; both are allowed. Amounts are ``Decimal``, ``int`` or ``str``
+    in US dollars, and two decimals must hold them exactly: ``"499.0000"`` is accepted, ``"499.005"`` and
+    floats are not. Fields that are ``None`` are not sent.
 
     Attributes:
         first_name: 2 characters or more (seen in the official clients).
-        last_name: likewise.
-        email: the customer's.
-        phone: 10 digits, ``2125551234``.
+        last_name: 2 characters or more (seen in the official clients).
+        email: the customer's e-mail address.
+        phone: the customer's; 10 digits, ``2125551234``.
         billing_address: its country decides the loan's country.
-        shipping_address: the server takes the billing address if omitted.
-        cart_items: what is bought.
-        shipping_amount: 0 or more; the server's default is 0.
-        tax_amount: optional override.
-        amount: the total; the server computes it from ``cart_items`` if omitted.
+        shipping_address: the server uses the billing address if omitted.
+        cart_items: what the customer buys.
+        shipping_amount: USD, 0 or more; the server's default is 0.
+        tax_amount: USD, 0 or more; overrides the server's own computation.
+        amount: the total in USD; the server computes it from ``cart_items`` if omitted.
         currency: the server's default is ``USD``; ``CAD`` is refused.
-        version: the dialect of the postbacks. Always sent.
+        version: the dialect of the postbacks, ``1.9`` by default. Always sent.
         merchant_transaction_id: your order id, echoed in postbacks. The server does not refuse or
             merge repeats (seen in the official clients).
         postback_url: overrides the address set in the back-office. **With neither, postbacks are
             silently discarded.**
-        success_url: where the customer's browser goes afterwards. Proves nothing.
-        failure_url: likewise.
+        success_url: where the customer's browser goes afterwards. Its arrival proves nothing.
+        failure_url: where the customer's browser goes if the application fails.
         sent_to_consumer: send the application to the customer by e-mail or phone.
-        software_name: the shop's own tracking.
-        software_version: likewise.
-        software_plugin_version: likewise.
+        software_name: name of the shop's software, for the shop's own tracking.
+        software_version: its version.
+        software_plugin_version: the version of its plugin.
 
     """
 
@@ -194,17 +205,15 @@ class FinancingRequest(rules.Checked):
     )
     cart_items: Sequence[CartItem] = attrs.field(default=(), converter=_cart_items, metadata=_LIST_OF_ITEMS)
     shipping_amount: Decimal | None = attrs.field(
-        default=None, converter=attrs.converters.optional(rules.to_decimal), metadata=_OPTIONAL_MONEY
+        default=None, converter=_optional_money, metadata=_OPTIONAL_MONEY
     )
     tax_amount: Decimal | None = attrs.field(
-        default=None, converter=attrs.converters.optional(rules.to_decimal), metadata=_OPTIONAL_MONEY
+        default=None, converter=_optional_money, metadata=_OPTIONAL_MONEY
     )
-    amount: Decimal | None = attrs.field(
-        default=None, converter=attrs.converters.optional(rules.to_decimal), metadata=_OPTIONAL_MONEY
-    )
+    amount: Decimal | None = attrs.field(default=None, converter=_optional_money, metadata=_OPTIONAL_MONEY)
     currency: Currency | None = attrs.field(
         default=None,
-        converter=attrs.converters.optional(_currency),
+        converter=_optional_currency,
         metadata=rule(_us_dollars, required=False),
     )
     version: PostbackVersion = attrs.field(
@@ -223,16 +232,16 @@ class FinancingRequest(rules.Checked):
 
     def _problems_between_fields(self) -> Iterable[tuple[str, str]]:
         if isinstance(self.cart_items, tuple) and not self.cart_items and self.amount is None:
-            return [("cart_items", "is required unless an amount is given")]
+            return [("cart_items", f"{rules.REQUIRED} unless an amount is given")]
         return ()
 
     @property
     def expected_amount(self) -> Decimal:
-        """What the shop expects to be financed, in USD, to compare with the server's answer.
+        """The amount that the shop expects to be financed, in USD, to compare with the server's answer.
 
-        ``amount`` if given, else the items and ``shipping_amount``. Taxes are left out, as they were
-        in the one answer that is on record: a request with taxes may well differ. The server's
-        ``amount`` is the truth; a difference is a reason to look before the customer sees ``href``.
+        It is ``amount`` if set, else the sum of the items and ``shipping_amount``. Taxes are not included, as
+        in the only recorded answer, so the answer to a request with taxes may differ. The server's
+        ``amount`` is the one that counts: if it differs, review it before the customer sees ``href``.
 
         Raises:
             ValueError: the request has ``problems()``.
@@ -255,8 +264,8 @@ class ShippingEvent(rules.Checked):
     Attributes:
         date: the day it happened. A date without a time.
         state: what happened.
-        items: names of the articles it concerns.
-        message: free text, line ends included.
+        items: names of the articles concerned.
+        message: free text, which may contain line breaks.
         expected_delivery_date: a date without a time.
         service_type: the carrier's service.
         shipment_company: the carrier.
@@ -278,12 +287,12 @@ class ShippingEvent(rules.Checked):
 
 @attrs.frozen
 class CreatedRequest:
-    """A request the vendor has accepted. Send the customer's browser to ``href``.
+    """A request that the vendor has accepted. Send the customer's browser to ``href``.
 
     Attributes:
-        inv_id: the vendor's id of this request; postbacks and shipping updates name it.
-        href: the address of the application page. Opaque.
-        amount: what the server will finance, in USD; ``None`` where the answer names none.
+        inv_id: the vendor's id of this request, used in postbacks and shipping updates.
+        href: the URL of the application page. Opaque.
+        amount: what the server will finance, in USD; ``None`` if it is not in the answer.
             Compare it with ``FinancingRequest.expected_amount``.
         raw: the whole answer, decoded.
 
@@ -297,7 +306,7 @@ class CreatedRequest:
 
 @attrs.frozen
 class ShippingReceipt:
-    """A shipping event the vendor has recorded.
+    """A shipping event that the vendor has recorded.
 
     Attributes:
         loan: the document the event was recorded against.

@@ -1,16 +1,14 @@
-"""Reading an answer: the JSON of a success, or the error that another status means."""
+"""Reading an answer: the JSON of a success, or the error that any other status means."""
 
 import re
 import time
 from collections.abc import Mapping
 from datetime import UTC
 from types import MappingProxyType
-from typing import (
-    Any,
-    Final,
-)
+from typing import Any, Final
 
 from .._json import from_json
+from .._rules import paths
 from ..errors import (
     APIError,
     AuthenticationError,
@@ -23,21 +21,21 @@ from ..errors import (
     outcome_of_status,
 )
 from ..http import Response
+from ..models import FinancingRequest, ShippingEvent
 
-# Real answers hold a dozen values. A mebibyte of `{},` becomes 30 MiB of objects and half a second without
-# a pause for the event loop.
-_MOST_VALUES: Final = 20_000
+# Real answers hold a dozen values. A mebibyte of `{},` would become 30 MiB of objects and block the event
+# loop for half a second.
+_MAX_VALUES: Final = 20_000
 
 
 def read_json(body: bytes) -> Any:  # noqa: ANN401 - any JSON value
     """Read the JSON of an answer.
 
     Raises:
-        ValueError: it cannot be read; the text begins with a verb.
+        ValueError: it cannot be read; the message begins with a verb.
 
     """
-    # No body holds more values than bytes.
-    if len(body) > _MOST_VALUES and sum(map(body.count, (b",", b"[", b"{"))) > _MOST_VALUES:
+    if sum(map(body.count, (b",", b"[", b"{"))) > _MAX_VALUES:
         msg = "holds too many values"
         raise ValueError(msg)
     return from_json(body)
@@ -52,7 +50,7 @@ def as_object(answer: object) -> Mapping[str, Any]:
     """
     if not isinstance(answer, dict):
         msg = "is not a JSON object"
-        raise ValueError(msg)  # noqa: TRY004 - a fault of the answer, not of the caller
+        raise ValueError(msg)  # noqa: TRY004 - the answer is wrong, not the caller
     return answer
 
 
@@ -67,17 +65,33 @@ _ERRORS: Final[Mapping[int, type[APIError]]] = MappingProxyType(
 )
 
 
-# Only what looks like a name is shown; anything else an answer holds may be personal data.
-_NAME: Final = re.compile(r"[a-z_]{1,40}")
+# An error's text shows these names and no others: any other text of an answer may be personal data.
+_ERROR_NAMES: Final = frozenset({"generic", "http", "missing_parameters", "invalid_parameters"})
+_PATHS: Final = (
+    *paths(FinancingRequest),
+    "loan_id",
+    "shipping_event",
+    *(f"shipping_event.{path}" for path in paths(ShippingEvent)),
+)
+# The vendor is believed to name items of a list without an index (inferred), this package adds one.
+_KNOWN_PATH: Final = re.compile(
+    "|".join(re.escape(path).replace(re.escape("[]"), r"(\[[0-9]{1,3}\])?") for path in _PATHS)
+)
+_MAX_FIELDS_SHOWN: Final = 10
 
-
-_FIELD: Final = re.compile(r"[a-z0-9_.\[\]]{1,80}")
-
-
-_MOST_FIELDS_SHOWN: Final = 10
-
-
-_WAYS_OUT: Final = MappingProxyType(
+# Headers by which the vendor's support, or the host in front of it, finds a call; others may hold cookies.
+_HEADERS: Final = (
+    "cf-ray",
+    "date",
+    "retry-after",
+    "server",
+    "x-amz-cf-id",
+    "x-amzn-requestid",
+    "x-amzn-trace-id",
+    "x-correlation-id",
+    "x-request-id",
+)
+_HINTS: Final = MappingProxyType(
     {
         401: "; check username and password: the sandbox and live each have their own",
         403: "; check that these credentials are of this merchant_id and environment",
@@ -86,7 +100,7 @@ _WAYS_OUT: Final = MappingProxyType(
 
 
 def api_error(operation: str, response: Response) -> CallError:
-    """Make the error of an answer whose status is not 2xx."""
+    """Return the error for an answer whose status is not 2xx."""
     status = response.status
     try:
         members = as_object(read_json(response.body))
@@ -110,13 +124,14 @@ def api_error(operation: str, response: Response) -> CallError:
         stamp=stamp,
         body=response.body,
         retry_after=retry_after(response, time.time()),
+        headers={name: response.headers[name] for name in _HEADERS if name in response.headers},
     )
 
 
 def _summary(status: int, error: str | None, fields: tuple[str, ...]) -> str:
-    name = f" {error}" if error and _NAME.fullmatch(error) else ""
-    shown = [each for each in fields if _FIELD.fullmatch(each)][:_MOST_FIELDS_SHOWN]
-    return f"HTTP {status}{name}" + (f": {', '.join(shown)}" if shown else "") + _WAYS_OUT.get(status, "")
+    name = f" {error}" if error in _ERROR_NAMES else ""
+    shown = [each for each in fields if _KNOWN_PATH.fullmatch(each)][:_MAX_FIELDS_SHOWN]
+    return f"HTTP {status}{name}" + (f": {', '.join(shown)}" if shown else "") + _HINTS.get(status, "")
 
 
 def _text(value: object) -> str | None:
@@ -129,15 +144,15 @@ def _texts(value: object) -> dict[str, str]:
     return {name: text for name, text in value.items() if isinstance(text, str)}
 
 
-# str.isdigit() also accepts what int() does not, such as "²".
+# str.isdigit() also accepts "²", which int() refuses.
 _SECONDS: Final = re.compile(r"[0-9]{1,9}")
 
 
 def retry_after(response: Response, now: float) -> float | None:
-    """Read the ``Retry-After`` header: seconds from now on, or ``None`` if there is none to read.
+    """Read the ``Retry-After`` header in seconds from now; ``None`` if it is missing or unreadable.
 
-    A date is counted from the answer's own ``Date`` where it has one, so that a clock that is off
-    does no harm, else from ``now``, in seconds since the epoch. A date in the past is 0.
+    A date counts from the answer's own ``Date`` if it has one, so that a wrong clock does no harm, else
+    from ``now``, in seconds since the epoch. A date in the past is 0.
     """
     value = response.headers.get("retry-after", "").strip()
     if _SECONDS.fullmatch(value):
@@ -150,7 +165,7 @@ def retry_after(response: Response, now: float) -> float | None:
 
 
 def _http_date(value: str) -> float | None:
-    import email.utils  # noqa: PLC0415 - for the rare answer only
+    import email.utils  # noqa: PLC0415 - slow to import, and few answers need it
 
     try:
         date = email.utils.parsedate_to_datetime(value)

@@ -1,7 +1,7 @@
-"""The three operations of the merchants v1 API, as one table of values, without any I/O.
+"""The three operations of the merchants v1 API as one table of values, without any I/O.
 
-An operation knows its name and path, whether it may be repeated, and how to read its answer. The
-client, the emulator and the fakes derive from this table.
+An operation has a name and a path, says whether it may be repeated, and reads its answer. The client,
+the emulator and the fakes use this table.
 """
 
 import contextlib
@@ -14,19 +14,16 @@ import attrs
 
 from .._converter import from_wire, to_wire
 from .._json import to_json
+from .._rules import REQUIRED, is_missing
 from .._version import __version__
-from ..errors import (
-    DecodingError,
-    InvalidRequestError,
-    Outcome,
-)
+from ..errors import DecodingError, InvalidRequestError, Outcome
 from ..http import Headers, Request, Response
 from ..models import CreatedRequest, FinancingRequest, ShippingEvent, ShippingReceipt
 from .answers import api_error, as_object, read_json
 
 _Answer = TypeVar("_Answer")
 
-# Accept and the User-Agent are as the official clients do it: without Accept, errors come as HTML or
+# Accept and User-Agent are sent as the official clients send them: without Accept, errors come as HTML or
 # text (inferred). A compressed answer could be small on the wire and huge in memory.
 _HEADERS: Final = Headers(
     {
@@ -40,16 +37,16 @@ _HEADERS: Final = Headers(
 
 @attrs.frozen(kw_only=True)
 class Operation(Generic[_Answer]):
-    """One thing the API does.
+    """One operation of the API.
 
     Attributes:
         name: as in ``Request.operation`` and ``CallError.operation``.
-        path: what follows ``/merchant/<merchant_id>/``.
-        repeatable: whether sending it twice does no more than sending it once. All three are POST,
-            so this is said here and not read off the method.
-        sandbox_only: whether the live environment has it.
-        decode: turns the decoded JSON of a 2xx answer into what the caller gets, or raises
-            ``ValueError`` with a text that begins with a verb.
+        path: the rest of the path, after ``/merchant/<merchant_id>/``.
+        repeatable: whether sending it twice has the same effect as sending it once. All three are POST,
+            so the HTTP method does not tell.
+        sandbox_only: whether it is missing in the live environment.
+        decode: turns the decoded JSON of a 2xx answer into what the caller receives, or raises
+            ``ValueError`` with a message that begins with a verb.
 
     """
 
@@ -60,7 +57,7 @@ class Operation(Generic[_Answer]):
     decode: Callable[[Any], _Answer]
 
     def request(self, base_url: str, merchant_id: str, body: bytes, deadline: float) -> Request:
-        """Build the HTTP request, all but its ``Authorization``."""
+        """Build the HTTP request, without its ``Authorization``."""
         return Request(
             operation=self.name,
             method="POST",
@@ -76,7 +73,7 @@ class Operation(Generic[_Answer]):
 
         Raises:
             APIError: the status is not 2xx.
-            DecodingError: it is, but the body cannot be read.
+            DecodingError: the status is 2xx, but the body cannot be read.
 
         """
         if not response.is_success:
@@ -105,7 +102,7 @@ UPDATE_SHIPPING: Final = Operation(
     sandbox_only=False,
     decode=lambda answer: from_wire(ShippingReceipt, as_object(answer)),
 )
-# Nothing is known of its body and answer, so both pass through as they are.
+# Nothing is known about its body and answer, so both are passed on as they are.
 CREATE_TEST_POSTBACK: Final = Operation[Any](
     name="create_test_postback",
     path="postbacks",
@@ -123,11 +120,11 @@ def create_request_body(request: FinancingRequest) -> bytes:
 
     Raises:
         InvalidRequestError: the request has problems.
-        TypeError: it is no ``FinancingRequest``.
+        TypeError: ``request`` is not a ``FinancingRequest``.
 
     """
     if not isinstance(request, FinancingRequest):
-        msg = f"create_request takes a FinancingRequest, not {type(request).__name__}"
+        msg = f"create_request requires a FinancingRequest, not {type(request).__name__}"
         raise TypeError(msg)
     if problems := request.problems():
         raise _invalid(CREATE_REQUEST, problems)
@@ -138,16 +135,16 @@ def update_shipping_body(inv_id: str, event: ShippingEvent) -> bytes:
     """Write the body of ``update_shipping``.
 
     Raises:
-        InvalidRequestError: the id is blank or the event has problems.
-        TypeError: it is no ``ShippingEvent``.
+        InvalidRequestError: the id is missing or invalid, or the event has problems.
+        TypeError: ``event`` is not a ``ShippingEvent``.
 
     """
     if not isinstance(event, ShippingEvent):
-        msg = f"update_shipping takes a ShippingEvent, not {type(event).__name__}"
+        msg = f"update_shipping requires a ShippingEvent, not {type(event).__name__}"
         raise TypeError(msg)
     problems = {f"shipping_event.{path}": text for path, text in event.problems().items()}
-    if not isinstance(inv_id, str) or not _INV_ID.fullmatch(inv_id):
-        problems = {"loan_id": "must be the inv_id that create_request returned", **problems}
+    if problem := _problem_of_inv_id(inv_id):
+        problems = {"loan_id": problem, **problems}
     if problems:
         raise _invalid(UPDATE_SHIPPING, problems)
     return to_json({"loan_id": inv_id, "shipping_event": to_wire(event)})
@@ -156,33 +153,42 @@ def update_shipping_body(inv_id: str, event: ShippingEvent) -> bytes:
 _INV_ID: Final = re.compile(r"[\x21-\x7e]{1,256}")
 
 
+def _problem_of_inv_id(inv_id: object) -> str | None:
+    if inv_id is None or (isinstance(inv_id, str) and not inv_id):
+        return f"{REQUIRED}: the inv_id that create_request returned"
+    if not isinstance(inv_id, str) or not _INV_ID.fullmatch(inv_id):
+        return "must be the inv_id that create_request returned"
+    return None
+
+
 def create_test_postback_body(payload: Mapping[str, Any]) -> bytes:
     """Write the body of ``create_test_postback``: the mapping as it is.
 
     Raises:
-        InvalidRequestError: it has no JSON form.
-        TypeError: it is no mapping.
+        InvalidRequestError: the mapping cannot be written as JSON.
+        TypeError: ``payload`` is not a mapping.
 
     """
     if not isinstance(payload, Mapping):
-        msg = f"create_test_postback takes a mapping, not {type(payload).__name__}"
+        msg = f"create_test_postback requires a mapping, not {type(payload).__name__}"
         raise TypeError(msg)
     body = None
     with contextlib.suppress(TypeError, ValueError, RecursionError):
         body = to_json(dict(payload))
     if body is None:
         raise _invalid(
-            CREATE_TEST_POSTBACK, {"payload": "holds what JSON has no form for, such as NaN or Decimal"}
+            CREATE_TEST_POSTBACK, {"payload": "holds values that JSON cannot express, such as NaN or Decimal"}
         )
     return body
 
 
 def _invalid(operation: Operation[Any], problems: Mapping[str, str]) -> InvalidRequestError:
+    any_missing = any(is_missing(text) for text in problems.values())
     return InvalidRequestError(
         "; ".join(f"{path} {text}" for path, text in problems.items()),
         operation=operation.name,
         outcome=Outcome.NOT_SENT,
-        error="invalid_parameters",
+        error="missing_parameters" if any_missing else "invalid_parameters",
         subjects=tuple(problems),
         reasons=problems,
     )

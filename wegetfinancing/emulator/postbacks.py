@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 import attrs
 
 from .._json import to_json
-from .._rules import money, to_decimal
+from .._rules import member, money, to_decimal, to_member
 from ..credentials import Credentials
 from ..enums import PostbackVersion
 from ..http import Request
@@ -45,15 +45,19 @@ def signed_postback(
     inv_id: str,
     merchant_transaction_id: str | None,
     amount: Decimal | int | str | None = None,
-    version: PostbackVersion = PostbackVersion.V1_9,
+    version: PostbackVersion | str = PostbackVersion.V1_9,
     timestamp: str,
 ) -> SignedPostback:
     """Write and sign a postback.
 
     Raises:
-        ValueError: no such decision, no such amount, or nobody has seen it in this dialect.
+        ValueError: no such decision, amount or version, or nobody has seen the decision in this dialect.
 
     """
+    version = to_member(PostbackVersion, version)
+    if problem := member(PostbackVersion)(version):
+        msg = f"version {problem}"
+        raise ValueError(msg)
     dollars = None if amount is None else to_decimal(amount)
     if dollars is not None and (problem := money()(dollars)):
         msg = f"amount {problem}"

@@ -190,7 +190,7 @@ def signed_postback(
     inv_id: str = INV_ID,
     merchant_transaction_id: str | None = "ORDER-123",
     amount: Decimal | int | str | None = None,
-    version: PostbackVersion = PostbackVersion.V1_9,
+    version: PostbackVersion | str = PostbackVersion.V1_9,
     credentials: Credentials = _CREDENTIALS,
     timestamp: str | None = None,
 ) -> SignedPostback:
@@ -201,12 +201,12 @@ def signed_postback(
         inv_id: the request it is about.
         merchant_transaction_id: your order id; ``None`` leaves it out, as the vendor may.
         amount: USD, for a refund.
-        version: the dialect.
+        version: the dialect, also as text: ``"0.2"``.
         credentials: who signs; those of ``credentials()`` unless told otherwise.
         timestamp: the text of ``x-timestamp``; now unless told otherwise.
 
     Raises:
-        ValueError: no such status, or nobody has seen it in this dialect.
+        ValueError: no such status or version, or nobody has seen the status in this dialect.
 
     """
     return _signed_postback(
