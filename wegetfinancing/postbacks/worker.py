@@ -85,13 +85,14 @@ class Handling:
         while True:
             try:
                 return await self._threads.run(partial(self.ledger.record, postback))
-            except LedgerError:
+            except LedgerError as error:
                 if anyio.current_time() + pause > give_up:
-                    _LOGGER.exception(
-                        "a postback could not be stored: order %s, %s, %s",
+                    _LOGGER.error(  # noqa: TRY400 - the error's text says it all
+                        "a postback could not be stored: order %s, %s, %s: %s",
                         postback.merchant_transaction_id,
                         postback.inv_id,
                         postback.status,
+                        error,
                     )
                     raise
             await anyio.sleep(pause)

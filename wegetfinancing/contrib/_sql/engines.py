@@ -117,12 +117,21 @@ def transaction(engine: Engine, *, write: bool, timeout: float, handler: bool) -
             connection = _begun(connection, write=write, timeout=timeout)  # noqa: PLW2901 - the same one
             yield connection
             before_commit()
-            committing = True
-            connection.commit()
+            committing = write  # what was only read cannot be in doubt
+            _commit(connection)
     except (SQLAlchemyError, sqlite3.Error) as error:
         if handler:
             raise
         raise LedgerError(description(error), uncertain=committing) from None  # it holds statements' values
+
+
+def _commit(connection: Connection) -> None:
+    try:
+        connection.commit()
+    except BaseException:
+        # The driver may still be in the transaction, and the pool would hand it to the next one like that.
+        connection.invalidate()
+        raise
 
 
 def _begun(connection: Connection, *, write: bool, timeout: float) -> Connection:
@@ -166,7 +175,8 @@ def _limits(connection: Connection, timeout: float, *, watch: bool) -> Iterator[
         if watchdog is not None and watchdog.has_closed:
             connection.invalidate()
         else:
-            raw.set_progress_handler(None, 0)
+            with contextlib.suppress(sqlite3.ProgrammingError):  # it is closed
+                raw.set_progress_handler(None, 0)
 
 
 class _Watchdog:
