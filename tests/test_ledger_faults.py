@@ -3,11 +3,9 @@
 import contextlib
 import itertools
 import os
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
-import anyio
 import pytest
 import sqlalchemy
 from sqlalchemy import Column, Integer, MetaData, Table, Text, func, insert, select
