@@ -158,13 +158,16 @@ async def test_an_application_that_a_postback_has_confirmed_has_no_page() -> Non
 
 async def test_who_waits_for_another_call_waits_until_the_deadline() -> None:
     ledger, hanging, transport = MemoryLedger(), Hanging(), FakeTransport()
-    async with client_of(ledger, hanging) as first, client_of(ledger, transport, timeout=0.2) as second:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(first.create_request, financing_request())
-            await hanging.arrived.wait()
-            with pytest.raises(CallError, match="still sending") as caught:
-                await second.create_request(financing_request())
-            hanging.answers.set()
+    async with (
+        client_of(ledger, hanging) as first,
+        client_of(ledger, transport, timeout=0.2) as second,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(first.create_request, financing_request())
+        await hanging.arrived.wait()
+        with pytest.raises(CallError, match="still sending") as caught:
+            await second.create_request(financing_request())
+        hanging.answers.set()
     assert caught.value.outcome is Outcome.UNKNOWN
     assert caught.value.loan is not None
     assert caught.value.loan.state is ApplicationState.SENDING
@@ -280,7 +283,7 @@ class Hanging:
         self.arrived = anyio.Event()
         self.answers = anyio.Event()
 
-    async def send(self, request: Request) -> Response:
+    async def send(self, _request: Request) -> Response:
         self.arrived.set()
         await self.answers.wait()
         return created_response()
@@ -435,7 +438,7 @@ def test_a_process_stopped_in_the_transport_cannot_make_a_second_application(tmp
         ledger = make_ledger(grace=0.001)
         (path,) = tmp_path.glob("*.db")
         command = [sys.executable, "-c", STOPPED, f"sqlite:///{path}"]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own
             assert process.stdin is not None
             assert process.stdout is not None
             assert process.stdout.readline() == "sending\n"

@@ -18,7 +18,13 @@ from wegetfinancing import AsyncClient, CallError, Outcome
 from wegetfinancing.contrib.sqlalchemy import SQLLedger
 from wegetfinancing.ledger import Decision, run_worker
 from wegetfinancing.postbacks import PostbackApp
-from wegetfinancing.testing import FakeTransport, credentials, financing_request, signed_postback
+from wegetfinancing.testing import (
+    FakeTransport,
+    created_response,
+    credentials,
+    financing_request,
+    signed_postback,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -36,7 +42,7 @@ def apply(connection: Connection, decision: Decision) -> None:
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
     if request.param == "sqlite":
         url = f"sqlite:///{tmp_path_factory.mktemp('faults') / 'shop.db'}"
     else:
@@ -46,7 +52,7 @@ def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     engine = sqlalchemy.create_engine(url)
     shop_tables.create_all(engine)
     engine.dispose()
-    yield url
+    return url
 
 
 @contextlib.contextmanager
@@ -137,8 +143,6 @@ async def trade_with(url: str, fault: Fault) -> bool:
 
 
 def answer_for(order_id: str) -> Any:
-    from wegetfinancing.testing import created_response
-
     return created_response(f"id-{order_id}")
 
 

@@ -28,7 +28,7 @@ class Stepped:
 
     def __init__(self, function: Callable[[], object]) -> None:
         self.arrived: queue.Queue[str] = queue.Queue()
-        self.go: queue.Queue[bool] = queue.Queue()
+        self.go: queue.Queue[None] = queue.Queue()
         self.pid: int | None = None
         self.is_blocked = False
         self.has_ended = False
@@ -39,7 +39,7 @@ class Stepped:
     def run(self) -> None:
         try:
             self.function()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - raised again in the test's thread
             self.error = error
         self.arrived.put("END")
 
@@ -99,7 +99,7 @@ class Schedule:
                 raise each.error
 
     def step(self, stepped: Stepped, other: Stepped) -> None:
-        stepped.go.put(True)
+        stepped.go.put(None)
         while not stepped.has_arrived(0.003):
             if self.waits_for_a_lock(stepped):
                 stepped.is_blocked = True

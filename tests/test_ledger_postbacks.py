@@ -12,7 +12,7 @@ import pytest
 
 from support.ledgers import postgresql_ledgers, sqlite_ledgers
 from test_asgi import call, deliver
-from wegetfinancing import ConfigurationError, LedgerError
+from wegetfinancing import ConfigurationError, LedgerError, UnknownPostback, parse_postback, sign_postback
 from wegetfinancing.ledger import Decision, Ledger, MemoryLedger, run_worker
 from wegetfinancing.postbacks import Answers, MemoryDeliveryStore, NotYet, PostbackApp
 from wegetfinancing.testing import credentials, signed_postback
@@ -73,8 +73,6 @@ async def test_an_async_handler_is_told_at_least_once() -> None:
 
 
 async def test_an_unknown_status_reaches_the_handler_with_its_key() -> None:
-    from wegetfinancing import UnknownPostback, parse_postback, sign_postback
-
     body = b'{"request_token": "df0c3186b69be8aad35ff837a841d347", "updates": {"status": "paused"}}'
     headers = {"x-timestamp": "1700000001", "x-signature": sign_postback(body, "1700000001", credentials())}
     said = parse_postback(body, headers, credentials())
@@ -207,7 +205,7 @@ async def test_a_handler_that_has_lost_its_lease_is_cut_off() -> None:
         await anyio.sleep(60)
 
     class Lost(Gone):
-        def renew(self, *args: Any) -> bool:
+        def renew(self, *_: Any) -> bool:
             self._fail("renew")
             return False
 

@@ -113,9 +113,9 @@ class StoredLedger(OperatedLedger):
         except LedgerError as error:
             if not error.uncertain:
                 raise
+            failure = str(error)
         self._undo_lost_intent(application, timeout)
-        msg = "the database lost its answer to COMMIT; nothing is sent"
-        raise LedgerError(msg)
+        raise LedgerError(failure)
 
     def _undo_lost_intent(self, application: Application, timeout: float | None) -> None:
         for attempt in range(1, _UNDO_ATTEMPTS + 1):

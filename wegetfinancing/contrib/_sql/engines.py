@@ -92,7 +92,11 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _postgresql_engine(url: URL) -> Engine:
-    connect_args = {"connect_timeout": _CONNECT_SECONDS, "tcp_user_timeout": 2 * _CONNECT_SECONDS * 1000}
+    connect_args: dict[str, object] = {
+        "connect_timeout": _CONNECT_SECONDS,
+        "tcp_user_timeout": 2 * _CONNECT_SECONDS * 1000,
+        "client_encoding": "utf8",  # a cluster in SQL_ASCII is then told apart before it returns bytes
+    }
     return create_engine(
         url,
         pool_size=5,
