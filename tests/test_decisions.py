@@ -26,7 +26,7 @@ def made(status: str) -> Postback:
     word, _, amount = status.partition(" ")
     if word == "paused":
         body = b'{"request_token": "a1", "updates": {"status": "paused"}}'
-        return parse_unverified_postback(body, "application/json")
+        return parse_unverified_postback(body)
     signed = signed_postback(word, inv_id="a1", amount=amount or None)
     return parse_postback(signed.body, signed.headers, credentials())
 

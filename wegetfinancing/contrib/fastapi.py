@@ -10,8 +10,7 @@ from starlette.requests import ClientDisconnect
 
 from ..credentials import Credentials
 from ..errors import ConfigurationError
-from ..postbacks.app import BODY_SECONDS, Answers, Refusal, check_media_type, read_bounded, read_postback
-from ..postbacks.dialects import FORM, JSON
+from ..postbacks.app import BODY_SECONDS, Answers, Refusal, read_bounded, read_postback
 from ..postbacks.events import Postback
 from ..postbacks.signatures import check_accepted, check_max_age
 
@@ -19,7 +18,10 @@ __all__ = ["OPENAPI", "RESPONSES", "postback_from"]
 
 _BODY: Final = {"schema": {"type": "object"}}
 OPENAPI: Final[dict[str, Any]] = {
-    "requestBody": {"required": True, "content": {JSON: _BODY, FORM: _BODY}},
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": _BODY, "application/x-www-form-urlencoded": _BODY},
+    },
 }
 """For a route's ``openapi_extra``: the body, which a dependency that reads raw bytes cannot declare."""
 
@@ -27,7 +29,6 @@ RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     Answers().malformed: {"description": "The postback cannot be read."},
     Answers().bad_signature: {"description": "The signature is missing, malformed, wrong or too old."},
     Answers().too_large: {"description": "The body is over 64 KiB."},
-    Answers().wrong_type: {"description": "The body is neither JSON nor form-encoded."},
 }
 """For a route's ``responses``."""
 
@@ -68,7 +69,6 @@ def postback_from(
         """Verify and parse the postback of a request."""
         answers = Answers()
         try:
-            check_media_type(request.headers, answers)
             return read_postback(
                 await _body(request, body_seconds, answers), request.headers, accepted, max_age, answers
             )

@@ -21,7 +21,7 @@ from ..credentials import Credentials
 from ..errors import ConfigurationError, MalformedPostbackError, SignatureError
 from ..http import Headers
 from .deliveries import Claim, DeliveryStore, MemoryDeliveryStore
-from .dialects import FORM, JSON, parse_postback
+from .dialects import parse_postback
 from .events import Postback
 from .signatures import check_accepted, check_max_age
 
@@ -67,7 +67,6 @@ class Answers:
         wrong_method: not a POST.
         too_slow: the body did not arrive in time.
         too_large: the body is over 64 KiB.
-        wrong_type: neither JSON nor form-encoded.
         failed: the handler or the store raised.
         not_yet: the handler said ``NotYet``, or another delivery was still at it.
 
@@ -79,7 +78,6 @@ class Answers:
     wrong_method: int = 405
     too_slow: int = 408
     too_large: int = 413
-    wrong_type: int = 415
     failed: int = 500
     not_yet: int = 503
 
@@ -106,17 +104,6 @@ async def read_bounded(chunks: AsyncIterable[bytes], answers: Answers) -> bytes:
         if len(body) > BODY_LIMIT:
             raise Refusal(answers.too_large, "the body is over 64 KiB")
     return bytes(body)
-
-
-def check_media_type(headers: Mapping[str, str], answers: Answers) -> None:
-    """Accept JSON and form-encoded bodies.
-
-    Raises:
-        Refusal: the content type is another, or missing.
-
-    """
-    if headers.get("content-type", "").partition(";")[0].strip().lower() not in {JSON, FORM}:
-        raise Refusal(answers.wrong_type, "only JSON and form-encoded bodies")
 
 
 def read_postback(
@@ -242,7 +229,6 @@ class PostbackApp:
             raise Refusal(404, "not found")
         if scope["method"] != "POST":
             raise Refusal(self._answers.wrong_method, "only POST")
-        check_media_type(headers, self._answers)
         body: bytes | None = None
         with anyio.move_on_after(self._body_seconds):
             async with contextlib.aclosing(_chunks(receive)) as chunks:

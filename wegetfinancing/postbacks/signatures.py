@@ -117,23 +117,11 @@ def verify_postback(
         TypeError: ``body`` is not bytes, or ``headers`` no mapping.
 
     """
-    verified_content_type(body, headers, credentials, max_age=max_age, clock=clock)
-
-
-def verified_content_type(
-    body: bytes,
-    headers: Mapping[str, str],
-    credentials: Credentials | Iterable[Credentials],
-    *,
-    max_age: float | None,
-    clock: Callable[[], float],
-) -> str | None:
-    """Do what ``verify_postback`` does, and return the ``Content-Type``, read with the same headers."""
     require_bytes(body)
     accepted = check_accepted(credentials)
     if max_age is not None:
         max_age = check_max_age(max_age)
-    signature, timestamp, content_type = _headers_read(headers)
+    signature, timestamp = _read_headers(headers)
     if not _signed_by_any(body, timestamp, signature, accepted):
         if not _SIGNATURE.fullmatch(signature):
             raise _unfit(SIGNATURE_HEADER, signature)
@@ -141,7 +129,6 @@ def verified_content_type(
         raise SignatureError(msg)
     if max_age is not None:
         _check_age(timestamp, max_age, clock())
-    return content_type
 
 
 def check_accepted(credentials: Credentials | Iterable[Credentials]) -> tuple[Credentials, ...]:
@@ -182,22 +169,14 @@ def _signed_by_any(body: bytes, timestamp: str, signature: str, credentials: tup
     return matches
 
 
-def _headers_read(headers: Mapping[str, str]) -> tuple[str, str, str | None]:
-    # Of names that are lower already, as most frameworks give them, a dict holds none twice.
-    values = headers if type(headers) is dict and _are_lower(headers) else _with_lower_names(headers)
+def _read_headers(headers: Mapping[str, str]) -> tuple[str, str]:
+    values = _with_lower_names(headers)
     signature, timestamp = values.get(SIGNATURE_HEADER), values.get(TIMESTAMP_HEADER)
     if not isinstance(signature, str) or not signature.isascii():  # the comparison takes nothing else
         raise _unfit(SIGNATURE_HEADER, signature)
     if not _is_timestamp(timestamp):
         raise _unfit(TIMESTAMP_HEADER, timestamp)
-    return signature, timestamp, values.get("content-type")
-
-
-def _are_lower(names: Iterable[object]) -> bool:
-    try:
-        return "".join(names).islower()  # type: ignore[arg-type] # what else they may be is caught
-    except TypeError:
-        return False
+    return signature, timestamp
 
 
 def _with_lower_names(headers: Mapping[str, str]) -> dict[str, Any]:
