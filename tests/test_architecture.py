@@ -34,6 +34,7 @@ NO_IO = [
     "postbacks.dialects",
     "postbacks.events",
     "postbacks.loan_state",
+    "postbacks.receiving",
     "postbacks.signatures",
 ]
 IO_LIBRARIES = {"anyio", "asyncio", "httpcore", "httpx", "selectors", "socket", "ssl", "threading", "trio"}

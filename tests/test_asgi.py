@@ -16,7 +16,14 @@ from wegetfinancing import (
     PostbackVersion,
     sign_postback,
 )
-from wegetfinancing.postbacks import BODY_LIMIT, Answers, Claim, MemoryDeliveryStore, NotYet, PostbackApp
+from wegetfinancing.postbacks import (
+    BODY_LIMIT,
+    Claim,
+    MemoryDeliveryStore,
+    NotYet,
+    PostbackApp,
+    ResponseStatuses,
+)
 from wegetfinancing.testing import SignedPostback, credentials, signed_postback
 
 pytestmark = pytest.mark.anyio
@@ -343,17 +350,26 @@ async def test_a_store_out_of_reach_before_handling_fails_and_after_it_does_not(
             sent.extend([message["status"]] if "status" in message else [])
 
         app = PostbackApp(credentials(), shop, store=BrokenStore(step))
-        with pytest.raises(Exception, match=r"^$|the store could not note it"):
+        with pytest.raises(Exception, match=r"^$|the store could not record it"):
             await app(scope_of(GOOD), receive_of(GOOD), send)
         assert sent == [answered]
         assert len(shop.handled) == handled
 
 
-async def test_the_answers_can_be_chosen() -> None:
-    app = PostbackApp(credentials(), Shop(NotYet()), patience=0, answers=Answers(handled=204, not_yet=425))
+async def test_the_statuses_that_ask_for_a_redelivery_can_be_chosen() -> None:
+    statuses = ResponseStatuses(failed=502, not_yet=425)
+    shop = Shop(NotYet(), ZeroDivisionError())
+    app = PostbackApp(credentials(), shop, patience=0, statuses=statuses)
     assert await deliver(app, signed_postback()) == 425
-    made = signed_postback()
-    assert await call(app, made.body, made.headers) == (204, {}, b"")
+    sent: list[int] = []
+
+    async def send(message: Any) -> None:
+        sent.extend([message["status"]] if "status" in message else [])
+
+    with pytest.raises(ZeroDivisionError):
+        await app(scope_of(GOOD), receive_of(GOOD), send)
+    assert sent == [502]
+    assert await deliver(app, signed_postback()) == 200
 
 
 async def test_alone_it_can_be_bound_to_one_path() -> None:
@@ -387,9 +403,9 @@ async def test_it_lives_with_a_server_and_serves_http_only() -> None:
     ("arguments", "settings", "way_out"),
     [
         (([], Shop()), {}, "credentials must be Credentials"),
-        ((credentials(), None), {}, "handler and repeat_handler must be"),
-        ((credentials(), print), {}, "handler and repeat_handler must be"),
-        ((credentials(), Shop()), {"repeat_handler": print}, "handler and repeat_handler must be"),
+        ((credentials(), None), {}, "handler must be"),
+        ((credentials(), print), {}, "handler must be"),
+        ((credentials(), Shop()), {"repeat_handler": print}, "repeat_handler must be"),
         ((credentials(), Shop()), {"max_age": -1}, "max_age must be"),
     ],
 )

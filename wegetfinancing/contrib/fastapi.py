@@ -10,9 +10,19 @@ from starlette.requests import ClientDisconnect
 
 from ..credentials import Credentials
 from ..errors import ConfigurationError
-from ..postbacks.app import BODY_SECONDS, Answers, Refusal, read_bounded, read_postback
 from ..postbacks.events import Postback
-from ..postbacks.signatures import check_accepted, check_max_age
+from ..postbacks.receiving import (
+    BAD_SIGNATURE,
+    BODY_SECONDS,
+    MALFORMED,
+    TOO_LARGE,
+    TOO_SLOW,
+    Answer,
+    BoundedBody,
+    Refusal,
+    read_postback,
+)
+from ..postbacks.signatures import as_credentials_tuple, check_max_age
 
 __all__ = ["OPENAPI", "RESPONSES", "postback_from"]
 
@@ -26,11 +36,13 @@ OPENAPI: Final[dict[str, Any]] = {
 """For a route's ``openapi_extra``: the body, which a dependency that reads raw bytes cannot declare."""
 
 RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
-    Answers().malformed: {"description": "The postback cannot be read."},
-    Answers().bad_signature: {"description": "The signature is missing, malformed, wrong or too old."},
-    Answers().too_large: {"description": "The body is over 64 KiB."},
+    MALFORMED: {"description": "The postback cannot be read."},
+    BAD_SIGNATURE: {"description": "The signature is missing, malformed, wrong or too old."},
+    TOO_LARGE.status: {"description": "The body is over 64 KiB."},
 }
 """For a route's ``responses``."""
+
+_DISCONNECTED: Final = Answer(MALFORMED, "the sender has gone")
 
 
 def postback_from(
@@ -57,7 +69,7 @@ def postback_from(
         ConfigurationError: no credentials, or a ``max_age`` that is no number of seconds.
 
     """
-    accepted = check_accepted(credentials)
+    accepted = as_credentials_tuple(credentials)
     if max_age is not None:
         max_age = check_max_age(max_age)
 
@@ -67,29 +79,29 @@ def postback_from(
         x_timestamp: Annotated[str | None, Header(description="Part of what is signed.")] = None,  # noqa: ARG001 - for the schema
     ) -> Postback:
         """Verify and parse the postback of a request."""
-        answers = Answers()
         try:
-            return read_postback(
-                await _body(request, body_seconds, answers), request.headers, accepted, max_age, answers
-            )
+            return read_postback(await _body(request, body_seconds), request.headers, accepted, max_age)
         except Refusal as refusal:
-            raise HTTPException(refusal.status, str(refusal)) from None
+            answer = refusal.answer
+        raise HTTPException(answer.status, answer.text)
 
     return verified_postback
 
 
-async def _body(request: Request, body_seconds: float, answers: Answers) -> bytes:
-    body = b""
+async def _body(request: Request, body_seconds: float) -> bytes:
+    collected = BoundedBody()
     with anyio.move_on_after(body_seconds) as scope:
         try:
             async with contextlib.aclosing(request.stream()) as chunks:
-                body = await read_bounded(chunks, answers)
+                async for chunk in chunks:
+                    collected.add(chunk)
         except ClientDisconnect:
-            raise Refusal(answers.malformed, "the sender has gone") from None
-        except RuntimeError:  # "Stream consumed"
-            body = b""
+            raise Refusal(_DISCONNECTED) from None
+        except RuntimeError:  # "Stream consumed": then nothing was collected
+            pass
     if scope.cancelled_caught:
-        raise Refusal(answers.too_slow, "the body did not arrive in time")
+        raise Refusal(TOO_SLOW)
+    body = bytes(collected)
     if not body and request.headers.get("content-length", "0") != "0":
         msg = "the raw body was read as a form before the postback could be verified; read request.body()"
         raise ConfigurationError(msg)

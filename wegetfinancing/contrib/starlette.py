@@ -6,7 +6,8 @@ from typing import Any
 from starlette.routing import Route
 
 from ..credentials import Credentials
-from ..postbacks.app import PostbackApp, PostbackHandler
+from ..postbacks.app import PostbackApp
+from ..postbacks.handling import PostbackHandler
 
 __all__ = ["postback_route"]
 

@@ -1,8 +1,10 @@
 """Decisions in: the endpoint that receives the vendor's postbacks, and what it is made of."""
 
-from .app import BODY_LIMIT, BODY_SECONDS, Answers, NotYet, PostbackApp, PostbackHandler
+from .app import PostbackApp
 from .deliveries import CLAIM_SECONDS, KEEP_SECONDS, Claim, DeliveryStore, MemoryDeliveryStore
+from .handling import PostbackHandler
 from .loan_state import Advice, LoanState
+from .receiving import BODY_LIMIT, BODY_SECONDS, NotYet, ResponseStatuses
 
 __all__ = [
     "BODY_LIMIT",
@@ -10,7 +12,6 @@ __all__ = [
     "CLAIM_SECONDS",
     "KEEP_SECONDS",
     "Advice",
-    "Answers",
     "Claim",
     "DeliveryStore",
     "LoanState",
@@ -18,4 +19,5 @@ __all__ = [
     "NotYet",
     "PostbackApp",
     "PostbackHandler",
+    "ResponseStatuses",
 ]

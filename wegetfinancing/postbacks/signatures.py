@@ -118,7 +118,7 @@ def verify_postback(
 
     """
     require_bytes(body)
-    accepted = check_accepted(credentials)
+    accepted = as_credentials_tuple(credentials)
     if max_age is not None:
         max_age = check_max_age(max_age)
     signature, timestamp = _read_headers(headers)
@@ -131,7 +131,7 @@ def verify_postback(
         _check_age(timestamp, max_age, clock())
 
 
-def check_accepted(credentials: Credentials | Iterable[Credentials]) -> tuple[Credentials, ...]:
+def as_credentials_tuple(credentials: Credentials | Iterable[Credentials]) -> tuple[Credentials, ...]:
     """Return one or several credentials as a tuple.
 
     Raises:
