@@ -1,4 +1,4 @@
-"""The adapters for Starlette and FastAPI, as an application mounts them."""
+"""PostbackApp in Starlette and FastAPI, and the FastAPI dependency, as an application uses them."""
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -14,10 +14,10 @@ from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from wegetfinancing import ConfigurationError, Postback, PostbackVersion, sign_postback
 from wegetfinancing.contrib.fastapi import OPENAPI, RESPONSES, postback_from
-from wegetfinancing.contrib.starlette import postback_route
 from wegetfinancing.postbacks import BODY_LIMIT, NotYet, PostbackApp
 from wegetfinancing.testing import credentials, signed_postback
 
@@ -47,7 +47,8 @@ class ReadingTheBody(BaseHTTPMiddleware):
 
 def starlette_app() -> Starlette:
     return Starlette(
-        routes=[postback_route("/postbacks", credentials(), keep)], middleware=[Middleware(ReadingTheBody)]
+        routes=[Route("/postbacks", PostbackApp(credentials(), keep))],
+        middleware=[Middleware(ReadingTheBody)],
     )
 
 
@@ -65,7 +66,7 @@ def fastapi_app() -> FastAPI:
 
 def fastapi_app_with_a_route() -> FastAPI:
     app = FastAPI()
-    app.router.routes.append(postback_route("/postbacks", credentials(), keep))
+    app.router.routes.append(Route("/postbacks", PostbackApp(credentials(), keep)))
     return app
 
 
@@ -216,7 +217,7 @@ async def test_settings_go_through_and_are_checked() -> None:
     async def never(postback: Postback) -> None:
         raise NotYet
 
-    app: Any = Starlette(routes=[postback_route("/postbacks", credentials(), never, patience=0)])
+    app: Any = Starlette(routes=[Route("/postbacks", PostbackApp(credentials(), never, patience=0))])
     made = signed_postback()
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://shop.test") as client:
         response = await client.post("/postbacks", content=made.body, headers=made.headers)
@@ -227,5 +228,17 @@ async def test_settings_go_through_and_are_checked() -> None:
         postback_from(credentials(), max_age=-1)
 
 
-async def test_a_mounted_app_is_a_plain_asgi_app() -> None:
-    assert callable(PostbackApp(credentials(), keep))
+def fastapi_app_with_a_mount() -> FastAPI:
+    app = FastAPI()
+    app.mount("/postbacks", PostbackApp(credentials(), keep))
+    return app
+
+
+async def test_a_mount_redirects_which_is_why_the_docs_use_a_route() -> None:
+    made = signed_postback()
+    for app, status in ((fastapi_app_with_a_mount(), 307), (fastapi_app_with_a_route(), 200)):
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://shop.test") as client:
+            response = await client.post("/postbacks", content=made.body, headers=made.headers)
+        assert response.status_code == status
+    assert len(handled) == 1

@@ -12,10 +12,10 @@ from collections.abc import AsyncIterator
 from anyio.to_thread import run_sync
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
+from starlette.routing import Route
 
 from wegetfinancing import AsyncClient, Postback, Transport
-from wegetfinancing.contrib.starlette import postback_route
-from wegetfinancing.postbacks import NotYet
+from wegetfinancing.postbacks import NotYet, PostbackApp
 
 from . import admin, checkout
 from .database import Database
@@ -48,7 +48,7 @@ def make_app(settings: Settings, transport: Transport | None = None) -> FastAPI:
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None)
     # Repeats go the same way: LoanState tells those that change nothing from those a person has to see.
     app.router.routes.append(
-        postback_route("/postbacks", settings.credentials, handle, repeat_handler=handle)
+        Route("/postbacks", PostbackApp(settings.credentials, handle, repeat_handler=handle))
     )
     app.include_router(checkout.router)
     app.include_router(admin.router)
