@@ -36,6 +36,7 @@ NO_IO = [
     "postbacks.loan_state",
     "postbacks.receiving",
     "postbacks.signatures",
+    "postbacks.tracebacks",
 ]
 IO_LIBRARIES = {"anyio", "asyncio", "httpcore", "httpx", "selectors", "socket", "ssl", "threading", "trio"}
 KNOW_HTTPX = {"client.httpx_exchange", "client.httpx_transport"}

@@ -89,7 +89,9 @@ class PostbackApp:
         if scope["type"] == "lifespan":
             await _lifespan(receive, send)
         elif scope["type"] == "http":
-            await self._serve(scope, receive, send)
+            serving = self._serve(scope, receive, send)
+            del scope  # its headers hold the signature, and crash reporters show local variables
+            await serving
         else:
             msg = f"PostbackApp serves HTTP, not {scope['type']}"
             raise RuntimeError(msg)
@@ -97,7 +99,9 @@ class PostbackApp:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         failure: Exception | None = None
         try:
-            await self._handle_once(await self._receive(scope, receive))
+            receiving = self._receive(scope, receive)
+            del scope  # the same
+            await self._handle_once(await receiving)
         except _DisconnectedError:
             return
         except Exception as error:  # noqa: BLE001 - answered, then raised again
@@ -109,22 +113,23 @@ class PostbackApp:
     async def _receive(self, scope: Scope, receive: Receive) -> Postback:
         """Read the request to the end and make sure of it."""
         check_request(scope["method"], _path_below_mount(scope), only_path=self._path)
-        body: bytes | None = None
+        headers = Headers(
+            (name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]
+        )
+        del scope  # the same
+        body: BoundedBody | None = None
         with anyio.move_on_after(self._body_seconds):
             body = await _read_body(receive)
         if body is None:
             raise Refusal(TOO_SLOW)
-        headers = Headers(
-            (name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]
-        )
-        return read_postback(body, headers, self._credentials, self._max_age)
+        return read_postback(bytes(body), headers, self._credentials, self._max_age)
 
 
 class _DisconnectedError(Exception):
     """The sender has gone before the end of the body, so there is nobody to answer."""
 
 
-async def _read_body(receive: Receive) -> bytes:
+async def _read_body(receive: Receive) -> BoundedBody:
     body, more = BoundedBody(), True
     while more:
         message = await receive()
@@ -132,7 +137,8 @@ async def _read_body(receive: Receive) -> bytes:
             raise _DisconnectedError
         body.add(message.get("body", b""))
         more = message.get("more_body", False)
-    return bytes(body)
+        del message  # it holds a part of the body
+    return body
 
 
 def _path_below_mount(scope: Scope) -> str:

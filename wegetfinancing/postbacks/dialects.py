@@ -16,6 +16,7 @@ from ..enums import PostbackVersion
 from ..errors import MalformedPostbackError
 from .events import Approved, Postback, Preapproved, Refunded, Rejected, UnknownPostback
 from .signatures import require_bytes, verify_postback
+from .tracebacks import clears_locals
 
 _NO_TEXT: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _MOST_FORM_FIELDS: Final = 100  # real ones have nine
@@ -26,6 +27,7 @@ _WITHOUT_AMOUNT: Final[Mapping[str, type[Approved | Preapproved | Rejected]]] = 
 }
 
 
+@clears_locals
 def parse_postback(
     body: bytes,
     headers: Mapping[str, str],
@@ -57,6 +59,7 @@ def parse_postback(
     return _read(body)
 
 
+@clears_locals
 def parse_unverified_postback(body: bytes) -> Postback:
     """Read a postback that nobody has verified: for tools and tests, never to act upon.
 

@@ -12,6 +12,7 @@ from ..credentials import Credentials
 from ..errors import MalformedPostbackError, SignatureError
 from .dialects import parse_postback
 from .events import Postback
+from .tracebacks import clears_locals
 
 __all__ = [
     "BODY_LIMIT",
@@ -134,6 +135,7 @@ class BoundedBody:
         return bytes(self._collected)
 
 
+@clears_locals
 def read_postback(
     body: bytes,
     headers: Mapping[str, str],

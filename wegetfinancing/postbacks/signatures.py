@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeGuard
 from .._rules import is_finite_number
 from ..credentials import Credentials
 from ..errors import ConfigurationError, SignatureError
+from .tracebacks import clears_locals
 
 if TYPE_CHECKING:
     import hashlib
@@ -69,6 +70,7 @@ def _signature(body: bytes, timestamp: str, credentials: Credentials) -> str:
     return sha256(before + body + credentials.password.encode()).hexdigest()
 
 
+@clears_locals
 def sign_postback(body: bytes, timestamp: str, credentials: Credentials) -> str:
     """Make the ``x-signature`` of a postback, as the vendor does.
 
@@ -92,6 +94,7 @@ def sign_postback(body: bytes, timestamp: str, credentials: Credentials) -> str:
     return _signature(body, timestamp, credentials)
 
 
+@clears_locals
 def verify_postback(
     body: bytes,
     headers: Mapping[str, str],
