@@ -1,6 +1,8 @@
 """PostbackApp called as a server calls it, on both event loops."""
 
+import datetime as dt
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -407,6 +409,12 @@ async def test_it_lives_with_a_server_and_serves_http_only() -> None:
         ((credentials(), print), {}, "handler must be"),
         ((credentials(), Shop()), {"repeat_handler": print}, "repeat_handler must be"),
         ((credentials(), Shop()), {"max_age": -1}, "max_age must be"),
+        ((credentials(), Shop()), {"patience": math.nan}, "patience must be a number of seconds, 0 or more"),
+        ((credentials(), Shop()), {"patience": -1}, "patience must be"),
+        ((credentials(), Shop()), {"patience": "5"}, "patience must be"),
+        ((credentials(), Shop()), {"body_seconds": -1}, "body_seconds must be a number of seconds, above 0"),
+        ((credentials(), Shop()), {"body_seconds": 0}, "body_seconds must be"),
+        ((credentials(), Shop()), {"body_seconds": 10**9 + 1}, "body_seconds must be"),
     ],
 )
 async def test_settings_that_cannot_be_right_are_refused(
@@ -414,6 +422,49 @@ async def test_settings_that_cannot_be_right_are_refused(
 ) -> None:
     with pytest.raises(ConfigurationError, match=way_out):
         PostbackApp(*arguments, **settings)
+
+
+@pytest.mark.parametrize("name", ["failed", "not_yet"])
+async def test_a_status_that_cannot_be_right_is_refused(name: str) -> None:
+    for right in (200, 400, 599):
+        assert getattr(ResponseStatuses(**{name: right}), name) == right
+    wrong_ones: list[Any] = [199, 204, 304, 399, 600, "500", None]
+    for wrong in wrong_ones:
+        with pytest.raises(ConfigurationError, match=f"{name} must be an HTTP status"):
+            ResponseStatuses(**{name: wrong})
+
+
+@pytest.mark.parametrize(
+    ("keep_seconds", "max_age", "is_accepted"),
+    [
+        (None, None, True),
+        (None, 300, True),
+        (30 * 24 * 3600.0, None, False),
+        (660, 300, True),
+        (659.9, 300, False),
+        (60, 0, True),
+        (600, dt.timedelta(minutes=5), False),
+        (660, dt.timedelta(minutes=5), True),
+    ],
+)
+async def test_a_store_that_forgets_must_outlast_every_captured_postback(
+    keep_seconds: float | None, max_age: Any, is_accepted: bool
+) -> None:
+    store = MemoryDeliveryStore(keep_seconds=keep_seconds)
+    if is_accepted:
+        PostbackApp(credentials(), Shop(), store=store, max_age=max_age)
+    else:
+        with pytest.raises(ConfigurationError, match="max_age"):
+            PostbackApp(credentials(), Shop(), store=store, max_age=max_age)
+
+
+async def test_an_approval_that_is_replayed_a_year_later_is_not_handled_again() -> None:
+    now, shop = [0.0], Shop()
+    app = PostbackApp(credentials(), shop, store=MemoryDeliveryStore(clock=lambda: now[0]))
+    assert await deliver(app, GOOD) == 200
+    now[0] += 365 * 24 * 3600.0
+    assert await deliver(app, GOOD) == 200
+    assert len(shop.handled) == 1
 
 
 header_names = (

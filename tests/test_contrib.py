@@ -1,5 +1,6 @@
 """PostbackApp in Starlette and FastAPI, and the FastAPI dependency, as an application uses them."""
 
+import datetime as dt
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Annotated, Any
@@ -54,7 +55,7 @@ def starlette_app() -> Starlette:
 
 def fastapi_app() -> FastAPI:
     app = FastAPI(middleware=[Middleware(ReadingTheBody)])
-    verified = Annotated[Postback, Depends(postback_from([credentials()], max_age=300))]
+    verified = Annotated[Postback, Depends(postback_from([credentials()], max_age=dt.timedelta(minutes=5)))]
 
     @app.post("/postbacks", openapi_extra=OPENAPI, responses=RESPONSES)
     async def receive(postback: verified) -> PlainTextResponse:
@@ -226,6 +227,8 @@ async def test_settings_go_through_and_are_checked() -> None:
         postback_from([])
     with pytest.raises(ConfigurationError, match="max_age must be"):
         postback_from(credentials(), max_age=-1)
+    with pytest.raises(ConfigurationError, match="body_seconds must be"):
+        postback_from(credentials(), body_seconds=-1)
 
 
 def fastapi_app_with_a_mount() -> FastAPI:

@@ -1,6 +1,7 @@
 """Postbacks in FastAPI. Needs ``wegetfinancing[fastapi]``."""
 
 import contextlib
+import datetime as dt
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Annotated, Any, Final
 
@@ -22,7 +23,8 @@ from ..postbacks.receiving import (
     Refusal,
     read_postback,
 )
-from ..postbacks.signatures import as_credentials_tuple, check_max_age
+from ..postbacks.settings import as_max_age, as_seconds
+from ..postbacks.signatures import as_credentials_tuple
 
 __all__ = ["OPENAPI", "RESPONSES", "postback_from"]
 
@@ -48,7 +50,7 @@ _DISCONNECTED: Final = Answer(MALFORMED, "the sender has gone")
 def postback_from(
     credentials: Credentials | Iterable[Credentials],
     *,
-    max_age: float | None = None,
+    max_age: float | dt.timedelta | None = None,
     body_seconds: float = BODY_SECONDS,
 ) -> Callable[..., Awaitable[Postback]]:
     """Make a dependency that gives a route its postback, verified.
@@ -62,16 +64,17 @@ def postback_from(
 
     Args:
         credentials: one, or several while a password is being rotated.
-        max_age: seconds that ``x-timestamp`` may lie in the past or the future; ``None`` for any.
+        max_age: seconds, or a ``timedelta``, that ``x-timestamp`` may lie in the past or the future;
+            ``None`` for any.
         body_seconds: how long the body may take to arrive.
 
     Raises:
-        ConfigurationError: no credentials, or a ``max_age`` that is no number of seconds.
+        ConfigurationError: no credentials, or a setting out of range.
 
     """
     accepted = as_credentials_tuple(credentials)
-    if max_age is not None:
-        max_age = check_max_age(max_age)
+    max_seconds = as_max_age(max_age)
+    body_seconds = as_seconds("body_seconds", body_seconds)
 
     async def verified_postback(
         request: Request,
@@ -80,7 +83,7 @@ def postback_from(
     ) -> Postback:
         """Verify and parse the postback of a request."""
         try:
-            return read_postback(await _body(request, body_seconds), request.headers, accepted, max_age)
+            return read_postback(await _body(request, body_seconds), request.headers, accepted, max_seconds)
         except Refusal as refusal:
             answer = refusal.answer
         raise HTTPException(answer.status, answer.text)

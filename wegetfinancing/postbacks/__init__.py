@@ -1,7 +1,7 @@
 """Decisions in: the endpoint that receives the vendor's postbacks, and what it is made of."""
 
 from .app import PostbackApp
-from .deliveries import CLAIM_SECONDS, KEEP_SECONDS, Claim, DeliveryStore, MemoryDeliveryStore
+from .deliveries import CLAIM_SECONDS, Claim, DeliveryStore, MemoryDeliveryStore
 from .handling import PostbackHandler
 from .loan_state import Advice, LoanState
 from .receiving import BODY_LIMIT, BODY_SECONDS, NotYet, ResponseStatuses
@@ -10,7 +10,6 @@ __all__ = [
     "BODY_LIMIT",
     "BODY_SECONDS",
     "CLAIM_SECONDS",
-    "KEEP_SECONDS",
     "Advice",
     "Claim",
     "DeliveryStore",

@@ -1,5 +1,6 @@
 """An ASGI app that receives the vendor's postbacks. It needs no framework."""
 
+import datetime as dt
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, TypeAlias
 
@@ -22,7 +23,8 @@ from .receiving import (
     is_for_the_log,
     read_postback,
 )
-from .signatures import as_credentials_tuple, check_max_age
+from .settings import as_max_age, as_seconds, check_replays
+from .signatures import as_credentials_tuple
 
 __all__ = ["PostbackApp"]
 
@@ -46,8 +48,9 @@ class PostbackApp:
             repeat from a new decision of the same kind, such as a second rejection after an approval or
             a second refund of the same amount; ``LoanState`` says which ones need manual review.
             Without it a repeat is answered ``OK`` and nothing else happens.
-        store: remembers what was handled; by default in this process alone.
-        max_age: seconds that ``x-timestamp`` may lie in the past or the future; ``None`` for any.
+        store: remembers what was handled; by default in this process alone, until it ends.
+        max_age: seconds, or a ``timedelta``, that ``x-timestamp`` may lie in the past or the future;
+            ``None`` for any. A store that forgets decisions requires it, see ``DeliveryStore``.
         patience: seconds to try again while the handler raises ``NotYet`` or another delivery of the
             decision is being handled.
         body_seconds: how long the body may take to arrive.
@@ -55,7 +58,8 @@ class PostbackApp:
         path: answer 404 on any other; ``None`` where a router decides.
 
     Raises:
-        ConfigurationError: no credentials, or a ``max_age`` that is not a number of seconds.
+        ConfigurationError: no credentials, a handler that is not ``async``, a setting out of range, or
+            a store that forgets a decision while a captured postback of it would still be accepted.
 
     """
 
@@ -68,7 +72,7 @@ class PostbackApp:
         *,
         repeat_handler: PostbackHandler | None = None,
         store: DeliveryStore | None = None,
-        max_age: float | None = None,
+        max_age: float | dt.timedelta | None = None,
         patience: float = 5.0,
         body_seconds: float = BODY_SECONDS,
         statuses: ResponseStatuses | None = None,
@@ -76,11 +80,13 @@ class PostbackApp:
     ) -> None:
         """Check the settings."""
         self._credentials = as_credentials_tuple(credentials)
+        self._max_age = as_max_age(max_age)
+        remembers = MemoryDeliveryStore() if store is None else store
+        check_replays(remembers.keep_seconds, self._max_age)
         self._handle_once = SingleHandling(
-            handler, repeat_handler, MemoryDeliveryStore() if store is None else store, patience
+            handler, repeat_handler, remembers, as_seconds("patience", patience, may_be_zero=True)
         )
-        self._max_age = None if max_age is None else check_max_age(max_age)
-        self._body_seconds = body_seconds
+        self._body_seconds = as_seconds("body_seconds", body_seconds)
         self._statuses = ResponseStatuses() if statuses is None else statuses
         self._path = path
 

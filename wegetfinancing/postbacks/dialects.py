@@ -5,6 +5,7 @@ A postback has no id and no sequence number; any status may follow any other, an
 vendor's official clients where a comment says so.
 """
 
+import datetime as dt
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -33,7 +34,7 @@ def parse_postback(
     headers: Mapping[str, str],
     credentials: Credentials | Iterable[Credentials],
     *,
-    max_age: float | None = None,
+    max_age: float | dt.timedelta | None = None,
     clock: Callable[[], float] = time.time,
 ) -> Postback:
     """Verify the signature of a postback, then read it.
@@ -45,13 +46,14 @@ def parse_postback(
         body: the raw bytes of the request; text or re-serialised JSON does not verify.
         headers: the request's headers, in any spelling.
         credentials: one, or several while a password is being rotated.
-        max_age: seconds that ``x-timestamp`` may lie in the past or the future; ``None`` for any.
+        max_age: seconds, or a ``timedelta``, that ``x-timestamp`` may lie in the past or the future;
+            ``None`` for any.
         clock: seconds since the epoch.
 
     Raises:
         SignatureError: do not act on it; answer 401.
         MalformedPostbackError: authentic, but it cannot be read; answer 400.
-        ConfigurationError: no credentials, or a ``max_age`` that is no number of seconds.
+        ConfigurationError: no credentials, or a ``max_age`` that is not a length of time.
         TypeError: ``body`` is not bytes, or ``headers`` no mapping.
 
     """

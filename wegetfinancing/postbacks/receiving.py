@@ -9,7 +9,7 @@ from typing import Final
 import attrs
 
 from ..credentials import Credentials
-from ..errors import MalformedPostbackError, SignatureError
+from ..errors import ConfigurationError, MalformedPostbackError, SignatureError
 from .dialects import parse_postback
 from .events import Postback
 from .tracebacks import clears_locals
@@ -44,6 +44,12 @@ class SettlingError(Exception):
     """The handler has returned, but the store could not record it. The answer is OK all the same."""
 
 
+def _check_status(_: object, attribute: "attrs.Attribute[int]", value: object) -> None:
+    if not isinstance(value, int) or not (value == _OK or 400 <= value <= 599):  # noqa: PLR2004 - the errors
+        msg = f"{attribute.name} must be an HTTP status: 200, or from 400 to 599"
+        raise ConfigurationError(msg)
+
+
 @attrs.frozen(kw_only=True)
 class ResponseStatuses:
     """The HTTP statuses of the answers after which a redelivery would help.
@@ -55,10 +61,13 @@ class ResponseStatuses:
         failed: the handler or the store raised.
         not_yet: the handler raised ``NotYet``, or another delivery was being handled.
 
+    Raises:
+        ConfigurationError: neither 200 nor from 400 to 599.
+
     """
 
-    failed: int = 500
-    not_yet: int = 503
+    failed: int = attrs.field(default=500, validator=_check_status)
+    not_yet: int = attrs.field(default=503, validator=_check_status)
 
 
 @attrs.frozen
@@ -79,9 +88,10 @@ class Answer:
         return {"content-type": "text/plain; charset=utf-8", "content-length": str(len(self.body))}
 
 
+_OK: Final = 200
 MALFORMED: Final = 400
 BAD_SIGNATURE: Final = 401
-HANDLED: Final = Answer(200, "OK")
+HANDLED: Final = Answer(_OK, "OK")
 NOT_FOUND: Final = Answer(404, "not found")
 WRONG_METHOD: Final = Answer(405, "only POST")
 TOO_SLOW: Final = Answer(408, "the body did not arrive in time")

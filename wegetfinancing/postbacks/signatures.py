@@ -7,16 +7,16 @@ and another message with the same hash could be built: its alphabet and length a
 anything is hashed.
 """
 
+import datetime as dt
 import functools
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
-from .._rules import is_finite_number
 from ..credentials import Credentials
 from ..errors import ConfigurationError, SignatureError
+from .settings import as_max_age
 from .tracebacks import clears_locals
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def verify_postback(
     headers: Mapping[str, str],
     credentials: Credentials | Iterable[Credentials],
     *,
-    max_age: float | None = None,
+    max_age: float | dt.timedelta | None = None,
     clock: Callable[[], float] = time.time,
 ) -> None:
     """Return if the postback was signed with one of the credentials; raise if not.
@@ -109,29 +109,28 @@ def verify_postback(
         body: the raw bytes of the request.
         headers: the request's headers, in any spelling.
         credentials: one, or several while a password is being rotated.
-        max_age: seconds the timestamp may lie in the past or the future. The vendor does not say
-            which form it has: epoch seconds, epoch milliseconds and ISO 8601 are understood, and
-            with ``max_age`` any other is refused. ``None`` checks no age.
+        max_age: seconds, or a ``timedelta``, that the timestamp may lie in the past or the future. The
+            vendor does not say which form it has: epoch seconds, epoch milliseconds and ISO 8601 are
+            understood, and with ``max_age`` any other is refused. ``None`` checks no age.
         clock: seconds since the epoch.
 
     Raises:
         SignatureError: missing, malformed or wrong, or too old.
-        ConfigurationError: no credentials, or a ``max_age`` that is no number of seconds.
+        ConfigurationError: no credentials, or a ``max_age`` that is not a length of time.
         TypeError: ``body`` is not bytes, or ``headers`` no mapping.
 
     """
     require_bytes(body)
     accepted = as_credentials_tuple(credentials)
-    if max_age is not None:
-        max_age = check_max_age(max_age)
+    max_seconds = as_max_age(max_age)
     signature, timestamp = _read_headers(headers)
     if not _signed_by_any(body, timestamp, signature, accepted):
         if not _SIGNATURE.fullmatch(signature):
             raise _unfit(SIGNATURE_HEADER, signature)
         msg = "x-signature does not fit the body, the timestamp and any of the credentials"
         raise SignatureError(msg)
-    if max_age is not None:
-        _check_age(timestamp, max_age, clock())
+    if max_seconds is not None:
+        _check_age(timestamp, max_seconds, clock())
 
 
 def as_credentials_tuple(credentials: Credentials | Iterable[Credentials]) -> tuple[Credentials, ...]:
@@ -148,19 +147,6 @@ def as_credentials_tuple(credentials: Credentials | Iterable[Credentials]) -> tu
         msg = "credentials must be Credentials, or one or more of them in a list"
         raise ConfigurationError(msg)
     return accepted
-
-
-def check_max_age(max_age: float) -> float:
-    """Return ``max_age`` in seconds.
-
-    Raises:
-        ConfigurationError: not a finite number of 0 or more.
-
-    """
-    if is_finite_number(max_age) and max_age >= 0:
-        return max_age
-    msg = "max_age must be a finite number of seconds, 0 or more, or None"
-    raise ConfigurationError(msg)
 
 
 def _signed_by_any(body: bytes, timestamp: str, signature: str, credentials: tuple[Credentials, ...]) -> bool:
@@ -217,7 +203,7 @@ def _seconds_since_epoch(timestamp: str) -> float | None:
     if _EPOCH_MILLISECONDS.fullmatch(timestamp):
         return int(timestamp) / 1000
     try:
-        moment = datetime.fromisoformat(timestamp)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        moment = dt.datetime.fromisoformat(timestamp)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).timestamp()
     except (ValueError, OverflowError):
         return None
