@@ -1,12 +1,10 @@
 """What a postback can say: the decisions of the vendor about a request."""
 
+import hashlib
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import (
-    Any,
-    ClassVar,
-    TypeAlias,
-)
+from typing import Any, ClassVar, TypeAlias
+from urllib.parse import quote
 
 import attrs
 
@@ -29,8 +27,6 @@ class _Postback:
         The API gives deliveries no id, so this is made of what was decided. Two partial refunds of the same
         amount for one request therefore have the same key.
         """
-        from urllib.parse import quote  # noqa: PLC0415 - a client that only calls does without
-
         return f"{quote(self.inv_id, safe='')}:{self._decision()}"
 
     def _decision(self) -> str:
@@ -101,8 +97,6 @@ class UnknownPostback(_Postback):
     status: ClassVar[str] = "unknown"
 
     def _decision(self) -> str:
-        import hashlib  # noqa: PLC0415 - loads OpenSSL, which a client that has not called yet does without
-
         return f"{self.status}:{hashlib.sha256(to_json(dict(self.raw), sort_keys=True)).hexdigest()}"
 
 
