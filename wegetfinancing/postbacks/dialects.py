@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
+from urllib.parse import parse_qsl
 
 from .._json import from_json, read_amount
 from ..credentials import Credentials
@@ -20,7 +21,7 @@ from .signatures import require_bytes, verify_postback
 from .tracebacks import clears_locals
 
 _NO_TEXT: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-_MOST_FORM_FIELDS: Final = 100  # real ones have nine
+_MAX_FORM_FIELDS: Final = 100  # real ones have nine
 
 
 _WITHOUT_AMOUNT: Final[Mapping[str, type[Approved | Preapproved | Rejected]]] = {
@@ -53,8 +54,9 @@ def parse_postback(
     Raises:
         SignatureError: do not act on it; answer 401.
         MalformedPostbackError: authentic, but it cannot be read; answer 400.
-        ConfigurationError: no credentials, or a ``max_age`` that is not a length of time.
-        TypeError: ``body`` is not bytes, or ``headers`` no mapping.
+        ConfigurationError: no credentials, a username that consists of characters of a timestamp only, or
+            a ``max_age`` that is not a length of time.
+        TypeError: ``body`` is not bytes, or ``headers`` is not a mapping.
 
     """
     verify_postback(body, headers, credentials, max_age=max_age, clock=clock)
@@ -98,15 +100,13 @@ def _read_json(body: bytes) -> Postback:
 
 
 def _read_form(body: bytes) -> Postback:
-    from urllib.parse import parse_qsl  # noqa: PLC0415 - most postbacks are JSON
-
     try:
         pairs = parse_qsl(
             body.decode("utf-8"),
             keep_blank_values=True,
             strict_parsing=True,
             errors="strict",
-            max_num_fields=_MOST_FORM_FIELDS,
+            max_num_fields=_MAX_FORM_FIELDS,
         )
     except ValueError:
         pairs = []
@@ -175,7 +175,7 @@ def _text(value: object) -> str | None:
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
     if not value.strip():
         return None
-    if not value.isprintable() and _NO_TEXT.search(value):
+    if _NO_TEXT.search(value):
         msg = "holds control characters or half of a surrogate pair"
         raise ValueError(msg)
     return value

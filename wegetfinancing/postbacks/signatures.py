@@ -2,32 +2,32 @@
 
 ``x-signature`` is the lower-case hex of ``SHA-256(x-timestamp + username + body + password)``, as
 seen in the vendor's official WooCommerce plugin; the documentation asks to verify it without showing
-how. Nothing separates the parts, so a timestamp of free syntax could swallow part of what follows
-and another message with the same hash could be built: its alphabet and length are bounded before
-anything is hashed.
+how. Nothing separates the parts, so a captured message could be split elsewhere: part of the username
+and the body could be moved into the timestamp, and the hash would be the same. What prevents it is the
+first character of the username that cannot be part of a timestamp: it marks where the username begins. So
+the timestamp's alphabet and length are checked before anything is hashed, and a username without such a
+character is refused.
 """
 
 import datetime as dt
-import functools
+import hashlib
+import hmac
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final, TypeGuard
+from typing import Any, Final, TypeGuard
 
 from ..credentials import Credentials
 from ..errors import ConfigurationError, SignatureError
 from .settings import as_max_age
 from .tracebacks import clears_locals
 
-if TYPE_CHECKING:
-    import hashlib
-
 SIGNATURE_HEADER: Final = "x-signature"
 TIMESTAMP_HEADER: Final = "x-timestamp"
 _ONLY_ONCE: Final = (SIGNATURE_HEADER, TIMESTAMP_HEADER)
 
-_OF_A_TIMESTAMP: Final = "0123456789TZ:+. -"
-_LONGEST_TIMESTAMP: Final = 40
+_TIMESTAMP_ALPHABET: Final = "0123456789TZ:+. -"
+_MAX_TIMESTAMP_LENGTH: Final = 40
 _SIGNATURE: Final = re.compile(r"[0-9a-f]{64}")
 _EPOCH: Final = re.compile(r"[0-9]{9,11}(\.[0-9]{1,9})?")
 _EPOCH_MILLISECONDS: Final = re.compile(r"[0-9]{12,14}")
@@ -49,25 +49,16 @@ def require_bytes(body: object) -> None:
 
 
 def _is_timestamp(value: object) -> TypeGuard[str]:
-    """Tell whether it is a text of that alphabet alone, of which stripping then leaves nothing."""
     return (
-        isinstance(value, str) and 0 < len(value) <= _LONGEST_TIMESTAMP and not value.strip(_OF_A_TIMESTAMP)
+        isinstance(value, str)
+        and 0 < len(value) <= _MAX_TIMESTAMP_LENGTH
+        and not value.strip(_TIMESTAMP_ALPHABET)
     )
 
 
-@functools.cache
-def _sha256_and_compare_digest() -> "tuple[Callable[[bytes], hashlib._Hash], Callable[[str, str], bool]]":
-    """Load OpenSSL, which a client that has not called yet does without, and is asked for it only once."""
-    import hashlib  # noqa: PLC0415 - as the docstring says
-    import hmac  # noqa: PLC0415 - likewise
-
-    return hashlib.sha256, hmac.compare_digest
-
-
 def _signature(body: bytes, timestamp: str, credentials: Credentials) -> str:
-    sha256, _ = _sha256_and_compare_digest()
     before = f"{timestamp}{credentials.username}".encode()
-    return sha256(before + body + credentials.password.encode()).hexdigest()
+    return hashlib.sha256(before + body + credentials.password.encode()).hexdigest()
 
 
 @clears_locals
@@ -76,7 +67,7 @@ def sign_postback(body: bytes, timestamp: str, credentials: Credentials) -> str:
 
     Args:
         body: the raw body.
-        timestamp: the text of ``x-timestamp``: up to 40 of ``0-9 T Z : + . -`` and blank.
+        timestamp: the text of ``x-timestamp``: up to 40 of ``0-9 T Z : + . -`` and space.
         credentials: whose username and password sign.
 
     Returns:
@@ -84,12 +75,14 @@ def sign_postback(body: bytes, timestamp: str, credentials: Credentials) -> str:
 
     Raises:
         SignatureError: the timestamp has another form.
+        ConfigurationError: the username consists of characters of a timestamp only.
         TypeError: ``body`` is not bytes.
 
     """
     require_bytes(body)
+    _check_username(credentials)
     if not _is_timestamp(timestamp):
-        msg = "the timestamp must be 1 to 40 of the characters 0-9 T Z : + . - and blank"
+        msg = "the timestamp must be 1 to 40 of the characters 0-9 T Z : + . - and space"
         raise SignatureError(msg)
     return _signature(body, timestamp, credentials)
 
@@ -116,8 +109,9 @@ def verify_postback(
 
     Raises:
         SignatureError: missing, malformed or wrong, or too old.
-        ConfigurationError: no credentials, or a ``max_age`` that is not a length of time.
-        TypeError: ``body`` is not bytes, or ``headers`` no mapping.
+        ConfigurationError: no credentials, a username that consists of characters of a timestamp only, or
+            a ``max_age`` that is not a length of time.
+        TypeError: ``body`` is not bytes, or ``headers`` is not a mapping.
 
     """
     require_bytes(body)
@@ -125,9 +119,7 @@ def verify_postback(
     max_seconds = as_max_age(max_age)
     signature, timestamp = _read_headers(headers)
     if not _signed_by_any(body, timestamp, signature, accepted):
-        if not _SIGNATURE.fullmatch(signature):
-            raise _unfit(SIGNATURE_HEADER, signature)
-        msg = "x-signature does not fit the body, the timestamp and any of the credentials"
+        msg = "x-signature does not match the body, the timestamp and any of the credentials"
         raise SignatureError(msg)
     if max_seconds is not None:
         _check_age(timestamp, max_seconds, clock())
@@ -137,34 +129,42 @@ def as_credentials_tuple(credentials: Credentials | Iterable[Credentials]) -> tu
     """Return one or several credentials as a tuple.
 
     Raises:
-        ConfigurationError: none, or something else.
+        ConfigurationError: none, something else, or a username with which signatures are ambiguous.
 
     """
-    if isinstance(credentials, Credentials):
-        return (credentials,)
-    accepted = tuple(credentials)
+    accepted = (credentials,) if isinstance(credentials, Credentials) else tuple(credentials)
     if not accepted or not all(isinstance(each, Credentials) for each in accepted):
         msg = "credentials must be Credentials, or one or more of them in a list"
         raise ConfigurationError(msg)
+    for each in accepted:
+        _check_username(each)
     return accepted
+
+
+def _check_username(credentials: Credentials) -> None:
+    if not credentials.username.strip(_TIMESTAMP_ALPHABET):
+        msg = (
+            "the username consists of characters of a timestamp only (0-9 T Z : + . - and space), so that a"
+            " signed postback could be split in several ways: ask the vendor for another username"
+        )
+        raise ConfigurationError(msg)
 
 
 def _signed_by_any(body: bytes, timestamp: str, signature: str, credentials: tuple[Credentials, ...]) -> bool:
     # A function of its own, so that no frame of a raised error holds the right signature.
-    _, compare_digest = _sha256_and_compare_digest()
     matches = False
     for each in credentials:
-        matches |= compare_digest(_signature(body, timestamp, each), signature)
+        matches |= hmac.compare_digest(_signature(body, timestamp, each), signature)
     return matches
 
 
 def _read_headers(headers: Mapping[str, str]) -> tuple[str, str]:
     values = _with_lower_names(headers)
     signature, timestamp = values.get(SIGNATURE_HEADER), values.get(TIMESTAMP_HEADER)
-    if not isinstance(signature, str) or not signature.isascii():  # the comparison takes nothing else
-        raise _unfit(SIGNATURE_HEADER, signature)
+    if not isinstance(signature, str) or not _SIGNATURE.fullmatch(signature):
+        raise _header_error(SIGNATURE_HEADER, signature)
     if not _is_timestamp(timestamp):
-        raise _unfit(TIMESTAMP_HEADER, timestamp)
+        raise _header_error(TIMESTAMP_HEADER, timestamp)
     return signature, timestamp
 
 
@@ -183,7 +183,7 @@ def _with_lower_names(headers: Mapping[str, str]) -> dict[str, Any]:
     return values
 
 
-def _unfit(name: str, value: object) -> SignatureError:
+def _header_error(name: str, value: object) -> SignatureError:
     return SignatureError(f"the header {name} is {'missing' if value is None else 'malformed'}")
 
 
