@@ -168,7 +168,7 @@ async def test_nor_does_one_of_the_app_when_it_is_cancelled() -> None:
 
 
 def test_the_line_numbers_stay() -> None:
-    with pytest.raises(Exception, match="has updates that are no object") as caught:
+    with pytest.raises(Exception, match="has updates that are not an object") as caught:
         parse_postback(BODY, SIGNED, credentials())
     names = [each.name for each in traceback.extract_tb(caught.value.__traceback__)]
     assert names[-2:] == ["parse_postback", "_read"]

@@ -65,7 +65,7 @@ def parse_postback(
 
 @clears_locals
 def parse_unverified_postback(body: bytes) -> Postback:
-    """Read a postback that nobody has verified: for tools and tests, never to act upon.
+    """Read a postback without verifying it: for tools and tests, never to act upon.
 
     Args:
         body: the raw bytes.
@@ -121,7 +121,7 @@ def _read_updates(raw: dict[str, Any]) -> Postback:
     """Dialect 1.9."""
     updates = raw["updates"]
     if not isinstance(updates, dict):
-        msg = "has updates that are no object"
+        msg = "has updates that are not an object"
         raise ValueError(msg)  # noqa: TRY004 - a fault of the postback, not of the caller
     common: dict[str, Any] = {
         "inv_id": _required_text(raw.get("request_token") or raw.get("inv_id")),

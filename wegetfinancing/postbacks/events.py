@@ -1,4 +1,4 @@
-"""What a postback can say: the decisions of the vendor about a request."""
+"""What a postback can say: the vendor's decisions about a financing request."""
 
 import hashlib
 from collections.abc import Mapping
@@ -24,8 +24,8 @@ class _Postback:
     def key(self) -> str:
         """A text that is equal for two deliveries of the same decision.
 
-        The API gives deliveries no id, so this is made of what was decided. Two partial refunds of the same
-        amount for one request therefore have the same key.
+        Deliveries have no id, so this is made of what was decided. Two partial refunds of the same amount
+        for one request therefore have the same key.
         """
         return f"{quote(self.inv_id, safe='')}:{self._decision()}"
 
@@ -64,10 +64,13 @@ class Rejected(_Postback):
 
 @attrs.frozen(kw_only=True)
 class Refunded(_Postback):
-    """Give back ``amount``, once; it may be a part (seen in the official clients).
+    """The vendor has refunded ``amount`` to the customer; it may be a part of the loan.
+
+    This reports what has happened and asks for no payment: record it, restock, and pay nobody. The official
+    clients do the same.
 
     Attributes:
-        amount: USD; ``None`` where the vendor named none, which a person has to look into.
+        amount: USD; ``None`` where the vendor named none: look it up in the back-office.
 
     The others are as on ``Approved``.
     """
@@ -84,7 +87,7 @@ class Refunded(_Postback):
 
 @attrs.frozen(kw_only=True)
 class UnknownPostback(_Postback):
-    """Something else. Log it and look; never treat it as an approval.
+    """Something else. Log it for manual review; never treat it as an approval.
 
     Attributes:
         reported_status: the vendor's word; ``None`` where there is none.
