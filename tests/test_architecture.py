@@ -35,6 +35,7 @@ NO_IO = [
     "postbacks.events",
     "postbacks.loan_state",
     "postbacks.receiving",
+    "postbacks.settings",
     "postbacks.signatures",
     "postbacks.tracebacks",
 ]

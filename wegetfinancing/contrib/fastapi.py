@@ -53,7 +53,7 @@ def postback_from(
     max_age: float | dt.timedelta | None = None,
     body_seconds: float = BODY_SECONDS,
 ) -> Callable[..., Awaitable[Postback]]:
-    """Make a dependency that gives a route its postback, verified.
+    """Make a dependency that passes the verified postback to a route.
 
         VerifiedPostback = Annotated[Postback, Depends(postback_from(credentials))]
 

@@ -42,10 +42,10 @@ class RedisDeliveryStore:
     what it finds.
 
     Args:
-        redis: a client of ``redis.asyncio``; its maker closes it. It runs on asyncio.
+        redis: a client of ``redis.asyncio``; whoever made it closes it. It runs on asyncio.
         claim_seconds: how long a claim lasts; longer than any handler takes.
-        keep_seconds: how long a handled decision is remembered; ``None`` for ever, which takes some 200
-            bytes for each decision.
+        keep_seconds: how long a handled decision is remembered; ``None`` for ever, at some 200 bytes for
+            each decision.
         prefix: what the names of the keys begin with.
 
     Raises:

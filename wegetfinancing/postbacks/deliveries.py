@@ -1,4 +1,4 @@
-"""Handling each decision once, whatever the number of deliveries and workers.
+"""Claims, so that each decision is handled once, however many deliveries and workers there are.
 
 A delivery claims the decision's key, handles it, and settles the claim. A claim expires, so that a
 worker killed in the middle loses nothing: a later delivery handles the decision again. Handlers
@@ -24,10 +24,10 @@ CLAIM_SECONDS: Final = 60.0
 
 
 class Claim(enum.Enum):
-    """What became of an attempt to claim a decision."""
+    """The result of an attempt to claim a decision."""
 
     GRANTED = "granted"
-    """It is yours to handle, until the claim expires."""
+    """The caller handles it, until the claim expires."""
 
     IN_PROGRESS = "in_progress"
     """Another delivery is handling it right now."""

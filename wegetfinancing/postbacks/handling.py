@@ -1,4 +1,4 @@
-"""Handle each decision once: claim it, call the shop's handler, settle it, for as long as patience lasts."""
+"""Handle each decision once: claim it, call the shop's handler, settle it; try again while patience lasts."""
 
 import contextlib
 import secrets
