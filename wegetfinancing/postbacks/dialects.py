@@ -17,7 +17,7 @@ from ..credentials import Credentials
 from ..enums import PostbackVersion
 from ..errors import MalformedPostbackError
 from .events import Approved, Postback, Preapproved, Refunded, Rejected, UnknownPostback
-from .signatures import require_bytes, verify_postback
+from .signatures import check_signature, require_bytes
 from .tracebacks import clears_locals
 
 _NO_TEXT: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -59,7 +59,7 @@ def parse_postback(
         TypeError: ``body`` is not bytes, or ``headers`` is not a mapping.
 
     """
-    verify_postback(body, headers, credentials, max_age=max_age, clock=clock)
+    check_signature(body, headers, credentials, max_age, clock)
     return _read(body)
 
 

@@ -15,7 +15,7 @@ import hmac
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, TypeGuard
+from typing import Final, TypeGuard
 
 from ..credentials import Credentials
 from ..errors import ConfigurationError, SignatureError
@@ -24,7 +24,8 @@ from .tracebacks import clears_locals
 
 SIGNATURE_HEADER: Final = "x-signature"
 TIMESTAMP_HEADER: Final = "x-timestamp"
-_ONLY_ONCE: Final = (SIGNATURE_HEADER, TIMESTAMP_HEADER)
+_SIGNED_HEADERS: Final = (SIGNATURE_HEADER, TIMESTAMP_HEADER)
+_NO_CREDENTIALS: Final = "credentials must be Credentials, or one or more of them in a list"
 
 _TIMESTAMP_ALPHABET: Final = "[0-9TZ:+. -]"
 _TIMESTAMP: Final = re.compile(f"{_TIMESTAMP_ALPHABET}{{1,40}}")
@@ -111,11 +112,24 @@ def verify_postback(
         TypeError: ``body`` is not bytes, or ``headers`` is not a mapping.
 
     """
+    check_signature(body, headers, credentials, max_age, clock)
+
+
+def check_signature(
+    body: bytes,
+    headers: Mapping[str, str],
+    credentials: Credentials | Iterable[Credentials],
+    max_age: float | dt.timedelta | None,
+    clock: Callable[[], float],
+) -> None:
+    """Do what ``verify_postback`` does, for callers that clear the local variables themselves."""
     require_bytes(body)
     accepted = as_credentials_tuple(credentials)
     max_seconds = as_max_age(max_age)
     signature, timestamp = _read_headers(headers)
     if not _signed_by_any(body, timestamp, signature, accepted):
+        if not _SIGNATURE.fullmatch(signature):
+            raise _header_error(SIGNATURE_HEADER, signature)
         msg = "x-signature does not match the body, the timestamp and any of the credentials"
         raise SignatureError(msg)
     if max_seconds is not None:
@@ -130,10 +144,11 @@ def as_credentials_tuple(credentials: Credentials | Iterable[Credentials]) -> tu
 
     """
     accepted = (credentials,) if isinstance(credentials, Credentials) else tuple(credentials)
-    if not accepted or not all(isinstance(each, Credentials) for each in accepted):
-        msg = "credentials must be Credentials, or one or more of them in a list"
-        raise ConfigurationError(msg)
+    if not accepted:
+        raise ConfigurationError(_NO_CREDENTIALS)
     for each in accepted:
+        if not isinstance(each, Credentials):
+            raise ConfigurationError(_NO_CREDENTIALS)
         _check_username(each)
     return accepted
 
@@ -148,7 +163,6 @@ def _check_username(credentials: Credentials) -> None:
 
 
 def _signed_by_any(body: bytes, timestamp: str, signature: str, credentials: tuple[Credentials, ...]) -> bool:
-    # A function of its own, so that no frame of a raised error holds the right signature.
     matches = False
     for each in credentials:
         matches |= hmac.compare_digest(_signature(body, timestamp, each), signature)
@@ -156,27 +170,28 @@ def _signed_by_any(body: bytes, timestamp: str, signature: str, credentials: tup
 
 
 def _read_headers(headers: Mapping[str, str]) -> tuple[str, str]:
-    values = _with_lower_names(headers)
+    values = _signed_headers(headers)
     signature, timestamp = values.get(SIGNATURE_HEADER), values.get(TIMESTAMP_HEADER)
-    if not isinstance(signature, str) or not _SIGNATURE.fullmatch(signature):
+    if not isinstance(signature, str) or not signature.isascii():  # hmac.compare_digest accepts nothing else
         raise _header_error(SIGNATURE_HEADER, signature)
     if not _is_timestamp(timestamp):
         raise _header_error(TIMESTAMP_HEADER, timestamp)
     return signature, timestamp
 
 
-def _with_lower_names(headers: Mapping[str, str]) -> dict[str, Any]:
+def _signed_headers(headers: Mapping[str, str]) -> dict[str, object]:
     items = getattr(headers, "items", None)
     if items is None:
         msg = f"headers must be a mapping of names to values, not {type(headers).__name__}"
         raise TypeError(msg)
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     for name, value in items():
         key = str(name).lower()
-        if key in values and key in _ONLY_ONCE:
-            msg = f"the header {key} came more than once"
-            raise SignatureError(msg)
-        values[key] = value
+        if key in _SIGNED_HEADERS:
+            if key in values:
+                msg = f"the header {key} came more than once"
+                raise SignatureError(msg)
+            values[key] = value
     return values
 
 
