@@ -168,6 +168,20 @@ async def test_a_body_that_was_read_as_a_form_before_is_said_to_be_so() -> None:
             await client.post("/postbacks", content=made.body, headers=made.headers)
 
 
+async def test_an_empty_body_is_refused_whatever_its_length_is_said_to_be() -> None:
+    dependency = postback_from(credentials())
+    for unsigned in ({}, {"content-length": "7"}):
+        pairs = [(k.encode(), v.encode()) for k, v in (signed_postback_of(b"") | unsigned).items()]
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": b""}
+
+        with pytest.raises(HTTPException, match="neither JSON nor a form"):
+            await dependency(
+                Request({"type": "http", "method": "POST", "path": "/", "headers": pairs}, receive)
+            )
+
+
 async def test_the_dependency_refuses_a_body_that_was_consumed_or_broken_off() -> None:
     dependency = postback_from(credentials())
     made = signed_postback()

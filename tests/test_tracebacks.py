@@ -100,7 +100,7 @@ async def test_nor_does_one_of_the_dependency_for_fastapi(headers: dict[str, str
     pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
     request = Request({"type": "http", "method": "POST", "path": "/", "headers": pairs}, receive)
     with pytest.raises(HTTPException) as caught:
-        await postback_from(credentials())(request)
+        await postback_from(credentials())(request, headers["x-signature"], headers["x-timestamp"])
     seen = locals_of_our_frames(caught.value)
     assert "canary-body" not in seen
     assert SIGNATURE not in seen

@@ -14,17 +14,6 @@ from .dialects import parse_postback
 from .events import Postback
 from .tracebacks import clears_locals
 
-__all__ = [
-    "BODY_LIMIT",
-    "BODY_SECONDS",
-    "Answer",
-    "BoundedBody",
-    "NotYet",
-    "Refusal",
-    "ResponseStatuses",
-    "SettlingError",
-]
-
 BODY_LIMIT: Final = 64 * 1024
 """Bytes; real postbacks have a few hundred."""
 
