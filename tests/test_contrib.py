@@ -55,10 +55,10 @@ def starlette_app() -> Starlette:
 
 def fastapi_app() -> FastAPI:
     app = FastAPI(middleware=[Middleware(ReadingTheBody)])
-    verified = Annotated[Postback, Depends(postback_from([credentials()], max_age=dt.timedelta(minutes=5)))]
+    verified = Depends(postback_from([credentials()], max_age=dt.timedelta(minutes=5)))
 
     @app.post("/postbacks", openapi_extra=OPENAPI, responses=RESPONSES)
-    async def receive(postback: verified) -> PlainTextResponse:
+    async def receive(postback: Annotated[Postback, verified]) -> PlainTextResponse:
         handled.append(postback)
         return PlainTextResponse("OK")
 
@@ -180,6 +180,12 @@ async def test_an_empty_body_is_refused_whatever_its_length_is_said_to_be() -> N
             await dependency(
                 Request({"type": "http", "method": "POST", "path": "/", "headers": pairs}, receive)
             )
+
+
+async def test_an_empty_body_that_is_not_signed_is_refused(vendor: httpx.AsyncClient) -> None:
+    headers = {"x-signature": "0" * 64, "x-timestamp": "1"}
+    assert (await vendor.post("/postbacks", content=b"", headers=headers)).status_code == 401
+    assert handled == []
 
 
 async def test_the_dependency_refuses_a_body_that_was_consumed_or_broken_off() -> None:

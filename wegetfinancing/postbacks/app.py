@@ -106,7 +106,7 @@ class PostbackApp:
         failure: Exception | None = None
         try:
             receiving = self._receive(scope, receive)
-            del scope  # the same
+            del scope  # as in __call__
             await self._handle_once(await receiving)
         except _DisconnectedError:
             return
@@ -122,7 +122,7 @@ class PostbackApp:
         headers = Headers(
             (name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]
         )
-        del scope  # the same
+        del scope  # as in __call__
         body: BoundedBody | None = None
         with anyio.move_on_after(self._body_seconds):
             body = await _read_body(receive)
