@@ -195,7 +195,7 @@ async def test_a_forged_or_foreign_postback_ships_nothing(tmp_path: Path) -> Non
         assert not shop.order.may_ship
 
 
-async def test_a_refund_is_given_once_and_what_is_given_back_is_not_shipped(tmp_path: Path) -> None:
+async def test_a_refund_is_recorded_once_and_what_is_refunded_is_not_shipped(tmp_path: Path) -> None:
     async with visit(tmp_path) as shop:
         await shop.apply()
         await shop.post("approved", inv_id="inv-0")

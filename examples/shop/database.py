@@ -57,7 +57,7 @@ class Order:
 
     @property
     def may_ship(self) -> bool:
-        """Whether goods may leave: approved, nothing given back, nothing for a person to look at."""
+        """Whether goods may leave: approved, nothing refunded, nothing left to review."""
         return self.loan.may_ship and not (self.refunded or self.held or self.shipped or not self.inv_id)
 
     @property
@@ -223,6 +223,7 @@ class Database:
 
 
 def _record_refund(cursor: sqlite3.Cursor, order: Order, postback: Refunded, *, is_repeat: bool) -> None:
+    # A report: the vendor has paid it. The goods of a refunded order stay in stock, and nobody is paid here.
     if is_repeat:
         _note(cursor, order.id, f"again {_in_words(postback)}: a repeat, or as much once more?")
     elif postback.amount is None or postback.amount > order.amount - order.refunded:

@@ -86,7 +86,7 @@ def test_buy_apply_approve_ship_refund(page: Page, addresses: Addresses, photogr
     expect(page.locator("#state")).to_have_text("refunded")
     photograph(page, "emulator-refund")
     page.goto(f"{addresses.shop}/admin")
-    expect(page.locator(f"#{order_id}")).to_contain_text("given back $100")
+    expect(page.locator(f"#{order_id}")).to_contain_text("refunded by the vendor $100")
 
 
 def test_a_declined_customer_is_told(page: Page, addresses: Addresses) -> None:
@@ -280,7 +280,7 @@ def test_the_dashboard_delivers_in_every_way_and_shows_the_answers_live(
     expect(refund.locator("li").last).to_contain_text("out of order HTTP 200")
     photograph(watching, "emulator-dashboard")
     page.goto(f"{addresses.shop}/admin")
-    expect(page.locator(f"#{order_id}")).to_contain_text("given back $908.50")
+    expect(page.locator(f"#{order_id}")).to_contain_text("refunded by the vendor $908.50")
 
 
 def test_the_dashboard_keeps_focus_and_choices_when_it_changes(page: Page, addresses: Addresses) -> None:
