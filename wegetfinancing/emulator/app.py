@@ -25,6 +25,7 @@ from ..postbacks.events import Approved, Preapproved, Refunded, Rejected
 from . import pages
 from .core import Application, Emulator
 from .faults import SLOW_SECONDS, Effect
+from .guards import frame_ancestors, read_body, refuse_other_sites
 from .outbox import Outbox, OutgoingPostback
 
 __all__ = ["emulator_app"]
@@ -34,13 +35,10 @@ LIGHTBOX_PATH: Final = "/libs/1.0/getfinancing.js"
 
 _STATIC: Final = Path(__file__).parent / "static"
 _CALLS_KEPT: Final = 50
-_HEADERS: Final = {
-    "cache-control": "no-store",
-    "content-security-policy": (
-        "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; "
-        "base-uri 'none'"
-    ),
-}
+_CONTENT_SECURITY_POLICY: Final = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; "
+    "base-uri 'none'"
+)
 
 
 class _Silence(HTTPResponse):
@@ -124,7 +122,7 @@ class _Endpoints:
                 method=request.method,
                 url=str(request.url),
                 headers=request.headers,
-                body=await request.body(),
+                body=await read_body(request),
             )
         )
         answer = reaction.response
@@ -147,9 +145,10 @@ class _Endpoints:
         application = self._emulator.applications.get(request.path_params["inv_id"])
         if application is None:
             return _page(pages.missing_page(), HTTPStatus.NOT_FOUND)
-        return _page(pages.application_page(application))
+        return _page(pages.application_page(application), framed_for=application)
 
     async def decide(self, request: HTTPRequest) -> HTTPResponse:
+        refuse_other_sites(request)
         application = self._emulator.applications.get(request.path_params["inv_id"])
         wants_page = "text/html" in request.headers.get("accept", "")
         if application is None:
@@ -164,7 +163,8 @@ class _Endpoints:
             signed = self._emulator.decide(application.inv_id, decision, amount=amount or None)
         except ValueError as error:
             if wants_page:
-                return _page(pages.application_page(application, problem=str(error)))
+                page = pages.application_page(application, problem=str(error))
+                return _page(page, framed_for=application)
             return _problem(str(error), HTTPStatus.BAD_REQUEST)
         postback = self._outbox.add(application, signed)
         later = await self._deliver(postback, delivery)
@@ -188,6 +188,7 @@ class _Endpoints:
         return None
 
     async def deliver(self, request: HTTPRequest) -> HTTPResponse:
+        refuse_other_sites(request)
         number = request.path_params["number"]
         if not 0 < number <= len(self._outbox.postbacks):
             return _problem("no such postback", HTTPStatus.NOT_FOUND)
@@ -200,10 +201,12 @@ class _Endpoints:
         return RedirectResponse(f"/#postback-{number}", HTTPStatus.SEE_OTHER, background=later)
 
     async def out_of_order(self, request: HTTPRequest) -> HTTPResponse:
+        refuse_other_sites(request)
         await self._outbox.deliver_out_of_order(request.path_params["inv_id"])
         return RedirectResponse("/#postbacks", HTTPStatus.SEE_OTHER)
 
     async def fail_next(self, request: HTTPRequest) -> HTTPResponse:
+        refuse_other_sites(request)
         try:
             self._emulator.fail_next((await _fields(request)).get("fault", ""))
         except ValueError as error:
@@ -217,8 +220,20 @@ class _Endpoints:
         return FileResponse(_STATIC / "getfinancing.js", headers={"cache-control": "no-store"})
 
 
-def _page(html: str, status: int = HTTPStatus.OK) -> HTTPResponse:
-    return HTMLResponse(html, status, _HEADERS)
+def _page(
+    html: str,
+    status: int = HTTPStatus.OK,
+    *,
+    framed_for: Application | None = None,
+    background: BackgroundTask | None = None,
+) -> HTTPResponse:
+    """Answer with a page, which a lightbox may frame if it belongs to an application."""
+    ancestors = frame_ancestors(None if framed_for is None else framed_for.request)
+    headers = {
+        "cache-control": "no-store",
+        "content-security-policy": f"{_CONTENT_SECURITY_POLICY}; {ancestors}",
+    }
+    return HTMLResponse(html, status, headers, background=background)
 
 
 def _problem(text: str, status: int) -> HTTPResponse:
@@ -232,14 +247,15 @@ def _check_delivery(how: str, *known: str) -> None:
 
 
 async def _fields(request: HTTPRequest) -> dict[str, str]:
-    return dict(parse_qsl((await request.body()).decode("ascii", "replace")))
+    return dict(parse_qsl((await read_body(request)).decode("ascii", "replace")))
 
 
 def _onward(application: Application, then: str, later: BackgroundTask | None) -> HTTPResponse:
     """Send the browser on after a decision."""
     granted = application.status in {Approved.status, Preapproved.status}
     if then == "lightbox":
-        return HTMLResponse(pages.finished_page(granted=granted), headers=_HEADERS, background=later)
+        page = pages.finished_page(granted=granted)
+        return _page(page, framed_for=application, background=later)
     if then == "dashboard":
         destination: str | None = "/"
     elif granted:
