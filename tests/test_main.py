@@ -5,11 +5,13 @@ import errno
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -29,6 +31,7 @@ from wegetfinancing import (
     parse_postback,
 )
 from wegetfinancing.__main__ import main
+from wegetfinancing.emulator.env_file import read_settings, write_settings
 from wegetfinancing.testing import credentials, financing_request, shipping_event
 
 
@@ -136,9 +139,10 @@ def test_without_the_extra_the_command_says_what_to_install(
 
 
 @contextlib.contextmanager
-def running_emulator(*arguments: str) -> Iterator[dict[str, str]]:
+def running_emulator(*arguments: str, port: int | None = 0) -> Iterator[dict[str, str]]:
     """Start the command, read its settings as a person copies them, and stop it with Ctrl-C."""
-    command = [sys.executable, "-m", "wegetfinancing", "emulator", "--port=0", *arguments]
+    command = [sys.executable, "-m", "wegetfinancing", "emulator", *arguments]
+    command += [] if port is None else [f"--port={port}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own
         assert process.stdout is not None
         try:
@@ -156,8 +160,12 @@ def running_emulator(*arguments: str) -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def emulator() -> Iterator[tuple[str, Credentials]]:
-    with running_emulator("--username=some body", "--password=a $(id) b") as settings:
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Credentials]]:
+    file = tmp_path_factory.mktemp("emulator") / ".env"
+    file.write_text(
+        "WEGETFINANCING_BASE_URL=http://127.0.0.1:1\nWEGETFINANCING_PASSWORD='a $(id) b'\n", encoding="utf-8"
+    )
+    with running_emulator("--username=some body", f"--env-file={file}") as settings:
         yield (
             settings["WEGETFINANCING_BASE_URL"],
             Credentials(
@@ -185,6 +193,17 @@ async def test_the_served_emulator_does_the_whole_flow(
         # Signed with the emulator's password, which this endpoint does not have.
         assert decided.json() == {"decision": "approved", "postback": "HTTP 401"}
         assert created.inv_id in (await browser.get(base_url)).text
+
+
+def test_the_settings_are_kept_between_starts(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    with running_emulator(f"--env-file={file}") as first:
+        assert read_settings(file) == first
+    with socket.create_server(("127.0.0.1", 0)) as free:  # the port of the first may be taken by now
+        port = free.getsockname()[1]
+    write_settings(file, {"WEGETFINANCING_BASE_URL": f"http://127.0.0.1:{port}"})
+    with running_emulator(f"--env-file={file}", port=None) as second:
+        assert second == first | {"WEGETFINANCING_BASE_URL": f"http://127.0.0.1:{port}"}
 
 
 @pytest.mark.anyio

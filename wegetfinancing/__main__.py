@@ -8,6 +8,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -16,11 +17,14 @@ import anyio
 from ._rules import is_loopback, url
 from .client.httpx_transport import HttpxTransport
 from .credentials import Credentials
+from .emulator.env_file import read_settings, write_settings
 from .emulator.postbacks import STATUSES, SignedPostback, delivery, forged, signed_postback
 from .enums import PostbackVersion
 from .errors import ConfigurationError, TransportError
 
 _PORT: Final = 8200
+_MERCHANT_ID: Final = "1234"
+_USERNAME: Final = "emulator-user"
 _LAST_PORT: Final = 65535
 _POSTBACK_SECONDS: Final = 30.0
 _SHOWN_CHARACTERS: Final = 1000
@@ -44,18 +48,22 @@ def _parser() -> argparse.ArgumentParser:
     emulator = commands.add_parser(
         "emulator", help="serve the vendor's API, its pages and a dashboard locally"
     )
+    emulator.add_argument("--port", type=_port, help=f"default: {_PORT}; 0 for a free one")
+    emulator.add_argument("--merchant-id", help=f"default: {_MERCHANT_ID}")
+    emulator.add_argument("--username", help=f"default: {_USERNAME}")
     emulator.add_argument(
-        "--port", type=_port, default=_PORT, help="default: %(default)s; 0 takes a free one"
+        "--env-file",
+        type=Path,
+        metavar="FILE",
+        help="keep address and credentials in this file, such as .env, and use them again at the next start; "
+        "without it there is a new password each time",
     )
-    emulator.add_argument("--merchant-id", default="1234", help="default: %(default)s")
-    emulator.add_argument("--username", default="emulator-user", help="default: %(default)s")
-    emulator.add_argument("--password", help="default: a new one each time")
     emulator.add_argument(
         "--allow-host",
         action="append",
         default=[],
         metavar="HOST",
-        help="deliver postbacks to this host too; loopback addresses only unless told otherwise",
+        help="deliver postbacks to this host too; by default to loopback addresses only",
     )
     emulator.set_defaults(run=_emulator)
 
@@ -94,25 +102,32 @@ def _emulator(chosen: argparse.Namespace) -> None:
     except ImportError as error:
         msg = f"{error.name} is missing; pip install 'wegetfinancing[emulator]'"
         raise ConfigurationError(msg) from None
+    stored = read_settings(chosen.env_file) if chosen.env_file else {}
     credentials = Credentials(
-        merchant_id=chosen.merchant_id,
-        username=chosen.username,
-        password=chosen.password or secrets.token_urlsafe(12),
+        merchant_id=chosen.merchant_id or stored.get("WEGETFINANCING_MERCHANT_ID", _MERCHANT_ID),
+        username=chosen.username or stored.get("WEGETFINANCING_USERNAME", _USERNAME),
+        password=stored.get("WEGETFINANCING_PASSWORD") or secrets.token_urlsafe(12),
     )
-    with socket.create_server(("127.0.0.1", chosen.port)) as listening:
+    stored_port = urlsplit(stored.get("WEGETFINANCING_BASE_URL", "")).port
+    port = (stored_port or _PORT) if chosen.port is None else chosen.port
+    with contextlib.suppress(KeyboardInterrupt), socket.create_server(("127.0.0.1", port)) as listening:
         base_url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        settings = {
+            "WEGETFINANCING_BASE_URL": base_url,
+            "WEGETFINANCING_MERCHANT_ID": credentials.merchant_id,
+            "WEGETFINANCING_USERNAME": credentials.username,
+            "WEGETFINANCING_PASSWORD": credentials.password,
+        }
+        if chosen.env_file:
+            write_settings(chosen.env_file, settings)
+        exports = "".join(f"  export {name}={shlex.quote(value)}\n" for name, value in settings.items())
         print(
-            f"The emulator and its dashboard: {base_url}\n\n"
-            f"  export WEGETFINANCING_BASE_URL={base_url}\n"
-            f"  export WEGETFINANCING_MERCHANT_ID={credentials.merchant_id}\n"
-            f"  export WEGETFINANCING_USERNAME={shlex.quote(credentials.username)}\n"
-            f"  export WEGETFINANCING_PASSWORD={shlex.quote(credentials.password)}\n\n"
+            f"The emulator and its dashboard: {base_url}\n\n{exports}\n"
             "Everything is forgotten when it stops (Ctrl-C).",
             flush=True,
         )
         server = emulator_server(credentials, listening, hosts=chosen.allow_host)
-        with contextlib.suppress(KeyboardInterrupt):
-            server.run(sockets=[listening])
+        server.run(sockets=[listening])
 
 
 def _postback(chosen: argparse.Namespace) -> int:
