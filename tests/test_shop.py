@@ -22,6 +22,7 @@ from wegetfinancing.testing import FakeTransport, credentials, error_response, s
 
 pytestmark = pytest.mark.anyio
 
+OWN_URL = "http://127.0.0.1:8000"
 ORDER = "ORDER-00112233aabbccdd"
 CONTENTS = {"cart": {"sofa": 1}, "customer": {"first_name": "Jane"}}
 FORM = {
@@ -73,7 +74,7 @@ async def visit(folder: Path, transport: Any = None) -> AsyncIterator[Visit]:
     path = folder / "shop.sqlite"
     settings = Settings(
         credentials=credentials(),
-        own_url="http://127.0.0.1:8000",
+        own_url=OWN_URL,
         lightbox_url="http://127.0.0.1:8200/libs/1.0/getfinancing.js",
         database=path,
         timeout=1.0,  # only what is silent takes so long
@@ -82,7 +83,10 @@ async def visit(folder: Path, transport: Any = None) -> AsyncIterator[Visit]:
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(
-            transport=httpx.ASGITransport(app), base_url="http://shop.test", cookies={"cart": "sofa.1"}
+            transport=httpx.ASGITransport(app),
+            base_url=OWN_URL,
+            cookies={"cart": "sofa.1"},
+            headers={"sec-fetch-site": "same-origin"},
         ) as browser,
     ):
         yield Visit(browser=browser, emulator=emulator, database=Database(path))
@@ -304,14 +308,50 @@ async def test_a_cart_that_changed_is_another_order(tmp_path: Path) -> None:
         assert len(shop.emulator.applications) == 1
 
 
-async def test_a_form_of_another_site_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"sec-fetch-site": "none"},
+        {"sec-fetch-site": "same-site"},
+        {"sec-fetch-site": "cross-site"},
+        {"origin": "https://evil.example"},
+        {"origin": "null"},
+    ],
+    ids=str,
+)
+async def test_a_form_that_is_not_the_shops_own_is_refused(headers: dict[str, str], tmp_path: Path) -> None:
     async with visit(tmp_path) as shop:
         await shop.apply()
         await shop.post("approved", inv_id="inv-0")
-        foreign = {"sec-fetch-site": "cross-site"}
-        answer = await shop.browser.post(f"/admin/{ORDER}/ship", headers=foreign)
+        del shop.browser.headers["sec-fetch-site"]
+        answer = await shop.browser.post(f"/admin/{ORDER}/ship", headers=headers)
         assert answer.status_code == 403
         assert shop.order.may_ship
+
+
+async def test_a_browser_without_fetch_metadata_names_the_origin(tmp_path: Path) -> None:
+    async with visit(tmp_path) as shop:
+        del shop.browser.headers["sec-fetch-site"]
+        shop.browser.headers["origin"] = OWN_URL
+        await shop.apply()
+        assert shop.order.told_to_the_customer == "waiting"
+
+
+async def test_a_name_of_the_internet_that_resolves_here_is_refused(tmp_path: Path) -> None:
+    async with visit(tmp_path) as shop:
+        for path in ("/", "/admin", "/static/shop.css"):
+            assert (await shop.browser.get(path, headers={"host": "evil.example"})).status_code == 400
+
+
+async def test_a_refund_that_comes_many_times_is_one_note(tmp_path: Path) -> None:
+    async with visit(tmp_path) as shop:
+        await shop.apply()
+        await shop.post("approved", inv_id="inv-0")
+        for _ in range(30):
+            await shop.post("refund", inv_id="inv-0", amount="100.00")
+        assert shop.order.refunded == Decimal("100.00")
+        assert shop.order.notes == ["again refund of 100.00: a repeat, or as much once more? (29 times)"]
 
 
 async def test_a_locked_database_is_tried_again(tmp_path: Path) -> None:

@@ -8,9 +8,11 @@ transaction with what it changes.
 import contextlib
 import sqlite3
 from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
 
 from anyio.to_thread import run_sync
 from fastapi import FastAPI
+from fastapi.middleware.trustedhost import TrustedHostMiddleware
 from fastapi.staticfiles import StaticFiles
 from starlette.routing import Route
 
@@ -46,6 +48,8 @@ def make_app(settings: Settings, transport: Transport | None = None) -> FastAPI:
             yield
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None)
+    # Otherwise a site whose name resolves to this machine could read these pages and send their forms.
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=[urlsplit(settings.own_url).hostname or ""])
     # Repeats go the same way: LoanState tells those that change nothing from those a person has to see.
     app.router.routes.append(
         Route("/postbacks", PostbackApp(settings.credentials, handle, repeat_handler=handle))

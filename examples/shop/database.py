@@ -31,7 +31,11 @@ CREATE TABLE IF NOT EXISTS orders (
     shipped INTEGER NOT NULL DEFAULT 0,
     changed REAL NOT NULL
 );
-CREATE TABLE IF NOT EXISTS notes (order_id TEXT NOT NULL, text TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS notes (
+    order_id TEXT NOT NULL, text TEXT NOT NULL,
+    times INTEGER NOT NULL DEFAULT 1,           -- the vendor may repeat a postback as often as it likes
+    UNIQUE (order_id, text)
+);
 """
 _SHIPPING_SECONDS: Final = 120.0
 _CERTAINLY_OVER_SECONDS: Final = 600.0
@@ -248,7 +252,11 @@ def _set(cursor: sqlite3.Cursor, order_id: str, **columns: str | float | None) -
 
 
 def _note(cursor: sqlite3.Cursor, order_id: str, text: str) -> None:
-    cursor.execute("INSERT INTO notes VALUES (?, ?)", (order_id, text))
+    cursor.execute(
+        "INSERT INTO notes (order_id, text) VALUES (?, ?) "
+        "ON CONFLICT (order_id, text) DO UPDATE SET times = times + 1",
+        (order_id, text),
+    )
 
 
 def _hold(cursor: sqlite3.Cursor, order_id: str, text: str) -> None:
@@ -267,7 +275,7 @@ def _save_loan(cursor: sqlite3.Cursor, order_id: str, loan: LoanState) -> None:
 
 
 def _order(cursor: sqlite3.Cursor, row: sqlite3.Row) -> Order:
-    notes = cursor.execute("SELECT text FROM notes WHERE order_id = ? ORDER BY rowid", (row["id"],))
+    notes = cursor.execute("SELECT text, times FROM notes WHERE order_id = ? ORDER BY rowid", (row["id"],))
     return Order(
         id=row["id"],
         contents=json.loads(row["contents"]),
@@ -284,5 +292,5 @@ def _order(cursor: sqlite3.Cursor, row: sqlite3.Row) -> Order:
         held=bool(row["held"]),
         shipped=bool(row["shipped"]),
         changed=row["changed"],
-        notes=[note["text"] for note in notes],
+        notes=[text if times == 1 else f"{text} ({times} times)" for text, times in notes],
     )
