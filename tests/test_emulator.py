@@ -5,7 +5,7 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from conftest import VECTORS
@@ -271,6 +271,7 @@ json_values: Any = st.recursive(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # on a busy machine
 @given(
     st.dictionaries(st.sampled_from([*GOOD, "loan_id", "shipping_event", "shipping_address"]), json_values),
     st.booleans(),

@@ -31,7 +31,8 @@ from ..models import FinancingRequest, ShippingEvent
 from ..postbacks.events import Refunded
 from .faults import SLOW_SECONDS, Effect, Fault, fault_of_order, named_fault
 from .postbacks import SignedPostback, signed_postback
-from .validation import error_answer, json_answer, read_request, read_shipping_event
+from .responses import created_response, done_response, error_response, shipping_response
+from .validation import read_request, read_shipping_event
 
 _BY_PATH: Final = MappingProxyType({each.path: each.name for each in OPERATIONS.values()})
 
@@ -198,20 +199,20 @@ class Emulator:
         except ValueError:
             wire = None
         if not isinstance(wire, dict):
-            return error_answer(400, "generic", "MalformedJson")
+            return error_response(400, "generic", message="MalformedJson")
         return self._answers[operation](wire)
 
     def _refusal(self, request: Request, operation: str) -> Response | None:
         if not hmac.compare_digest(
             request.headers.get("authorization", "").encode(), self._authorization.encode()
         ):
-            return error_answer(401, "http", "Unauthorized")
+            return error_response(401, "http", message="Unauthorized")
         if operation not in self._answers:
-            return error_answer(404, "http", "NotFound")
+            return error_response(404, "http", message="NotFound")
         if _path_parts(request)[1] != self._credentials.merchant_id:
-            return error_answer(403, "http", "Forbidden")
+            return error_response(403, "http", message="Forbidden")
         if request.method != "POST":
-            return error_answer(405, "http", "MethodNotAllowed")
+            return error_response(405, "http", message="MethodNotAllowed")
         return None
 
     def decide(
@@ -261,9 +262,7 @@ class Emulator:
             inv_id=inv_id, href=self._page + inv_id, request=request, amount=request.expected_amount
         )
         self.applications[inv_id] = application
-        return json_answer(
-            200, {"inv_id": inv_id, "href": application.href, "amount": f"{application.amount:.2f}"}
-        )
+        return created_response(inv_id, href=application.href, amount=application.amount)
 
     def _update_shipping(self, wire: dict[str, Any]) -> Response:
         event = read_shipping_event(wire)
@@ -272,13 +271,13 @@ class Emulator:
         loan_id = wire["loan_id"]
         application = self.applications.get(loan_id) if isinstance(loan_id, str) else None
         if application is None:
-            return error_answer(404, "generic", "LoanNotFound")
+            return error_response(404, "generic", message="LoanNotFound")
         application.shipping_events.append(event)
-        return json_answer(200, {"loan": loan_id, "type": "done", "http_code": 200})
+        return shipping_response(application.inv_id)
 
     def _create_test_postback(self, wire: dict[str, Any]) -> Response:
         self.test_postbacks.append(wire)
-        return json_answer(200, {"type": "done", "http_code": 200})
+        return done_response()
 
 
 def _path_parts(request: Request) -> list[str]:

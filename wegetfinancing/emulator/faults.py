@@ -10,7 +10,7 @@ import attrs
 
 from .._json import from_json, to_json
 from ..http import Response
-from .validation import error_answer
+from .responses import error_response
 
 SLOW_SECONDS: Final = 5.0
 """How long the emulator takes when it is slow."""
@@ -142,14 +142,17 @@ _FAULTS: Final = (
         name="fault-500",
         happens="500 in the vendor's form, as for a business refusal",
         carried_out=False,
-        answer=lambda _: error_answer(500, "generic", "InternalServerError"),
+        answer=lambda _: error_response(500, message="InternalServerError"),
     ),
     Fault(
         name="fault-400",
         happens="400 that names billing_address.zipcode",
         carried_out=False,
-        answer=lambda _: error_answer(
-            400, "invalid_parameters", "InvalidParameters", {"billing_address.zipcode": "is not served"}
+        answer=lambda _: error_response(
+            400,
+            "invalid_parameters",
+            message="InvalidParameters",
+            reasons={"billing_address.zipcode": "is not served"},
         ),
     ),
     Fault(

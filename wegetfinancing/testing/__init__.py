@@ -5,19 +5,16 @@ httpx, and patches nothing.
 """
 
 from ..emulator.postbacks import SignedPostback
+from ..emulator.responses import INV_ID, created_response, error_response, shipping_response
 from .contract.checking import TransportCheck
 from .contract.transports import IN_MEMORY_TRANSPORT_CHECKS, TRANSPORT_CHECKS, check_transport_contract
 from .fakes import (
-    INV_ID,
     FakeTransport,
     address,
     cart_item,
-    created_response,
     credentials,
-    error_response,
     financing_request,
     shipping_event,
-    shipping_response,
     signed_postback,
 )
 

@@ -10,18 +10,16 @@ import anyio.lowlevel
 import attrs
 
 from .._converter import from_wire
-from .._json import from_json, to_json
+from .._json import from_json
 from ..client.operations import CREATE_REQUEST, CREATE_TEST_POSTBACK, UPDATE_SHIPPING
 from ..credentials import Credentials
 from ..emulator.postbacks import SignedPostback
 from ..emulator.postbacks import signed_postback as _signed_postback
+from ..emulator.responses import INV_ID, created_response, done_response, shipping_response
 from ..enums import PostbackVersion, ShippingState
 from ..errors import Outcome, TransportError
 from ..http import Request, Response
 from ..models import Address, CartItem, FinancingRequest, ShippingEvent
-
-INV_ID: Final = "df0c3186b69be8aad35ff837a841d347"
-"""The id that the answers and postbacks made here name unless told otherwise."""
 
 Reply: TypeAlias = Response | Exception | Callable[[Request], Response]
 
@@ -103,39 +101,7 @@ def _success(request: Request) -> Response:
         return created_response(amount=expected)
     if request.operation == UPDATE_SHIPPING.name:
         return shipping_response(from_json(request.body)["loan_id"])
-    return _json(200, {"type": "done", "http_code": 200})
-
-
-def created_response(
-    inv_id: str = INV_ID, *, href: str | None = None, amount: Decimal | int | str = "499.00"
-) -> Response:
-    """Make the answer to a ``create_request`` that succeeded."""
-    href = f"https://emulator.invalid/lc/{inv_id}" if href is None else href
-    return _json(200, {"inv_id": inv_id, "href": href, "amount": f"{Decimal(amount):.2f}"})
-
-
-def shipping_response(loan: str = INV_ID) -> Response:
-    """Make the answer to an ``update_shipping`` that succeeded."""
-    return _json(200, {"loan": loan, "type": "done", "http_code": 200})
-
-
-def error_response(
-    status: int,
-    error: str = "generic",
-    *,
-    message: str = "",
-    reasons: dict[str, str] | None = None,
-    retry_after: str | None = None,
-) -> Response:
-    """Make an error answer in the vendor's form; ``retry_after`` is the header as it stands there."""
-    fields = {"subjects": list(reasons), "reasons": reasons} if reasons else {}
-    body = {"type": "error", "error": error, "code": status, "message": message, **fields}
-    headers = {"content-type": "application/json"} | ({"retry-after": retry_after} if retry_after else {})
-    return Response(status, headers, to_json(body))
-
-
-def _json(status: int, value: object) -> Response:
-    return Response(status, {"content-type": "application/json"}, to_json(value))
+    return done_response()
 
 
 _CREDENTIALS: Final = Credentials(merchant_id="1234", username="api-user", password="api-password")  # noqa: S106 - invented

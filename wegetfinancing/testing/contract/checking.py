@@ -11,9 +11,10 @@ import attrs
 from ...client.authentication import basic_authorization
 from ...client.operations import CREATE_REQUEST, UPDATE_SHIPPING, create_request_body, update_shipping_body
 from ...client.transport import Transport
+from ...emulator.responses import INV_ID
 from ...errors import Outcome, TransportError
 from ...http import Headers, Request, Response
-from ..fakes import INV_ID, credentials, financing_request, shipping_event
+from ..fakes import credentials, financing_request, shipping_event
 from .loopback import Behaviour, LoopbackServer, loopback_server
 
 PATIENCE: Final = 5.0
