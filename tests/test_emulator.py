@@ -284,18 +284,18 @@ def test_whatever_json_comes_is_answered(wire: dict[str, Any], complete: bool, p
     assert response.status in {200, 400, 404}
 
 
-async def test_refunds_end_where_the_loan_is_used_up() -> None:
+async def test_refunds_cannot_exceed_the_loan() -> None:
     emulator = Emulator(credentials(), new_inv_id=lambda: "a1")
     async with AsyncClient(credentials(), transport=emulator) as client:
         await client.create_request(financing_request())
     emulator.decide("a1", "refund", amount="99.00")
     for amount in ("400.01", "0"):
-        with pytest.raises(ValueError, match=r"at most the 400\.00 that are left"):
+        with pytest.raises(ValueError, match=r"at most the remaining 400\.00"):
             emulator.decide("a1", "refund", amount=amount)
     rest = emulator.decide("a1", "refund")
     postback = parse_postback(rest.body, rest.headers, credentials())
     assert isinstance(postback, Refunded)
     assert postback.amount == Decimal(400)
     assert emulator.applications["a1"].refunded == Decimal(499)
-    with pytest.raises(ValueError, match="are left"):
+    with pytest.raises(ValueError, match="at most the remaining"):
         emulator.decide("a1", "refund")

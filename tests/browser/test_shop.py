@@ -113,7 +113,7 @@ def test_a_lost_answer_is_pending_until_the_postback_settles_it(
     page.goto(addresses.emulator)
     page.get_by_label("The next call fails with").select_option("fault-timeout-after-commit")
     page.get_by_role("button", name="Fail the next call").click()
-    expect(page.locator("main")).to_contain_text("Waiting: fault-timeout-after-commit")
+    expect(page.locator("main")).to_contain_text("Queued: fault-timeout-after-commit")
 
     order_id = apply(page, addresses)
     expect(page).to_have_url(f"{addresses.shop}/orders/{order_id}")
@@ -159,7 +159,7 @@ def test_problems_stand_beside_their_fields(page: Page, addresses: Addresses, ph
     expect(page.get_by_role("heading", name="Finance your purchase")).to_be_visible()
 
 
-def test_what_the_vendor_refuses_stands_beside_its_field_and_can_be_mended(
+def test_what_the_vendor_refuses_stands_beside_its_field_and_can_be_fixed(
     page: Page, addresses: Addresses
 ) -> None:
     page.goto(addresses.emulator)

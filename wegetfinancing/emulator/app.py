@@ -1,4 +1,4 @@
-"""The emulator over HTTP, for any client, language and browser. Needs ``wegetfinancing[emulator]``."""
+"""The emulator over HTTP, for any client and browser. Needs ``wegetfinancing[emulator]``."""
 
 import time
 from collections import deque
@@ -42,7 +42,7 @@ _CONTENT_SECURITY_POLICY: Final = (
 
 
 class _Silence(HTTPResponse):
-    """No answer at all."""
+    """Never answers."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
         await receive()  # the body has been read, so this is the caller going away
@@ -64,23 +64,23 @@ def emulator_app(
     - ``/merchant/...``: the vendor's API.
     - ``/lc/<inv_id>``: the application page. ``POST`` with the form field ``decision`` (``approved``,
       ``preapproved``, ``rejected`` or ``refund``, then also ``amount``) decides; the postback is
-      delivered before the answer, which sends a browser on to ``success_url`` or ``failure_url`` and
-      tells anybody else in JSON what the shop answered.
+      delivered before the answer, which redirects a browser to ``success_url`` or ``failure_url`` and
+      otherwise reports in JSON what the shop answered.
     - ``/``: the dashboard.
     - ``/libs/1.0/getfinancing.js``: the lightbox script.
 
     Args:
         emulator: what is served.
-        transport: carries the postbacks; an ``HttpxTransport`` unless told otherwise.
+        transport: sends the postbacks; by default an ``HttpxTransport``.
         hosts: where postbacks may go besides loopback addresses.
-        reset: resets the connection of an ASGI scope. ASGI itself cannot; without it a fault that wants
-            it is an answer that breaks off.
+        reset: resets the connection of an ASGI scope, which ASGI itself cannot. Without it, a fault that
+            resets the connection breaks the answer off.
         clock: seconds since the epoch.
-        sleep: waits so many seconds.
+        sleep: waits for a number of seconds.
 
     """
-    carrier = HttpxTransport() if transport is None else transport
-    outbox = Outbox(carrier, hosts=hosts, clock=clock, sleep=sleep)
+    sender = HttpxTransport() if transport is None else transport
+    outbox = Outbox(sender, hosts=hosts, clock=clock, sleep=sleep)
     endpoints = _Endpoints(emulator, outbox, reset, clock, sleep)
     return Starlette(
         routes=[
@@ -98,7 +98,7 @@ def emulator_app(
 
 
 class _Endpoints:
-    """What answers under each path."""
+    """The endpoint of each path."""
 
     def __init__(
         self,
@@ -113,7 +113,7 @@ class _Endpoints:
         self._reset = reset
         self._clock = clock
         self._sleep = sleep
-        self._calls: deque[pages.Call] = deque(maxlen=_CALLS_KEPT)
+        self._calls: deque[pages.LoggedCall] = deque(maxlen=_CALLS_KEPT)
 
     async def api(self, request: HTTPRequest) -> HTTPResponse:
         reaction = self._emulator.react(
@@ -128,7 +128,7 @@ class _Endpoints:
         answer = reaction.response
         result = f"HTTP {answer.status}" if reaction.fault is None else reaction.fault.name
         what = f"{request.method} {request.url.path}"
-        self._calls.append(pages.Call(at=self._clock(), what=what, result=result))
+        self._calls.append(pages.LoggedCall(at=self._clock(), what=what, result=result))
         match reaction.effect:
             case Effect.SLOW:
                 await self._sleep(SLOW_SECONDS)
@@ -154,7 +154,7 @@ class _Endpoints:
         if application is None:
             if wants_page:
                 return _page(pages.missing_page(), HTTPStatus.NOT_FOUND)
-            return _problem("no such request", HTTPStatus.NOT_FOUND)
+            return _problem("unknown request", HTTPStatus.NOT_FOUND)
         fields = await _fields(request)
         try:
             decision, delivery = fields.get("decision", ""), fields.get("delivery", "now")
@@ -170,8 +170,8 @@ class _Endpoints:
         later = await self._deliver(postback, delivery)
         if wants_page:
             return _onward(application, fields.get("then", ""), later)
-        told = postback.attempts[-1].answer if postback.attempts else "not delivered yet"
-        return JSONResponse({"decision": postback.status, "postback": told}, background=later)
+        answer = postback.attempts[-1].answer if postback.attempts else "not delivered yet"
+        return JSONResponse({"decision": postback.status, "postback": answer}, background=later)
 
     async def _deliver(self, postback: OutgoingPostback, how: str) -> BackgroundTask | None:
         match how:
@@ -191,7 +191,7 @@ class _Endpoints:
         refuse_other_sites(request)
         number = request.path_params["number"]
         if not 0 < number <= len(self._outbox.postbacks):
-            return _problem("no such postback", HTTPStatus.NOT_FOUND)
+            return _problem("unknown postback", HTTPStatus.NOT_FOUND)
         how = (await _fields(request)).get("how", "")
         try:
             _check_delivery(how, "again", "twice", "late", "forged")
@@ -251,7 +251,7 @@ async def _fields(request: HTTPRequest) -> dict[str, str]:
 
 
 def _onward(application: Application, then: str, later: BackgroundTask | None) -> HTTPResponse:
-    """Send the browser on after a decision."""
+    """Redirect the browser after a decision."""
     granted = application.status in {Approved.status, Preapproved.status}
     if then == "lightbox":
         page = pages.finished_page(granted=granted)

@@ -25,7 +25,7 @@ def emulator_server(
 
     Args:
         credentials: the ones it accepts.
-        listening: a socket that listens already.
+        listening: a listening socket.
         hosts: where postbacks may go besides loopback addresses.
 
     """
@@ -33,10 +33,10 @@ def emulator_server(
     transports: WeakValueDictionary[tuple[str, int], asyncio.Transport] = WeakValueDictionary()
 
     class Protocol(H11Protocol):
-        """Keeps each connection at hand, to reset it."""
+        """Remembers each connection, to be able to reset it."""
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
-            """Take note of it."""
+            """Remember it."""
             transports[transport.get_extra_info("peername")[:2]] = transport
             super().connection_made(transport)
 
@@ -46,13 +46,13 @@ def emulator_server(
         transport.abort()
 
     app = emulator_app(Emulator(credentials, page=f"http://{host}:{port}/lc/"), hosts=hosts, reset=reset)
-    # Otherwise a page of the internet could reach the emulator through a name that resolves to this machine.
+    # Otherwise a web site whose name resolves to this machine could reach the emulator.
     guarded = TrustedHostMiddleware(app, allowed_hosts=[host, "localhost"])
     config = uvicorn.Config(
         guarded,
         http=Protocol,
         lifespan="off",
-        log_level="critical",  # a call that is silent at the end, or whose caller has gone, is no error here
+        log_level="critical",  # a fault that never answers, or whose caller has left, is not an error here
         proxy_headers=False,  # a connection is found by the peer's own address
         timeout_graceful_shutdown=1,
     )

@@ -1,6 +1,6 @@
 """What the emulator finds wrong with a request, in the vendor's form.
 
-Its own choice, since nobody outside the vendor can see it: which of two faults is reported first beyond
+Its own choice, since nobody outside the vendor can see it: which problem is reported first, beyond
 "missing before invalid", and the texts of reasons.
 """
 
@@ -70,7 +70,7 @@ def _missing(model: type[Checked], wire: Mapping[str, Any], prefix: str = "") ->
 
 
 def _unknown(model: type[Checked], wire: Mapping[str, Any], prefix: str) -> Iterator[str]:
-    known = {field.name for field in attrs.fields(model)}  # type: ignore[arg-type] # likewise
+    known = {field.name for field in attrs.fields(model)}  # type: ignore[arg-type] # subclasses are attrs classes
     for name, value in wire.items():
         if name not in known:
             yield prefix + name

@@ -1,6 +1,6 @@
-"""For the test suites of shops: a fake transport at the seam, sensible values, signed postbacks.
+"""For the test suites of shops: a fake transport, builders of valid values, signed postbacks.
 
-And the contract of a transport, as checks that one of your own can run. It needs neither pytest nor
+It also has the contract of a transport as checks that you can run on your own. It needs neither pytest nor
 httpx, and patches nothing.
 """
 
