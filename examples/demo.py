@@ -1,7 +1,7 @@
 """The whole flow over real HTTP on this machine, no account needed: ``python -m nox -s demo``.
 
-An emulator plays the vendor and a tiny shop receives postbacks, each a server on a loopback port of its
-own. The script ends with status 0 only if every step really happened.
+An emulator plays the vendor and a tiny shop receives postbacks, each a server on its own loopback port.
+The exit status is 0 only if every step really happened.
 """
 
 import contextlib
@@ -108,7 +108,7 @@ def serving(app: Starlette, bound: socket.socket) -> Iterator[None]:
 
 
 def dying_server() -> str:
-    """Accept one call, read it, and close without a word, as a server that dies right then."""
+    """Accept one call, read it, and close without an answer, like a server that crashes."""
     bound, url = listen()
 
     def die() -> None:
@@ -151,7 +151,7 @@ async def buy(emulator_url: str, shop_url: str, shop: Shop, emulator: Emulator) 
         check(decided.json()["postback"] == "HTTP 200", "the postback was delivered")
         check(shop.orders == {ORDER: created.inv_id}, "the order exists now")
 
-        step("3. Somebody forges an approval for another order")
+        step("3. Someone forges an approval for another order")
         async with httpx.AsyncClient() as forger:
             forged = await forger.post(
                 f"{shop_url}/postbacks",
@@ -165,7 +165,7 @@ async def buy(emulator_url: str, shop_url: str, shop: Shop, emulator: Emulator) 
             )
         say(f"the shop answered HTTP {forged.status_code}")
         check(forged.status_code == HTTPStatus.UNAUTHORIZED, "the forgery was refused")
-        check(shop.orders == {ORDER: created.inv_id}, "no order came of it")
+        check(shop.orders == {ORDER: created.inv_id}, "the forgery created no order")
 
         step("4. The shop ships, and tells the vendor")
         event = ShippingEvent(

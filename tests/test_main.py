@@ -1,4 +1,4 @@
-"""``python -m wegetfinancing``, run as a person runs it."""
+"""``python -m wegetfinancing``, as it is run in a shell."""
 
 import contextlib
 import errno
@@ -140,7 +140,7 @@ def test_without_the_extra_the_command_says_what_to_install(
 
 @contextlib.contextmanager
 def running_emulator(*arguments: str, port: int | None = 0) -> Iterator[dict[str, str]]:
-    """Start the command, read its settings as a person copies them, and stop it with Ctrl-C."""
+    """Start the command, read the settings that it prints, and stop it with Ctrl-C."""
     command = [sys.executable, "-m", "wegetfinancing", "emulator", *arguments]
     command += [] if port is None else [f"--port={port}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own

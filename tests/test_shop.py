@@ -50,7 +50,7 @@ class Visit:
         return await self.browser.post("/checkout", data=FORM | changes)
 
     async def act(self, action: str, **form: str) -> httpx.Response:
-        """Press a button of the shop's own people."""
+        """Press a button of the staff page."""
         return await self.browser.post(f"/admin/{ORDER}/{action}", data=form)
 
     async def post(self, status: str, **changes: Any) -> httpx.Response:
@@ -194,7 +194,7 @@ async def test_a_forged_or_foreign_postback_ships_nothing(tmp_path: Path) -> Non
         assert not shop.order.may_ship
         await shop.post("approved", inv_id="inv-other")
         assert not shop.order.may_ship
-        assert shop.order.notes == ["approved for another request of this order: inv-other"]
+        assert shop.order.notes == ["approved, for another request of this order: inv-other"]
         await shop.post("approved", inv_id="inv-0")
         assert not shop.order.may_ship
 
@@ -206,24 +206,24 @@ async def test_a_refund_is_recorded_once_and_what_is_refunded_is_not_shipped(tmp
         for _ in range(2):
             await shop.post("refund", inv_id="inv-0", amount="100.00")
         assert shop.order.refunded == Decimal("100.00")
-        assert shop.order.notes == ["again refund of 100.00: a repeat, or as much once more?"]
+        assert shop.order.notes == ["another refund of 100.00: a repeat, or a second refund?"]
         await shop.post("rejected", inv_id="inv-0")
         await shop.act("resolve", status="approved")
         assert not shop.order.may_ship
 
 
 @pytest.mark.parametrize("amount", [None, "908.51"])
-async def test_a_refund_that_cannot_be_is_for_a_person(tmp_path: Path, amount: str | None) -> None:
+async def test_a_refund_that_cannot_be_right_is_reviewed(tmp_path: Path, amount: str | None) -> None:
     async with visit(tmp_path) as shop:
         await shop.apply()
         await shop.post("approved", inv_id="inv-0")
         await shop.post("refund", inv_id="inv-0", amount=amount)
         assert shop.order.refunded == 0
         assert shop.order.told_to_the_customer == "in review"
-        assert shop.order.notes[0].endswith("of 908.50 that are left")
+        assert shop.order.notes[0].endswith("with 908.50 remaining")
 
 
-async def test_a_surprise_is_named_and_waits_for_a_person(tmp_path: Path) -> None:
+async def test_a_surprise_is_named_and_waits_for_review(tmp_path: Path) -> None:
     async with visit(tmp_path) as shop:
         await shop.apply()
         assert (await shop.act("resolve", status="approved")).status_code == 409
@@ -249,9 +249,9 @@ async def test_goods_leave_only_after_an_approval_and_once(tmp_path: Path) -> No
         async def ship() -> None:
             answers.append((await shop.act("ship")).status_code)
 
-        async with anyio.create_task_group() as people:
+        async with anyio.create_task_group() as clerks:
             for _ in range(5):
-                people.start_soon(ship)
+                clerks.start_soon(ship)
         assert sorted(answers) == [303, 409, 409, 409, 409]
         assert shop.order.told_to_the_customer == "shipped"
         assert len(shop.emulator.applications["inv-0"].shipping_events) == 1
@@ -303,7 +303,7 @@ async def test_a_cart_that_changed_is_another_order(tmp_path: Path) -> None:
         await shop.apply()
         shop.browser.cookies.set("cart", "sofa.2")
         answer = await shop.apply()
-        assert f"{ORDER} is under way with other contents" in answer.text
+        assert f"{ORDER} is under way with different contents" in answer.text
         assert f'value="{ORDER}"' not in answer.text
         assert len(shop.emulator.applications) == 1
 
@@ -351,7 +351,7 @@ async def test_a_refund_that_comes_many_times_is_one_note(tmp_path: Path) -> Non
         for _ in range(30):
             await shop.post("refund", inv_id="inv-0", amount="100.00")
         assert shop.order.refunded == Decimal("100.00")
-        assert shop.order.notes == ["again refund of 100.00: a repeat, or as much once more? (29 times)"]
+        assert shop.order.notes == ["another refund of 100.00: a repeat, or a second refund? (29 times)"]
 
 
 async def test_a_locked_database_is_tried_again(tmp_path: Path) -> None:

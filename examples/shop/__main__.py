@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--emulator-port", type=int, default=8200)
     parser.add_argument("--timeout", type=float, default=20.0, help="seconds of a call to the vendor")
     chosen = parser.parse_args()
-    # Told to end, uvicorn ends and then lets the signal act: it has to unwind, or the emulator stays.
+    # After stopping, uvicorn raises the signal again: exit by unwinding, or the emulator keeps running.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     own_url = f"http://127.0.0.1:{chosen.port}"
     try:

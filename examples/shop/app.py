@@ -1,8 +1,8 @@
 """The shop as an ASGI app.
 
-What to copy: one ``AsyncClient`` in the lifespan; the order written down *before* the vendor is called;
-an unknown outcome shown as pending and never created again; each postback taken in once, in one
-transaction with what it changes.
+What to copy: one ``AsyncClient`` in the lifespan; the order saved *before* the vendor is called; an
+unknown outcome shown as pending and never created again; each postback recorded once, in one transaction
+with what it changes.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ def make_app(settings: Settings, transport: Transport | None = None) -> FastAPI:
         except sqlite3.OperationalError as error:  # locked
             raise NotYet from error
         if not is_recorded:
-            raise NotYet  # the order may be on its way: it is tried again
+            raise NotYet  # the order may not be saved yet: try again
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -50,7 +50,7 @@ def make_app(settings: Settings, transport: Transport | None = None) -> FastAPI:
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None)
     # Otherwise a site whose name resolves to this machine could read these pages and send their forms.
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[urlsplit(settings.own_url).hostname or ""])
-    # Repeats go the same way: LoanState tells those that change nothing from those a person has to see.
+    # Repeats go the same way: LoanState tells those that change nothing from those that need review.
     app.router.routes.append(
         Route("/postbacks", PostbackApp(settings.credentials, handle, repeat_handler=handle))
     )

@@ -1,4 +1,4 @@
-"""What every page of the shop works with."""
+"""What every page of the shop uses."""
 
 from http import HTTPStatus
 from pathlib import Path
@@ -18,7 +18,7 @@ PAGES = Jinja2Templates(HERE / "templates")
 
 @attrs.frozen(kw_only=True)
 class Settings:
-    """What differs between the sandbox and the shop that is live."""
+    """What differs between the sandbox and the live shop."""
 
     credentials: Credentials
     own_url: str
@@ -38,7 +38,7 @@ class Shop:
     def order(self, order_id: str) -> Order:
         order = self.database.order(order_id)
         if order is None:
-            raise HTTPException(HTTPStatus.NOT_FOUND, "no such order")
+            raise HTTPException(HTTPStatus.NOT_FOUND, "unknown order")
         return order
 
 

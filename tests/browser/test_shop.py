@@ -1,4 +1,4 @@
-"""The example shop and the emulator, used as a person uses them."""
+"""The example shop and the emulator, used through their pages."""
 
 import re
 
