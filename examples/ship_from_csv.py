@@ -254,7 +254,7 @@ class Night:
             await self.client.update_shipping(line.inv_id, line.event)
         except CallError as error:
             self.troubles[line.number] = f"{error.outcome.value}: {error}"
-            # No other line would fare better, and a password that fails a thousand times may lock the account.
+            # No other line would fare better, and a thousand wrong passwords may lock the account.
             hopeless = isinstance(error, AuthenticationError | PermissionDeniedError)
             self.stopped |= hopeless or (isinstance(error, TransportError) and error.permanent)
             return False
