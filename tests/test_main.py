@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import tomllib
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -28,11 +29,14 @@ from wegetfinancing import (
     PostbackError,
     Refunded,
     TransportError,
+    __version__,
     parse_postback,
 )
 from wegetfinancing.__main__ import main
 from wegetfinancing.emulator.env_file import read_settings, write_settings
 from wegetfinancing.testing import credentials, financing_request, shipping_event
+
+ROOT = Path(__file__).parent.parent
 
 
 @attrs.define
@@ -77,22 +81,24 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
 def test_a_postback_is_signed_and_the_answer_printed(
     endpoint: Endpoint, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["postback", endpoint.url, "--inv-id", "a1", "--merchant-transaction-id", "ORDER-1"]) == 0
-    assert capsys.readouterr().out == "HTTP 200\nOK\n"
+    assert main(["postback", endpoint.url, "--inv-id", "a1", "--order", "ORDER-1"]) == 0
+    assert capsys.readouterr().out == "inv_id a1\nHTTP 200\nOK\n"
     assert main(["postback", endpoint.url, "--status", "refund", "--amount", "12.50"]) == 0
+    printed = capsys.readouterr().out
     approved, refunded = endpoint.got
     assert isinstance(approved, Approved)
     assert (approved.inv_id, approved.merchant_transaction_id) == ("a1", "ORDER-1")
     assert isinstance(refunded, Refunded)
     assert str(refunded.amount) == "12.50"
     assert refunded.merchant_transaction_id is None
+    assert printed == f"inv_id {refunded.inv_id}\nHTTP 200\nOK\n"
 
 
 def test_a_forged_postback_is_refused_and_the_command_says_so(
     endpoint: Endpoint, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["postback", endpoint.url, "--wrong-signature", "--version", "0.2"]) == 1
-    assert capsys.readouterr().out == "HTTP 401\nbad signature\n"
+    assert capsys.readouterr().out.endswith("\nHTTP 401\nbad signature\n")
     assert endpoint.got == []
 
 
@@ -103,6 +109,7 @@ def test_a_forged_postback_is_refused_and_the_command_says_so(
         (["postback", "shop.example"], "the URL must be"),
         (["postback", "http://127.0.0.1:abc/"], "the URL must be"),
         (["postback", "http://127.0.0.1:9/", "--amount", "1.234"], "amount must have at most two decimals"),
+        (["postback", "http://127.0.0.1:9/", "--amount", "abc"], "amount must be an amount such as"),
         (["emulator", "--merchant-id", "../admin"], "merchant_id"),
     ],
 )
@@ -135,7 +142,7 @@ def test_without_the_extra_the_command_says_what_to_install(
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     monkeypatch.delitem(sys.modules, "wegetfinancing.emulator.server", raising=False)
     assert main(["emulator"]) == 2
-    assert "uvicorn is missing; pip install 'wegetfinancing[emulator]'" in capsys.readouterr().err
+    assert "uvicorn is missing; python -m pip install 'wegetfinancing[emulator]'" in capsys.readouterr().err
 
 
 @contextlib.contextmanager
@@ -237,11 +244,37 @@ async def test_a_name_of_the_internet_that_resolves_here_is_refused(
 def test_a_port_that_is_taken_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
         assert main(["emulator", "--port", str(server.server_port)]) == 2
-    assert os.strerror(errno.EADDRINUSE) in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert os.strerror(errno.EADDRINUSE) in told
+    assert "--port 0" in told
 
 
-def test_a_port_that_cannot_be_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_failure_to_listen_is_told_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(socket, "create_server", fail)
+    assert main(["emulator"]) == 2
+    assert os.strerror(errno.EMFILE) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("port", ["99999", "-1", "abc", "", "８０", "9" * 5_000])
+def test_a_port_that_cannot_be_is_told(port: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        main(["emulator", "--port", "99999"])
+        main(["emulator", f"--port={port}"])
     assert caught.value.code == 2
-    assert "must be from 0 to 65535" in capsys.readouterr().err
+    assert "must be a number from 0 to 65535" in capsys.readouterr().err
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"wegetfinancing {__version__}\n"
+
+
+def test_the_command_is_installed_under_its_name() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["scripts"] == {"wegetfinancing": "wegetfinancing.__main__:main"}

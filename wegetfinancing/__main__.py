@@ -1,7 +1,9 @@
-"""``python -m wegetfinancing``: an emulator to click through, and a postback to one's own endpoint."""
+"""The command ``wegetfinancing``: an emulator to click through, and a postback to one's own endpoint."""
 
 import argparse
 import contextlib
+import errno
+import os
 import secrets
 import shlex
 import socket
@@ -15,6 +17,7 @@ from urllib.parse import urlsplit
 import anyio
 
 from ._rules import is_loopback, url
+from ._version import __version__
 from .client.httpx_transport import HttpxTransport
 from .credentials import Credentials
 from .emulator.env_file import read_settings, write_settings
@@ -26,6 +29,7 @@ _PORT: Final = 8200
 _MERCHANT_ID: Final = "1234"
 _USERNAME: Final = "emulator-user"
 _LAST_PORT: Final = 65535
+_PORT_DIGITS: Final = 5
 _POSTBACK_SECONDS: Final = 30.0
 _SHOWN_CHARACTERS: Final = 1000
 
@@ -42,7 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m wegetfinancing", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="wegetfinancing",
+        description="An emulator of the vendor's API to click through, and postbacks to your own endpoint.",
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     emulator = commands.add_parser(
@@ -74,8 +82,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     postback.add_argument("url", help="your endpoint, such as http://127.0.0.1:8000/postbacks")
     postback.add_argument("--status", choices=STATUSES, default=STATUSES[0], help="default: %(default)s")
-    postback.add_argument("--inv-id", help="default: a new one")
-    postback.add_argument("--merchant-transaction-id", metavar="ORDER", help="left out unless given")
+    postback.add_argument("--inv-id", help="default: a new one, which is printed")
+    postback.add_argument(
+        "--order",
+        "--merchant-transaction-id",
+        dest="order",
+        help="your order ID; default: none",
+    )
     postback.add_argument("--amount", help="USD, for a refund")
     postback.add_argument(
         "--version",
@@ -89,18 +102,20 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= _LAST_PORT:
-        msg = f"must be from 0 to {_LAST_PORT}"
+    if not (text.isascii() and text.isdigit() and len(text) <= _PORT_DIGITS and int(text) <= _LAST_PORT):
+        msg = f"must be a number from 0 to {_LAST_PORT}"
         raise argparse.ArgumentTypeError(msg)
-    return port
+    return int(text)
 
 
 def _emulator(chosen: argparse.Namespace) -> None:
     try:
         from .emulator.server import emulator_server  # noqa: PLC0415 - an extra
     except ImportError as error:
-        msg = f"{error.name} is missing; pip install 'wegetfinancing[emulator]'"
+        msg = (
+            f"{error.name} is missing; python -m pip install 'wegetfinancing[emulator]', "
+            "or '.[emulator]' in a checkout"
+        )
         raise ConfigurationError(msg) from None
     stored = read_settings(chosen.env_file) if chosen.env_file else {}
     credentials = Credentials(
@@ -110,7 +125,7 @@ def _emulator(chosen: argparse.Namespace) -> None:
     )
     stored_port = urlsplit(stored.get("WEGETFINANCING_BASE_URL", "")).port
     port = (stored_port or _PORT) if chosen.port is None else chosen.port
-    with contextlib.suppress(KeyboardInterrupt), socket.create_server(("127.0.0.1", port)) as listening:
+    with contextlib.suppress(KeyboardInterrupt), _listen(port) as listening:
         base_url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         settings = {
             "WEGETFINANCING_BASE_URL": base_url,
@@ -130,6 +145,18 @@ def _emulator(chosen: argparse.Namespace) -> None:
         server.run(sockets=[listening])
 
 
+def _listen(port: int) -> socket.socket:
+    try:
+        return socket.create_server(("127.0.0.1", port))
+    except OSError as error:
+        if error.errno not in {errno.EADDRINUSE, errno.EACCES}:
+            raise
+        msg = (
+            f"127.0.0.1:{port}: {os.strerror(error.errno)}; choose another --port, or --port 0 for a free one"
+        )
+        raise ConfigurationError(msg) from None
+
+
 def _postback(chosen: argparse.Namespace) -> int:
     if problem := url(chosen.url):
         msg = f"the URL {problem}"
@@ -138,15 +165,17 @@ def _postback(chosen: argparse.Namespace) -> int:
     if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
         msg = "a signed postback could be read on its way; plain http is for loopback addresses only"
         raise ConfigurationError(msg)
+    inv_id = chosen.inv_id or secrets.token_hex(16)
     signed = signed_postback(
         chosen.status,
         Credentials.from_env(),
-        inv_id=chosen.inv_id or secrets.token_hex(16),
-        merchant_transaction_id=chosen.merchant_transaction_id,
+        inv_id=inv_id,
+        merchant_transaction_id=chosen.order,
         amount=chosen.amount,
         version=PostbackVersion(chosen.version),
         timestamp=str(int(time.time())),
     )
+    print(f"inv_id {inv_id}")
     return anyio.run(_deliver, chosen.url, forged(signed) if chosen.wrong_signature else signed)
 
 
