@@ -293,7 +293,7 @@ async def test_the_dashboard_asks_for_the_next_fault(browser: httpx.AsyncClient,
     async with make_client(browser) as client:
         with pytest.raises(ServerError):
             await client.create_request(financing_request())
-    assert "<strong>fault-502</strong>" in (await browser.get("http://emulator.test/")).text
+    assert "<strong>HTTP 502 (fault-502)</strong>" in (await browser.get("http://emulator.test/")).text
 
 
 async def test_a_slow_fault_waits_and_answers(emulator: Emulator, shop: FakeTransport) -> None:

@@ -141,8 +141,12 @@ def _emulator(chosen: argparse.Namespace) -> None:
             "Everything is forgotten when it stops (Ctrl-C).",
             flush=True,
         )
-        server = emulator_server(credentials, listening, hosts=chosen.allow_host)
+        server = emulator_server(credentials, listening, hosts=chosen.allow_host, report=_report)
         server.run(sockets=[listening])
+
+
+def _report(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _listen(port: int) -> socket.socket:
@@ -151,9 +155,7 @@ def _listen(port: int) -> socket.socket:
     except OSError as error:
         if error.errno not in {errno.EADDRINUSE, errno.EACCES}:
             raise
-        msg = (
-            f"127.0.0.1:{port}: {os.strerror(error.errno)}; choose another --port, or --port 0 for a free one"
-        )
+        msg = f"127.0.0.1:{port}: {os.strerror(error.errno)}; choose another --port, such as 0 for a free one"
         raise ConfigurationError(msg) from None
 
 

@@ -27,6 +27,7 @@ from .core import Application, Emulator
 from .faults import SLOW_SECONDS, Effect
 from .guards import frame_ancestors, read_body, refuse_other_sites
 from .outbox import Outbox, OutgoingPostback
+from .report import call_line, loan_of
 
 __all__ = ["emulator_app"]
 
@@ -54,6 +55,7 @@ def emulator_app(
     *,
     hosts: Iterable[str] = (),
     reset: Callable[[Scope], None] | None = None,
+    report: Callable[[str], None] = lambda _: None,
     clock: Callable[[], float] = time.time,
     sleep: Callable[[float], Awaitable[object]] = anyio.sleep,
 ) -> Starlette:
@@ -75,13 +77,14 @@ def emulator_app(
         hosts: where postbacks may go besides loopback addresses.
         reset: resets the connection of an ASGI scope, which ASGI itself cannot. Without it, a fault that
             resets the connection breaks the answer off.
+        report: receives one line for each call and each delivery, as they happen.
         clock: seconds since the epoch.
         sleep: waits for a number of seconds.
 
     """
     sender = HttpxTransport() if transport is None else transport
-    outbox = Outbox(sender, hosts=hosts, clock=clock, sleep=sleep)
-    endpoints = _Endpoints(emulator, outbox, reset, clock, sleep)
+    outbox = Outbox(sender, hosts=hosts, report=report, clock=clock, sleep=sleep)
+    endpoints = _Endpoints(emulator, outbox, reset, report, clock, sleep)
     return Starlette(
         routes=[
             Route("/merchant/{rest:path}", endpoints.api, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
@@ -105,30 +108,41 @@ class _Endpoints:
         emulator: Emulator,
         outbox: Outbox,
         reset: Callable[[Scope], None] | None,
+        report: Callable[[str], None],
         clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[object]],
     ) -> None:
         self._emulator = emulator
         self._outbox = outbox
         self._reset = reset
+        self._report = report
         self._clock = clock
         self._sleep = sleep
         self._calls: deque[pages.LoggedCall] = deque(maxlen=_CALLS_KEPT)
 
     async def api(self, request: HTTPRequest) -> HTTPResponse:
+        body = await read_body(request)
+        applications = self._emulator.applications
+        known = len(applications)
         reaction = self._emulator.react(
             Request(
                 operation="",
                 method=request.method,
                 url=str(request.url),
                 headers=request.headers,
-                body=await read_body(request),
+                body=body,
             )
         )
         answer = reaction.response
-        result = f"HTTP {answer.status}" if reaction.fault is None else reaction.fault.name
-        what = f"{request.method} {request.url.path}"
-        self._calls.append(pages.LoggedCall(at=self._clock(), what=what, result=result))
+        arrives = reaction.effect in {Effect.ANSWER, Effect.SLOW}
+        result = f"HTTP {answer.status}" if arrives else "no answer"
+        if reaction.fault is not None:
+            result += f" ({reaction.fault.name})"
+        path = request.url.path
+        self._calls.append(pages.LoggedCall(at=self._clock(), what=f"{request.method} {path}", result=result))
+        is_new = len(applications) > known
+        application = next(reversed(applications.values())) if is_new else loan_of(body, self._emulator)
+        self._report(call_line(request.method, path, result, application))
         match reaction.effect:
             case Effect.SLOW:
                 await self._sleep(SLOW_SECONDS)

@@ -13,6 +13,7 @@ from ..client.transport import Transport
 from ..errors import TransportError
 from .core import Application
 from .postbacks import SignedPostback, delivery, forged
+from .report import delivery_line, order_of
 
 LATE_SECONDS: Final = 10.0
 """Seconds before a late delivery."""
@@ -43,6 +44,7 @@ class OutgoingPostback:
     Attributes:
         number: from 1, in the order of the decisions.
         inv_id: of the request.
+        order: the shop's order ID, or the ``inv_id`` if there is none.
         status: the decision.
         url: the request's ``postback_url``.
         signed: headers and body.
@@ -52,6 +54,7 @@ class OutgoingPostback:
 
     number: int
     inv_id: str
+    order: str
     status: str
     url: str | None
     signed: SignedPostback = attrs.field(repr=False)
@@ -64,6 +67,7 @@ class Outbox:
     Args:
         transport: sends them.
         hosts: where they may go besides loopback addresses.
+        report: receives one line for each delivery.
         clock: seconds since the epoch.
         sleep: waits for a number of seconds.
 
@@ -77,6 +81,7 @@ class Outbox:
         transport: Transport,
         *,
         hosts: Iterable[str] = (),
+        report: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[object]] = anyio.sleep,
     ) -> None:
@@ -84,6 +89,7 @@ class Outbox:
         self.postbacks: list[OutgoingPostback] = []
         self._transport = transport
         self._hosts = frozenset(host.lower() for host in hosts)
+        self._report = report
         self._clock = clock
         self._sleep = sleep
 
@@ -92,6 +98,7 @@ class Outbox:
         postback = OutgoingPostback(
             number=len(self.postbacks) + 1,
             inv_id=application.inv_id,
+            order=order_of(application),
             status=str(application.status),
             url=application.request.postback_url,
             signed=signed,
@@ -124,7 +131,10 @@ class Outbox:
             await self.deliver(postback, "out of order")
 
     async def _attempt(self, postback: OutgoingPostback, signed: SignedPostback, how: str) -> None:
+        began = anyio.current_time()
         answer = await self._answer_to(postback.url, signed)
+        seconds = anyio.current_time() - began
+        self._report(delivery_line(postback.status, postback.order, answer, seconds, how))
         postback.attempts.append(Attempt(at=self._clock(), how=how, answer=answer))
 
     async def _answer_to(self, url: str | None, signed: SignedPostback) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from weakref import WeakValueDictionary
 
 import uvicorn
@@ -19,7 +19,11 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, for 0 seconds
 
 
 def emulator_server(
-    credentials: Credentials, listening: socket.socket, *, hosts: Iterable[str] = ()
+    credentials: Credentials,
+    listening: socket.socket,
+    *,
+    hosts: Iterable[str] = (),
+    report: Callable[[str], None] = lambda _: None,
 ) -> uvicorn.Server:
     """Make the server of a new emulator; start it with ``run(sockets=[listening])``.
 
@@ -27,6 +31,7 @@ def emulator_server(
         credentials: the ones it accepts.
         listening: a listening socket.
         hosts: where postbacks may go besides loopback addresses.
+        report: receives one line for each call and each delivery.
 
     """
     host, port = listening.getsockname()[:2]
@@ -45,7 +50,8 @@ def emulator_server(
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         transport.abort()
 
-    app = emulator_app(Emulator(credentials, page=f"http://{host}:{port}/lc/"), hosts=hosts, reset=reset)
+    emulator = Emulator(credentials, page=f"http://{host}:{port}/lc/")
+    app = emulator_app(emulator, hosts=hosts, reset=reset, report=report)
     # Otherwise a web site whose name resolves to this machine could reach the emulator.
     guarded = TrustedHostMiddleware(app, allowed_hosts=[host, "localhost"])
     config = uvicorn.Config(
