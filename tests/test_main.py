@@ -44,6 +44,7 @@ class Endpoint:
     """A shop's endpoint that believes what verifies."""
 
     url: str = ""
+    accepted: Credentials = attrs.field(factory=credentials)
     got: list[Any] = attrs.field(factory=list)
 
 
@@ -57,7 +58,7 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
             try:
-                shop.got.append(parse_postback(body, dict(self.headers), credentials(), max_age=60))
+                shop.got.append(parse_postback(body, dict(self.headers), shop.accepted, max_age=60))
                 status, text = 200, b"OK"
             except PostbackError:
                 status, text = 401, b"bad signature"
@@ -239,6 +240,71 @@ async def test_a_name_of_the_internet_that_resolves_here_is_refused(
     async with httpx.AsyncClient() as browser:
         answer = await browser.get(emulator[0], headers={"host": "evil.example"})
     assert answer.status_code == 400
+
+
+@pytest.fixture
+def settings_of_the_emulator(
+    emulator: tuple[str, Credentials], monkeypatch: pytest.MonkeyPatch
+) -> Credentials:
+    base_url, accepted = emulator
+    monkeypatch.setenv("WEGETFINANCING_BASE_URL", base_url)
+    for name in ("merchant_id", "username", "password"):
+        monkeypatch.setenv(f"WEGETFINANCING_{name.upper()}", getattr(accepted, name))
+    return accepted
+
+
+@pytest.mark.parametrize(
+    ("status", "decisions", "amount"),
+    [
+        ("approved", ["approved"], None),
+        ("rejected", ["rejected"], None),
+        ("refund", ["approved", "refund"], 5),
+    ],
+)
+def test_one_command_creates_an_application_and_decides_it(
+    endpoint: Endpoint,
+    settings_of_the_emulator: Credentials,
+    capsys: pytest.CaptureFixture[str],
+    status: str,
+    decisions: list[str],
+    amount: int | None,
+) -> None:
+    endpoint.accepted = settings_of_the_emulator
+    command = ["trigger", status, "--postback-url", endpoint.url, "--order", "ORDER-7", "--amount", "5"]
+    assert main(command) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert [each.status for each in endpoint.got] == decisions
+    assert {each.merchant_transaction_id for each in endpoint.got} == {"ORDER-7"}
+    assert getattr(endpoint.got[-1], "amount", None) == amount
+    assert printed[0] == "order  ORDER-7"
+    assert printed[3:] == [f"{each}: HTTP 200" for each in decisions]
+
+
+@pytest.mark.usefixtures("settings_of_the_emulator")
+def test_a_trigger_whose_postback_fails_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["trigger", "refund"]) == 1
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith("order  ORDER-")
+    assert printed[3:] == ["approved: discarded: the request named no postback_url"]
+
+
+@pytest.mark.usefixtures("settings_of_the_emulator")
+def test_a_trigger_that_is_refused_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["trigger", "approved", "--amount", "abc"]) == 1
+    assert "amount must be an amount such as" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("base_url", [None, "https://api.wegetfinancing.com"])
+def test_only_an_emulator_is_triggered(
+    endpoint: Endpoint,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    base_url: str | None,
+) -> None:
+    if base_url is not None:
+        monkeypatch.setenv("WEGETFINANCING_BASE_URL", base_url)
+    assert main(["trigger", "approved", "--postback-url", endpoint.url]) == 2
+    assert "the address of an emulator on this machine" in capsys.readouterr().err
 
 
 def test_a_port_that_is_taken_is_told(capsys: pytest.CaptureFixture[str]) -> None:
