@@ -79,7 +79,7 @@ def test_nothing_tells_a_shop_to_pay_what_the_vendor_has_refunded(folder: str) -
     told = [
         f"{path.relative_to(ROOT)}: {line}"
         for path in texts
-        if path.suffix in kinds
+        if path.suffix in kinds and "site" not in path.relative_to(ROOT).parts  # the built pages
         for line in path.read_text(encoding="utf-8").splitlines()
         if PAYING_BACK.search(line) and "claim" not in line
     ]
