@@ -168,11 +168,12 @@ def signed_postback(
         merchant_transaction_id: your order id; ``None`` leaves it out, as the vendor may.
         amount: USD, for a refund.
         version: the dialect, also as text: ``"0.2"``.
-        credentials: who signs; those of ``credentials()`` unless told otherwise.
-        timestamp: the text of ``x-timestamp``; now unless told otherwise.
+        credentials: the ones to sign with; by default those of ``credentials()``.
+        timestamp: the text of ``x-timestamp``; by default the current time in epoch seconds.
 
     Raises:
-        ValueError: no such status or version, or nobody has seen the status in this dialect.
+        ValueError: the status or the version is unknown, or such a decision has never been seen in this
+            dialect.
 
     """
     return _signed_postback(
