@@ -30,7 +30,6 @@ from wegetfinancing import (
     PermissionDeniedError,
     RateLimitError,
     Retry,
-    RetryPolicy,
     ServerError,
     TransportError,
 )
@@ -57,7 +56,7 @@ LOST = "the connection was lost"
 def make_client(*script: Any, **settings: Any) -> tuple[AsyncClient, FakeTransport]:
     transport = FakeTransport(*script)
     defaults: dict[str, Any] = {
-        "middleware": [Retry(RetryPolicy(base_delay=0.0))],
+        "middleware": [Retry(base_delay=0.0)],
         "transport": transport,
     }
     return AsyncClient(credentials(), **defaults | settings), transport
@@ -656,8 +655,8 @@ def busy() -> HttpxTransport:
         (lambda: HttpxTransport(httpx.MockTransport(never)), Retry),
         (lambda: NeverAnswers(httpx.MockTransport(lambda _: httpx.Response(200))), Retry),
         (busy, NeverRepeats),
-        (busy, lambda: Retry(RetryPolicy(base_delay=0.0), sleep=never)),
-        (busy, lambda: Retry(RetryPolicy(base_delay=1e6, max_delay=1e6), clock=lambda: -1e9)),
+        (busy, lambda: Retry(base_delay=0.0, sleep=never)),
+        (busy, lambda: Retry(base_delay=1e6, max_delay=1e6, clock=lambda: -1e9)),
     ],
     ids=["ours", "derived transport", "derived retry", "other sleep", "other clock"],
 )

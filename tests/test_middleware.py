@@ -15,7 +15,6 @@ from wegetfinancing import (
     Middleware,
     Outcome,
     Retry,
-    RetryPolicy,
     TransportError,
     default_middleware,
 )
@@ -32,7 +31,7 @@ from wegetfinancing.testing import (
 
 pytestmark = pytest.mark.anyio
 
-AT_ONCE = Retry(RetryPolicy(base_delay=0.0))
+AT_ONCE = Retry(base_delay=0.0)
 CALLS: dict[str, Callable[[AsyncClient], Awaitable[object]]] = {
     "create_request": lambda client: client.create_request(financing_request()),
     "update_shipping": lambda client: client.update_shipping("x", shipping_event()),
@@ -79,7 +78,7 @@ async def test_a_link_before_retry_runs_once_per_call_and_one_after_it_once_per_
     log: list[str] = []
     outer, inner = Recorder("outer", log), Recorder("inner", log)
     transport = FakeTransport(error_response(503), error_response(502), shipping_response("x"))
-    links: list[Middleware] = [outer, Retry(RetryPolicy(base_delay=0.0)), inner]
+    links: list[Middleware] = [outer, Retry(base_delay=0.0), inner]
     async with AsyncClient(credentials(), transport=transport, middleware=links) as client:
         await client.update_shipping("x", shipping_event())
     assert (len(outer.requests), len(inner.requests)) == (1, 3)

@@ -23,7 +23,6 @@ from wegetfinancing import (
     Middleware,
     Outcome,
     Retry,
-    RetryPolicy,
     Transport,
     TransportError,
 )
@@ -79,7 +78,7 @@ class Telemetry:
         )
 
     def client(self, transport: Transport, *links: Any, **settings: Any) -> AsyncClient:
-        links = links or (Retry(RetryPolicy(base_delay=0), sleep=at_once),)
+        links = links or (Retry(base_delay=0, sleep=at_once),)
         return AsyncClient(credentials(), transport=transport, middleware=[self.link(*links)], **settings)
 
     @property

@@ -33,7 +33,6 @@ from wegetfinancing import (
     Refunded,
     Rejected,
     Retry,
-    RetryPolicy,
     ShippingEvent,
     ShippingReceipt,
     ShippingState,
@@ -83,7 +82,7 @@ async def checkout(credentials: Credentials) -> None:
         HttpxTransport(httpx.AsyncClient(), limits=httpx.Limits(max_connections=5)),
         HttpxTransport(httpx2.AsyncClient()),
     ]
-    links: Sequence[Middleware] = [trace, Counter(), Retry(RetryPolicy(attempts=5)), *default_middleware()]
+    links: Sequence[Middleware] = [trace, Counter(), Retry(attempts=5), *default_middleware()]
     async with AsyncClient(
         credentials,
         environment=Environment.SANDBOX,

@@ -4,7 +4,7 @@ from ._version import __version__
 from .client.client import AsyncClient, default_middleware
 from .client.httpx_transport import HttpxTransport
 from .client.middleware import Middleware
-from .client.retry import Retry, RetryPolicy
+from .client.retry import Retry
 from .client.transport import Transport
 from .credentials import Credentials, Environment
 from .enums import Country, Currency, PostbackVersion, ShippingState
@@ -88,7 +88,6 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
     "HttpxTransport",
     "Middleware",
     "Retry",
-    "RetryPolicy",
     "Transport",
     "default_middleware",
     "__version__",
