@@ -6,11 +6,14 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import httpx
 import pytest
 
+import wegetfinancing
 from wegetfinancing import AsyncClient, HttpxTransport, parse_postback
 from wegetfinancing.client.operations import create_request_body
 from wegetfinancing.testing import (
@@ -26,6 +29,15 @@ pytestmark = pytest.mark.anyio
 
 
 ROUNDS = 4  # the last is counted
+PACKAGE = Path(wegetfinancing.__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def nobody_logs() -> Iterator[None]:
+    """What other tests did to the loggers must not change what is counted."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
 
 
 @pytest.fixture(autouse=True)
@@ -81,6 +93,29 @@ async def test_a_shipping_update_calls_hardly_more_functions_than_posting_by_han
     async with AsyncClient(credentials(), transport=HttpxTransport(answering(answer))) as client:
         ours = await function_calls(lambda: client.update_shipping("inv-1", shipping_event()))
     assert ours <= 1.1 * await by_hand(b"x" * 200, answer)
+
+
+def frames_of_ours() -> list[str]:
+    frame: FrameType | None = sys._getframe()
+    found: list[str] = []
+    while frame is not None:
+        if PACKAGE in Path(frame.f_code.co_filename).parents:
+            found.append(frame.f_code.co_qualname)
+        frame = frame.f_back
+    return found[::-1]
+
+
+async def test_at_most_seven_frames_of_ours_stand_between_the_caller_and_httpx() -> None:
+    seen: list[str] = []
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        seen.extend(frames_of_ours())
+        return httpx.Response(200, content=created_response().body)
+
+    async with AsyncClient(credentials(), transport=HttpxTransport(httpx.MockTransport(answer))) as client:
+        await client.create_request(financing_request())
+    assert len(seen) <= 7, seen
+    assert "Call.attempt" in seen
 
 
 async def test_reading_a_postback_calls_few_functions() -> None:

@@ -36,7 +36,6 @@ from wegetfinancing import (
     sign_postback,
     verify_postback,
 )
-from wegetfinancing.client.authentication import BasicAuthentication
 from wegetfinancing.http import Handler, Request, Response
 from wegetfinancing.testing import FakeTransport, error_response, shipping_event, signed_postback
 
@@ -85,7 +84,6 @@ OBJECTS: dict[str, Callable[[], Any]] = {
     "address": lambda: request_with_canaries().billing_address,
     "client": lambda: AsyncClient(credentials_with_canaries(), transport=FakeTransport()),
     "transport": lambda: HttpxTransport(proxy=f"http://user:{quote(CANARIES['password'])}@127.0.0.1:1"),
-    "authentication": lambda: BasicAuthentication(credentials_with_canaries()),
     "retry": Retry,
     "wire request": lambda: Request(
         operation="create_request",
@@ -113,7 +111,7 @@ def test_no_object_shows_a_secret(name: str) -> None:
             vars(shown)
 
 
-@pytest.mark.parametrize("name", ["credentials", "client", "transport", "authentication"])
+@pytest.mark.parametrize("name", ["credentials", "client", "transport"])
 def test_what_holds_a_password_is_not_pickled(name: str) -> None:
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         with pytest.raises(TypeError):

@@ -54,6 +54,10 @@ class Headers(Mapping[str, str]):
         """Show the names only."""
         return f"Headers({', '.join(self._values)})"
 
+    def __eq__(self, other: object) -> bool:
+        """Compare with other ``Headers``: the same names, in any spelling, and the same values."""
+        return self._values == other._values if isinstance(other, Headers) else NotImplemented
+
     def __hash__(self) -> int:
         """Hash by content, so that requests and responses stay hashable values."""
         return hash(frozenset(self._values.items()))

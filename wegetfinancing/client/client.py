@@ -1,11 +1,10 @@
 """The client: three operations, one chain, one deadline for each call."""
 
-import contextlib
 import os
 import warnings
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Final, NoReturn, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
 import anyio
 
@@ -20,7 +19,7 @@ from ..errors import (
 )
 from ..http import Response
 from ..models import CreatedRequest, FinancingRequest, ShippingEvent, ShippingReceipt
-from .authentication import BasicAuthentication
+from .authentication import basic_authorization
 from .call import Call
 from .event_loop import current_event_loop
 from .middleware import Middleware, check_middleware, compose
@@ -38,8 +37,6 @@ from .settings import Endpoint, check_timeout, settings_from_env
 from .transport import Transport, check_transport
 
 _Answer = TypeVar("_Answer")
-
-_NO_SCOPE: Final = contextlib.nullcontext()
 
 
 def default_middleware() -> list[Middleware]:
@@ -72,10 +69,9 @@ class AsyncClient:
 
     __slots__ = (
         "__weakref__",
-        "_authentication",
+        "_authorization",
         "_closed",
         "_endpoint",
-        "_ends_by_deadline",
         "_event_loop",
         "_merchant_id",
         "_middleware",
@@ -104,13 +100,11 @@ class AsyncClient:
             raise ConfigurationError(msg)
         self._endpoint = Endpoint.of(environment, base_url)
         self._merchant_id = credentials.merchant_id
-        self._authentication = BasicAuthentication(credentials)
+        self._authorization = basic_authorization(credentials)
         self._middleware = check_middleware(default_middleware() if middleware is None else middleware)
         self._timeout = check_timeout(timeout)
         self._owns_transport = transport is None
         self._transport = _default_transport() if transport is None else check_transport(transport)
-        parts = (*self._middleware, self._transport)
-        self._ends_by_deadline = all(getattr(part, "ends_by_deadline", False) is True for part in parts)
 
     @classmethod
     def from_env(cls, **overrides: Any) -> Self:  # noqa: ANN401 - the constructor's own parameters
@@ -244,10 +238,15 @@ class AsyncClient:
         deadline = anyio.current_time() + (self._timeout if timeout is None else check_timeout(timeout))
         request = operation.request(self._endpoint.base_url, self._merchant_id, body, deadline)
         del body  # personal data: a traceback with local variables must not show it
-        call = Call(operation.name, self._transport, repeatable=operation.repeatable, deadline=deadline)
-        # Around parts that keep the deadline by themselves a scope would only cost.
-        with _NO_SCOPE if self._ends_by_deadline else anyio.CancelScope(deadline=deadline):
-            chain = compose([*self._middleware, self._authentication], call.attempt)
+        call = Call(
+            operation.name,
+            self._transport,
+            authorization=self._authorization,
+            repeatable=operation.repeatable,
+            deadline=deadline,
+        )
+        with anyio.CancelScope(deadline=deadline):
+            chain = compose(self._middleware, call.attempt)
             try:
                 return operation.read(_require_response(await chain(request)))
             except CallError as error:

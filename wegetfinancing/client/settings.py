@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Mapping
 from typing import Any, Final, Self
+from urllib.parse import urlsplit
 
 import attrs
 
@@ -22,8 +23,6 @@ def check_base_url(base_url: str) -> str:
             path, query or fragment, or none at all.
 
     """
-    from urllib.parse import urlsplit  # noqa: PLC0415 - not needed for the vendor's own address
-
     if not isinstance(base_url, str) or not _PRINTABLE_ASCII.fullmatch(base_url) or "\\" in base_url:
         msg = "base_url must be a str of printable ASCII such as https://api.sandbox.wegetfinancing.com"
         raise ConfigurationError(msg)
