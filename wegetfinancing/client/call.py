@@ -11,13 +11,19 @@ import attrs
 
 from ..errors import DeadlineExceededError, Outcome, TransportError, outcome_of_status, worst_outcome
 from ..http import Headers, Request, Response
+from .hooks import DONE, Attempt, error_type
 from .transport import Transport
 
 _LOGGER: Final = logging.getLogger("wegetfinancing")
 
 
 class Call:
-    """What one call has put on the wire so far. Its ``attempt`` is below every middleware."""
+    """What one call has put on the wire so far. Its ``attempt`` is below every middleware.
+
+    Attributes:
+        attempts: one record of each attempt that has ended.
+
+    """
 
     __slots__ = (
         "_authorization",
@@ -27,6 +33,7 @@ class Call:
         "_outcomes",
         "_repeatable",
         "_transport",
+        "attempts",
     )
 
     def __init__(
@@ -39,6 +46,7 @@ class Call:
         self._transport = transport
         self._repeatable = repeatable
         self._outcomes: list[Outcome] = []
+        self.attempts: list[Attempt] = []
         self._ended = False
 
     @property
@@ -65,27 +73,26 @@ class Call:
             repeatable=self._repeatable,
             headers=Headers({**request.headers, "authorization": self._authorization}),
         )
-        number = len(self._outcomes)
-        self._outcomes.append(Outcome.UNKNOWN)
+        number = len(self._outcomes) + 1
+        self._outcomes.append(Outcome.UNKNOWN)  # until it is known better
         try:
             response = await self._transport.send(request)
         except TransportError as error:
-            self._outcomes[number] = error.outcome
-            self._log(type(error).__name__, None, error.outcome.value, began)
+            self._record(number, began, outcome=error.outcome, error=type(error).__name__)
             raise
         except Exception as error:  # noqa: BLE001 - the border to code that is not ours
             fault = f"raised {type(error).__name__} at {_place(error)}"
+        except BaseException as error:
+            self._record(number, began, outcome=Outcome.UNKNOWN, error=error_type(error))
+            raise
         else:
             if isinstance(response, Response):
-                outcome = self._outcomes[number] = outcome_of_status(response.status)
-                done = response.is_success
-                self._log(
-                    f"HTTP {response.status}", response.status, "done" if done else outcome.value, began
-                )
+                outcome = outcome_of_status(response.status)
+                self._record(number, began, outcome=outcome, response=response)
                 return response
             fault = f"returned {type(response).__name__} in place of a Response"
         # Raised out here, so that what was caught does not stay reachable as the context.
-        self._log(TransportError.__name__, None, Outcome.UNKNOWN.value, began)
+        self._record(number, began, outcome=Outcome.UNKNOWN, error=TransportError.__name__)
         msg = f"the transport {fault}"
         raise TransportError(msg, operation=self._operation)
 
@@ -101,20 +108,44 @@ class Call:
             msg = f"{self._operation} goes out at most once per call, and a middleware called call_next again"
             raise TransportError(msg, outcome=self.outcome, operation=self._operation)
 
-    def _log(self, result: str, status: int | None, outcome: str, began: float) -> None:
-        # No failure is a warning here: it is raised, or repeated with success, and the caller knows.
-        if not _LOGGER.isEnabledFor(logging.INFO):
-            return
-        fields = {
-            "operation": self._operation,
-            "attempt": len(self._outcomes),
-            "status": status,
-            "outcome": outcome,
-            "duration": anyio.current_time() - began,
-        }
-        text = f"%(operation)s attempt %(attempt)d: {result} in %(duration).3f s, %(outcome)s"
-        with contextlib.suppress(Exception):  # a filter that raises must not lose an answer
-            _LOGGER.info(text, fields, extra=fields)
+    def _record(
+        self,
+        number: int,
+        began: float,
+        *,
+        outcome: Outcome,
+        response: Response | None = None,
+        error: str | None = None,
+    ) -> None:
+        """Keep and log the one record of an attempt that has ended."""
+        self._outcomes[number - 1] = outcome
+        attempt = Attempt(
+            operation=self._operation,
+            number=number,
+            status=None if response is None else response.status,
+            outcome=DONE if response is not None and response.is_success else outcome.value,
+            seconds=anyio.current_time() - began,
+            error_type=error,
+        )
+        self.attempts.append(attempt)
+        with contextlib.suppress(Exception):  # a log filter that raises must not lose an answer
+            _log(attempt)
+
+
+def _log(attempt: Attempt) -> None:
+    # No failure is a warning here: it is raised, or repeated with success, and the caller knows.
+    if not _LOGGER.isEnabledFor(logging.INFO):
+        return
+    fields = {
+        "operation": attempt.operation,
+        "attempt": attempt.number,
+        "status": attempt.status,
+        "outcome": attempt.outcome,
+        "duration": attempt.seconds,
+    }
+    result = attempt.error_type or f"HTTP {attempt.status}"
+    text = f"%(operation)s attempt %(attempt)d: {result} in %(duration).3f s, %(outcome)s"
+    _LOGGER.info(text, fields, extra=fields)
 
 
 def _place(error: Exception) -> str:

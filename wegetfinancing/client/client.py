@@ -22,6 +22,7 @@ from ..models import CreatedRequest, FinancingRequest, ShippingEvent, ShippingRe
 from .authentication import basic_authorization
 from .call import Call
 from .event_loop import current_event_loop
+from .hooks import CallStarted, Hook, Watch, check_hooks
 from .middleware import Middleware, check_middleware, compose
 from .operations import (
     CREATE_REQUEST,
@@ -60,6 +61,8 @@ class AsyncClient:
             closed with the client.
         middleware: the links of the chain, outermost first; ``default_middleware()`` unless told
             otherwise, ``[]`` for none.
+        hooks: what is told of each call and its attempts, such as
+            ``wegetfinancing.contrib.opentelemetry.OpenTelemetry()``.
         timeout: seconds for a whole call: waiting for a connection, every attempt, every pause.
 
     Raises:
@@ -73,6 +76,7 @@ class AsyncClient:
         "_closed",
         "_endpoint",
         "_event_loop",
+        "_hooks",
         "_merchant_id",
         "_middleware",
         "_owns_transport",
@@ -89,6 +93,7 @@ class AsyncClient:
         base_url: str | None = None,
         transport: Transport | None = None,
         middleware: Sequence[Middleware] | None = None,
+        hooks: Sequence[Hook] = (),
         timeout: float = 30.0,
     ) -> None:
         """Check the settings; nothing is opened before the first call."""
@@ -102,6 +107,7 @@ class AsyncClient:
         self._merchant_id = credentials.merchant_id
         self._authorization = basic_authorization(credentials)
         self._middleware = check_middleware(default_middleware() if middleware is None else middleware)
+        self._hooks = check_hooks(hooks)
         self._timeout = check_timeout(timeout)
         self._owns_transport = transport is None
         self._transport = _default_transport() if transport is None else check_transport(transport)
@@ -245,22 +251,24 @@ class AsyncClient:
             repeatable=operation.repeatable,
             deadline=deadline,
         )
-        with anyio.CancelScope(deadline=deadline):
-            chain = compose(self._middleware, call.attempt)
-            try:
-                return operation.read(_require_response(await chain(request)))
-            except CallError as error:
-                error.operation = operation.name
-                # An earlier attempt may have been carried out, whatever the last one came to.
-                error.outcome = worst_outcome(error.outcome, call.outcome)
-                raise
-            except Exception as error:
-                error.add_note(f"raised by a middleware of {operation.name}. {call.outcome.description}")
-                raise
-            finally:
-                call.end()
-        msg = "the call did not end before its deadline"
-        raise DeadlineExceededError(msg, outcome=call.outcome, operation=operation.name)
+        started = CallStarted(operation=operation.name, base_url=self._endpoint.base_url)
+        with Watch(self._hooks, started, attempts=call.attempts, outcome=lambda: call.outcome):
+            with anyio.CancelScope(deadline=deadline):
+                chain = compose(self._middleware, call.attempt)
+                try:
+                    return operation.read(_require_response(await chain(request)))
+                except CallError as error:
+                    error.operation = operation.name
+                    # An earlier attempt may have been carried out, however the last one ended.
+                    error.outcome = worst_outcome(error.outcome, call.outcome)
+                    raise
+                except Exception as error:
+                    error.add_note(f"raised by a middleware of {operation.name}. {call.outcome.in_words}")
+                    raise
+                finally:
+                    call.end()
+            msg = "the call did not end before its deadline"
+            raise DeadlineExceededError(msg, outcome=call.outcome, operation=operation.name)
 
 
 def _require_response(response: object) -> Response:
