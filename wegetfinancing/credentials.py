@@ -3,7 +3,6 @@
 import enum
 import os
 import re
-from collections.abc import Mapping
 from typing import Any, Final, NoReturn, Self
 
 import attrs
@@ -39,8 +38,8 @@ _BASE_URLS: Final = {
 }
 
 
-def _variable(environ: Mapping[str, str], name: str) -> str:
-    value = environ.get(name, "")
+def _variable(name: str) -> str:
+    value = os.environ.get(name, "")
     if not value.strip():
         msg = f"the environment variable {name} is not set; the vendor's back-office shows its value"
         raise ConfigurationError(msg)
@@ -114,9 +113,9 @@ class Credentials:
 
         """
         return cls(
-            merchant_id=_variable(os.environ, "WEGETFINANCING_MERCHANT_ID"),
-            username=_variable(os.environ, "WEGETFINANCING_USERNAME"),
-            password=_variable(os.environ, "WEGETFINANCING_PASSWORD"),
+            merchant_id=_variable("WEGETFINANCING_MERCHANT_ID"),
+            username=_variable("WEGETFINANCING_USERNAME"),
+            password=_variable("WEGETFINANCING_PASSWORD"),
         )
 
     def __reduce__(self) -> NoReturn:

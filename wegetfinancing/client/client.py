@@ -2,9 +2,9 @@
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, NoReturn, Self, TypeVar
+from typing import Any, Literal, NoReturn, Self, TypeAlias, TypedDict, TypeVar, Unpack
 
 import anyio
 
@@ -17,7 +17,7 @@ from ..errors import (
     TransportError,
     worst_outcome,
 )
-from ..http import Response
+from ..http import Request, Response
 from ..models import CreatedRequest, FinancingRequest, ShippingEvent, ShippingReceipt
 from .authentication import basic_authorization
 from .call import Call
@@ -34,10 +34,24 @@ from .operations import (
     update_shipping_body,
 )
 from .retry import Retry
-from .settings import Endpoint, check_timeout, settings_from_env
+from .settings import Endpoint, check_credentials, check_timeout, settings_from_env
 from .transport import Transport, check_transport
 
 _Answer = TypeVar("_Answer")
+
+EnvironmentText: TypeAlias = Literal["sandbox", "live"]
+
+
+class ClientSettings(TypedDict, total=False):
+    """The keywords of ``AsyncClient``, which describes them."""
+
+    credentials: Credentials | None
+    environment: Environment | EnvironmentText
+    base_url: str | None
+    transport: Transport | None
+    middleware: Sequence[Middleware] | None
+    hooks: Sequence[Hook]
+    timeout: float
 
 
 def default_middleware() -> list[Middleware]:
@@ -54,7 +68,8 @@ class AsyncClient:
 
     Args:
         credentials: of one merchant in ``environment``.
-        environment: the sandbox unless told otherwise, so that nobody goes live by accident.
+        environment: the sandbox by default, so that nobody goes live by accident; a member of
+            ``Environment`` or its text.
         base_url: another address, such as a local emulator; plain ``http`` on loopback only.
         transport: how requests travel, such as ``wegetfinancing.testing.FakeTransport``; an
             ``HttpxTransport`` of its own unless told otherwise. A transport that was given is not
@@ -89,7 +104,7 @@ class AsyncClient:
         self,
         credentials: Credentials,
         *,
-        environment: Environment = Environment.SANDBOX,
+        environment: Environment | EnvironmentText = Environment.SANDBOX,
         base_url: str | None = None,
         transport: Transport | None = None,
         middleware: Sequence[Middleware] | None = None,
@@ -100,20 +115,25 @@ class AsyncClient:
         self._event_loop: object = None
         self._process: int | None = None
         self._closed = False
-        if not isinstance(credentials, Credentials):
-            msg = f"credentials must be Credentials, not {type(credentials).__name__}"
-            raise ConfigurationError(msg)
-        self._endpoint = Endpoint.of(environment, base_url)
-        self._merchant_id = credentials.merchant_id
-        self._authorization = basic_authorization(credentials)
-        self._middleware = check_middleware(default_middleware() if middleware is None else middleware)
-        self._hooks = check_hooks(hooks)
-        self._timeout = check_timeout(timeout)
-        self._owns_transport = transport is None
-        self._transport = _default_transport() if transport is None else check_transport(transport)
+        problem: str | None = None
+        try:
+            self._endpoint = Endpoint.of(environment, base_url)
+            self._authorization = basic_authorization(check_credentials(credentials))
+            self._merchant_id = credentials.merchant_id
+            self._middleware = check_middleware(default_middleware() if middleware is None else middleware)
+            self._hooks = check_hooks(hooks)
+            self._timeout = check_timeout(timeout)
+            self._owns_transport = transport is None
+            self._transport = _default_transport() if transport is None else check_transport(transport)
+        except ConfigurationError as error:
+            problem = str(error)
+        if problem is not None:
+            # What was refused may hold a password, and a traceback can show the locals of every frame.
+            del credentials, environment, base_url, transport, middleware, hooks, timeout
+            raise ConfigurationError(problem)
 
     @classmethod
-    def from_env(cls, **overrides: Any) -> Self:  # noqa: ANN401 - the constructor's own parameters
+    def from_env(cls, **overrides: Unpack[ClientSettings]) -> Self:
         """Make a client from ``WEGETFINANCING_MERCHANT_ID``, ``_USERNAME``, ``_PASSWORD``.
 
         ``WEGETFINANCING_ENVIRONMENT`` (``sandbox`` or ``live``) and ``_BASE_URL`` are read too, if
@@ -121,11 +141,24 @@ class AsyncClient:
 
         Raises:
             ConfigurationError: a variable is missing or cannot be right.
+            TypeError: the constructor has no such keyword.
 
         """
-        settings = settings_from_env(overrides)
-        credentials = settings.pop("credentials", None) or Credentials.from_env()
-        return cls(credentials, **settings)
+        unknown = sorted(overrides.keys() - ClientSettings.__annotations__.keys())
+        problem = ""
+        settings: dict[str, Any] = {}
+        try:
+            if not unknown:
+                settings = settings_from_env(overrides)
+                settings["credentials"] = settings.get("credentials") or Credentials.from_env()
+                return cls(**settings)
+        except ConfigurationError as error:
+            problem = str(error)
+        del overrides, settings  # as in the constructor
+        if unknown:
+            msg = f"AsyncClient.from_env() got an unexpected keyword argument {unknown[0]!r}"
+            raise TypeError(msg)
+        raise ConfigurationError(problem)
 
     async def create_request(
         self, request: FinancingRequest, *, timeout: float | None = None
@@ -146,7 +179,9 @@ class AsyncClient:
             ConfigurationError: the client cannot be used (closed, other event loop, forked).
 
         """
-        return await self._call(CREATE_REQUEST, create_request_body(request), timeout)
+        call = self._call(CREATE_REQUEST, timeout, create_request_body, request)
+        del request, timeout  # customer data: a traceback with local variables must not show it
+        return await call
 
     async def update_shipping(
         self, inv_id: str, event: ShippingEvent, *, timeout: float | None = None
@@ -167,7 +202,9 @@ class AsyncClient:
             ConfigurationError: the client cannot be used (closed, other event loop, forked).
 
         """
-        return await self._call(UPDATE_SHIPPING, update_shipping_body(inv_id, event), timeout)
+        call = self._call(UPDATE_SHIPPING, timeout, update_shipping_body, inv_id, event)
+        del inv_id, event, timeout  # customer data: a traceback with local variables must not show it
+        return await call
 
     async def create_test_postback(self, payload: Mapping[str, Any], *, timeout: float | None = None) -> Any:  # noqa: ANN401 - the vendor does not say what comes back
         """Ask the vendor's sandbox for a test postback. Sent at most once per call.
@@ -181,7 +218,9 @@ class AsyncClient:
             CallError: any other failure.
 
         """
-        return await self._call(CREATE_TEST_POSTBACK, create_test_postback_body(payload), timeout)
+        call = self._call(CREATE_TEST_POSTBACK, timeout, create_test_postback_body, payload)
+        del payload, timeout  # customer data: a traceback with local variables must not show it
+        return await call
 
     async def aclose(self) -> None:
         """Close the connections. Calls in flight end by themselves; closing twice is harmless."""
@@ -215,6 +254,8 @@ class AsyncClient:
 
     def __repr__(self) -> str:
         """Show where it calls, and no credentials."""
+        if not hasattr(self, "_endpoint"):
+            return "<AsyncClient whose settings were refused>"
         return f"<AsyncClient {self._endpoint.base_url}{' closed' if self._closed else ''}>"
 
     def __reduce__(self) -> NoReturn:
@@ -236,24 +277,43 @@ class AsyncClient:
             msg = "this AsyncClient belongs to another event loop; make one in each, such as in the lifespan"
             raise ConfigurationError(msg)
 
-    async def _call(self, operation: Operation[_Answer], body: bytes, timeout: float | None) -> _Answer:
+    def _prepare(self, operation: Operation[Any], timeout: float | None, body: bytes) -> Request:
         if operation.sandbox_only and self._endpoint.is_live:
-            msg = f"{operation.name} exists in the sandbox only; use a client with Environment.SANDBOX"
+            msg = f"{operation.name} exists in the sandbox only; use a client with environment='sandbox'"
             raise ConfigurationError(msg)
         self._enter_event_loop()
         deadline = anyio.current_time() + (self._timeout if timeout is None else check_timeout(timeout))
-        request = operation.request(self._endpoint.base_url, self._merchant_id, body, deadline)
-        del body  # personal data: a traceback with local variables must not show it
+        return operation.request(self._endpoint.base_url, self._merchant_id, body, deadline)
+
+    async def _call(
+        self,
+        operation: Operation[_Answer],
+        timeout: float | None,
+        write_body: Callable[..., bytes],
+        *values: object,
+    ) -> _Answer:
+        request: Request | Exception
+        try:
+            request = self._prepare(operation, timeout, write_body(*values))
+        except Exception as error:  # noqa: BLE001 - raised again below
+            # Its frames hold customer data, as values does, and a traceback can show them.
+            request = error.with_traceback(None)
+        del values, timeout
+        if isinstance(request, Exception):
+            try:
+                raise request
+            finally:
+                del request  # its traceback holds this frame: without this, a cycle for the collector
         call = Call(
             operation.name,
             self._transport,
             authorization=self._authorization,
             repeatable=operation.repeatable,
-            deadline=deadline,
+            deadline=request.deadline,
         )
         started = CallStarted(operation=operation.name, base_url=self._endpoint.base_url)
         with Watch(self._hooks, started, attempts=call.attempts, outcome=lambda: call.outcome):
-            with anyio.CancelScope(deadline=deadline):
+            with anyio.CancelScope(deadline=request.deadline):
                 chain = compose(self._middleware, call.attempt)
                 try:
                     return operation.read(_require_response(await chain(request)))

@@ -4,7 +4,7 @@ import datetime as dt
 import time
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NoReturn, TypeAlias
 
 import anyio.lowlevel
 import attrs
@@ -72,6 +72,11 @@ class FakeTransport:
         """Note that it was closed."""
         await anyio.lowlevel.checkpoint()
         self.closed = True
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled: it keeps what it was sent."""
+        msg = "a FakeTransport keeps credentials and customer data, and is not pickled"
+        raise TypeError(msg)
 
     @property
     def financing_requests(self) -> list[FinancingRequest]:
