@@ -183,6 +183,43 @@ def test_nothing_is_sent_from_the_deadline_on_when_a_link_held_up_the_event_loop
     assert transport.requests == []
 
 
+@pytest.mark.parametrize("operation", CALLS)
+async def test_a_middleware_cannot_change_the_body(operation: str) -> None:
+    async def rewriting(request: Request, call_next: Handler) -> Response:
+        return await call_next(attrs.evolve(request, body=request.body + b" "))
+
+    transport = FakeTransport()
+    async with AsyncClient(credentials(), transport=transport, middleware=[Retry(), rewriting]) as client:
+        with pytest.raises(TransportError, match="a middleware changed the body") as caught:
+            await CALLS[operation](client)
+    assert (caught.value.outcome, caught.value.permanent) == (Outcome.NOT_SENT, True)
+    assert transport.requests == []
+
+
+async def test_a_create_cannot_be_sent_under_the_guard_of_another_call_in_flight() -> None:
+    first: list[Handler] = []
+    waiting, finished = anyio.Event(), anyio.Event()
+
+    async def crossing(request: Request, call_next: Handler) -> Response:
+        if not first:
+            first.append(call_next)
+            waiting.set()
+            await finished.wait()
+            return created_response("answered by the middleware")
+        with contextlib.suppress(TransportError):
+            await first[0](request)
+        return await call_next(request)
+
+    transport = FakeTransport()
+    client = AsyncClient(credentials(), transport=transport, middleware=[crossing])
+    async with client, anyio.create_task_group() as tasks:
+        tasks.start_soon(client.create_request, financing_request(merchant_transaction_id="A"))
+        await waiting.wait()
+        await client.create_request(financing_request(merchant_transaction_id="B"))
+        finished.set()
+    assert [each.merchant_transaction_id for each in transport.financing_requests] == ["B"]
+
+
 async def test_a_link_may_answer_by_itself() -> None:
     async def answering(request: Request, call_next: Handler) -> Response:
         return created_response("canned")

@@ -25,26 +25,13 @@ class Call:
 
     """
 
-    __slots__ = (
-        "_authorization",
-        "_deadline",
-        "_ended",
-        "_operation",
-        "_outcomes",
-        "_repeatable",
-        "_transport",
-        "attempts",
-    )
+    __slots__ = ("_authorization", "_ended", "_outcomes", "_request", "_transport", "attempts")
 
-    def __init__(
-        self, operation: str, transport: Transport, *, authorization: str, repeatable: bool, deadline: float
-    ) -> None:
-        """Start with nothing sent."""
+    def __init__(self, request: Request, transport: Transport, *, authorization: str) -> None:
+        """Start with nothing sent of ``request``, which is what the client made and nobody has changed."""
         self._authorization = authorization
-        self._deadline = deadline
-        self._operation = operation
+        self._request = request
         self._transport = transport
-        self._repeatable = repeatable
         self._outcomes: list[Outcome] = []
         self.attempts: list[Attempt] = []
         self._ended = False
@@ -61,16 +48,16 @@ class Call:
     async def attempt(self, request: Request) -> Response:
         """Send one attempt, authenticated, through the transport; note and log the result.
 
-        A second one is sent only where the operation may be repeated, and none that is late. The
-        operation and the call decide, not the request, which a middleware can rewrite.
+        A second one is sent only where the operation may be repeated, none that is late, and none
+        with another body. The client's own request decides, since a middleware can rewrite this one.
         """
         began = anyio.current_time()
-        self._refuse(began)
+        self._refuse(request, began)
         # A transport chooses a connection by the operation, so a middleware must not have the last word.
         request = attrs.evolve(
             request,
-            operation=self._operation,
-            repeatable=self._repeatable,
+            operation=self._request.operation,
+            repeatable=self._request.repeatable,
             headers=Headers({**request.headers, "authorization": self._authorization}),
         )
         number = len(self._outcomes) + 1
@@ -94,19 +81,24 @@ class Call:
         # Raised out here, so that what was caught does not stay reachable as the context.
         self._record(number, began, outcome=Outcome.UNKNOWN, error=TransportError.__name__)
         msg = f"the transport {fault}"
-        raise TransportError(msg, operation=self._operation)
+        raise TransportError(msg, operation=self._request.operation)
 
-    def _refuse(self, now: float) -> None:
+    def _refuse(self, request: Request, now: float) -> None:
+        operation = self._request.operation
         if self._ended:
             msg = "a middleware called call_next after the call had ended"
-            raise TransportError(msg, outcome=self.outcome, operation=self._operation, permanent=True)
-        if now >= self._deadline:
+            raise TransportError(msg, outcome=self.outcome, operation=operation, permanent=True)
+        if request.body != self._request.body:
+            # It may be the body of another call, which that call could then send a second time.
+            msg = "a middleware changed the body"
+            raise TransportError(msg, outcome=self.outcome, operation=operation, permanent=True)
+        if now >= self._request.deadline:
             # Our scope has yet to cancel: the event loop was held up, and ran this task first.
             msg = "the deadline passed before it could be sent"
-            raise DeadlineExceededError(msg, outcome=self.outcome, operation=self._operation)
-        if self._outcomes and not self._repeatable:
-            msg = f"{self._operation} goes out at most once per call, and a middleware called call_next again"
-            raise TransportError(msg, outcome=self.outcome, operation=self._operation)
+            raise DeadlineExceededError(msg, outcome=self.outcome, operation=operation)
+        if self._outcomes and not self._request.repeatable:
+            msg = f"{operation} goes out at most once per call, and a middleware called call_next again"
+            raise TransportError(msg, outcome=self.outcome, operation=operation)
 
     def _record(
         self,
@@ -120,7 +112,7 @@ class Call:
         """Keep and log the one record of an attempt that has ended."""
         self._outcomes[number - 1] = outcome
         attempt = Attempt(
-            operation=self._operation,
+            operation=self._request.operation,
             number=number,
             status=None if response is None else response.status,
             outcome=DONE if response is not None and response.is_success else outcome.value,

@@ -304,13 +304,7 @@ class AsyncClient:
                 raise request
             finally:
                 del request  # its traceback holds this frame: without this, a cycle for the collector
-        call = Call(
-            operation.name,
-            self._transport,
-            authorization=self._authorization,
-            repeatable=operation.repeatable,
-            deadline=request.deadline,
-        )
+        call = Call(request, self._transport, authorization=self._authorization)
         started = CallStarted(operation=operation.name, base_url=self._endpoint.base_url)
         with Watch(self._hooks, started, attempts=call.attempts, outcome=lambda: call.outcome):
             with anyio.CancelScope(deadline=request.deadline):
