@@ -650,7 +650,7 @@ def busy() -> HttpxTransport:
 
 
 @pytest.mark.parametrize(
-    ("transport", "link"),
+    ("transport", "middleware"),
     [
         (lambda: HttpxTransport(httpx.MockTransport(never)), Retry),
         (lambda: NeverAnswers(httpx.MockTransport(lambda _: httpx.Response(200))), Retry),
@@ -661,9 +661,9 @@ def busy() -> HttpxTransport:
     ids=["ours", "derived transport", "derived retry", "other sleep", "other clock"],
 )
 async def test_the_deadline_ends_what_is_ours_and_what_is_made_of_it(
-    transport: Callable[[], HttpxTransport], link: Callable[[], Retry]
+    transport: Callable[[], HttpxTransport], middleware: Callable[[], Retry]
 ) -> None:
-    client, _ = make_client(transport=transport(), middleware=[link()], timeout=0.02)
+    client, _ = make_client(transport=transport(), middleware=[middleware()], timeout=0.02)
     async with client:
         with anyio.fail_after(5), pytest.raises(DeadlineExceededError) as caught:
             await ship(client)

@@ -97,14 +97,14 @@ async def checkout(credentials: Credentials) -> None:
         HttpxTransport(httpx.AsyncClient(), limits=httpx.Limits(max_connections=5)),
         HttpxTransport(httpx2.AsyncClient()),
     ]
-    links: Sequence[Middleware] = [trace, Counter(), Retry(attempts=5), *default_middleware()]
+    middleware: Sequence[Middleware] = [trace, Counter(), Retry(attempts=5), *default_middleware()]
     hooks: Sequence[Hook] = [watch, note, OpenTelemetry()]
     async with AsyncClient(
         credentials,
         environment=Environment.SANDBOX,
         base_url=None,
         transport=transports[0],
-        middleware=links,
+        middleware=middleware,
         hooks=hooks,
         timeout=10,
     ) as client:

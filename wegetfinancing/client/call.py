@@ -42,7 +42,7 @@ class Call:
         return worst_outcome(*self._outcomes)
 
     def end(self) -> None:
-        """Let nothing more through: what the caller was told of the outcome has to stay true."""
+        """Send nothing more: the outcome that the caller gets must stay true."""
         self._ended = True
 
     async def attempt(self, request: Request) -> Response:
@@ -77,7 +77,7 @@ class Call:
                 outcome = outcome_of_status(response.status)
                 self._record(number, began, outcome=outcome, response=response)
                 return response
-            fault = f"returned {type(response).__name__} in place of a Response"
+            fault = f"returned {type(response).__name__}, not a Response"
         # Raised out here, so that what was caught does not stay reachable as the context.
         self._record(number, began, outcome=Outcome.UNKNOWN, error=TransportError.__name__)
         msg = f"the transport {fault}"

@@ -55,7 +55,7 @@ class ClientSettings(TypedDict, total=False):
 
 
 def default_middleware() -> list[Middleware]:
-    """Make the links a client has unless told otherwise: ``[Retry()]``, new for each client.
+    """Return the default middleware: ``[Retry()]``, new for each client.
 
     To add one: ``middleware=[*default_middleware(), mine]`` runs ``mine`` once per attempt,
     ``[mine, *default_middleware()]`` once per call.
@@ -64,24 +64,22 @@ def default_middleware() -> list[Middleware]:
 
 
 class AsyncClient:
-    """A client of the merchants v1 API, on asyncio or trio. Make one per application.
+    """A client of the merchants v1 API, on asyncio or trio. Create one per application.
 
     Args:
         credentials: of one merchant in ``environment``.
         environment: the sandbox by default, so that nobody goes live by accident; a member of
             ``Environment`` or its text.
         base_url: another address, such as a local emulator; plain ``http`` on loopback only.
-        transport: how requests travel, such as ``wegetfinancing.testing.FakeTransport``; an
-            ``HttpxTransport`` of its own unless told otherwise. A transport that was given is not
-            closed with the client.
-        middleware: the links of the chain, outermost first; ``default_middleware()`` unless told
-            otherwise, ``[]`` for none.
-        hooks: what is told of each call and its attempts, such as
+        transport: sends the requests, such as ``wegetfinancing.testing.FakeTransport()``; by default
+            an ``HttpxTransport`` of its own. A transport that you pass is not closed with the client.
+        middleware: outermost first; by default ``default_middleware()``, and ``[]`` for none.
+        hooks: functions that watch each call and its attempts, such as
             ``wegetfinancing.contrib.opentelemetry.OpenTelemetry()``.
         timeout: seconds for a whole call: waiting for a connection, every attempt, every pause.
 
     Raises:
-        ConfigurationError: a setting that cannot be right.
+        ConfigurationError: a setting is invalid.
 
     """
 
@@ -137,10 +135,10 @@ class AsyncClient:
         """Make a client from ``WEGETFINANCING_MERCHANT_ID``, ``_USERNAME``, ``_PASSWORD``.
 
         ``WEGETFINANCING_ENVIRONMENT`` (``sandbox`` or ``live``) and ``_BASE_URL`` are read too, if
-        set. Keywords are those of the constructor and go before the environment's.
+        set. Keywords are those of the constructor and override the environment.
 
         Raises:
-            ConfigurationError: a variable is missing or cannot be right.
+            ConfigurationError: a variable is missing or invalid.
             TypeError: the constructor has no such keyword.
 
         """
@@ -171,7 +169,7 @@ class AsyncClient:
 
         Args:
             request: the customer, the cart and your order id.
-            timeout: seconds for the whole call, in place of the client's.
+            timeout: overrides the client's timeout, in seconds.
 
         Raises:
             InvalidRequestError: ``request.problems()`` is not empty (nothing was sent), or 400.
@@ -194,7 +192,7 @@ class AsyncClient:
         Args:
             inv_id: as in ``CreatedRequest.inv_id`` or the postback.
             event: what happened.
-            timeout: seconds for the whole call, in place of the client's.
+            timeout: overrides the client's timeout, in seconds.
 
         Raises:
             InvalidRequestError: ``event.problems()`` is not empty (nothing was sent), or 400.
@@ -328,7 +326,7 @@ class AsyncClient:
 def _require_response(response: object) -> Response:
     if isinstance(response, Response):
         return response
-    msg = f"a middleware returned {type(response).__name__} in place of a Response"
+    msg = f"a middleware returned {type(response).__name__}, not a Response"
     raise TransportError(msg, outcome=Outcome.NOT_SENT)
 
 

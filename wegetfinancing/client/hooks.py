@@ -1,4 +1,4 @@
-"""What hooks are told of the calls of a client: how each call began, each of its attempts, how it ended.
+"""Hooks that watch the calls of a client: how each call began, each of its attempts, and how it ended.
 
 The values here hold nothing of the customer and no secret, so they may be logged and exported. The log of
 the package is made of the same ``Attempt``.
@@ -115,7 +115,7 @@ def check_hooks(hooks: Iterable[Hook]) -> tuple[Hook, ...]:
 
 
 class Watch:
-    """Tells hooks of one call: when it begins, and, with all that is known by then, when it has ended."""
+    """Calls the hooks when one call begins, and their functions once it has ended."""
 
     __slots__ = ("_attempts", "_began", "_call", "_ended", "_hooks", "_outcome")
 
@@ -127,7 +127,7 @@ class Watch:
         attempts: Sequence[Attempt],
         outcome: Callable[[], Outcome],
     ) -> None:
-        """Take what the call's own record is; ``outcome`` tells what may have been carried out."""
+        """Note the time; ``outcome`` returns whether the call may have been carried out."""
         self._hooks = hooks
         self._call = call
         self._attempts = attempts
@@ -136,7 +136,7 @@ class Watch:
         self._began = anyio.current_time()
 
     def __enter__(self) -> Self:
-        """Tell each hook that the call begins."""
+        """Call each hook."""
         for hook in self._hooks:
             try:
                 ended = hook(self._call)
@@ -150,7 +150,7 @@ class Watch:
     def __exit__(
         self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
     ) -> None:
-        """Tell them how it ended, the last one first, so that what they opened is closed inside out."""
+        """Report the result, to the last hook first, so that what hooks opened is closed inside out."""
         if not self._ended:
             return
         result = CallEnded(

@@ -36,7 +36,7 @@ def check_base_url(base_url: str) -> str:
         msg = "base_url must begin with https:// and a host"
         raise ConfigurationError(msg)
     if "@" in parts.netloc:
-        msg = "base_url must not hold a username or password; give them as Credentials"
+        msg = "base_url must not contain a username or password; pass them as Credentials"
         raise ConfigurationError(msg)
     if "?" in base_url or "#" in base_url or parts.path not in {"", "/"}:
         msg = "base_url must end after the host and port: no path, query or fragment"
@@ -65,7 +65,7 @@ class Endpoint:
 
     @classmethod
     def of(cls, environment: Environment | str, base_url: str | None) -> Self:
-        """Choose the address; a live address has to be asked for by name.
+        """Choose the address; the live one needs ``environment="live"``.
 
         Raises:
             ConfigurationError: an unknown environment, a wrong address, or the live address
@@ -90,7 +90,7 @@ class Endpoint:
 def settings_from_env(overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Read ``WEGETFINANCING_ENVIRONMENT`` (``sandbox`` or ``live``) and ``_BASE_URL``, if set.
 
-    What ``overrides`` holds is taken from there, and its variable is not even looked at.
+    A setting in ``overrides`` is kept, and its variable is not read.
 
     Raises:
         ConfigurationError: the environment is neither.
