@@ -16,7 +16,9 @@ import pytest
 import wegetfinancing
 from wegetfinancing import AsyncClient, HttpxTransport, parse_postback
 from wegetfinancing.client.operations import create_request_body
+from wegetfinancing.http import Request, Response
 from wegetfinancing.testing import (
+    FakeTransport,
     created_response,
     credentials,
     financing_request,
@@ -105,6 +107,28 @@ def frames_of_ours() -> list[str]:
     return found[::-1]
 
 
+class Looking(FakeTransport):
+    """A transport that notes which frames lead to it."""
+
+    seen: list[str]
+
+    async def send(self, request: Request) -> Response:
+        self.seen = frames_of_ours()
+        return await super().send(request)
+
+
+async def test_four_frames_of_ours_stand_between_the_caller_and_the_transport() -> None:
+    transport = Looking()
+    async with AsyncClient(credentials(), transport=transport) as client:
+        await client.create_request(financing_request())
+    assert transport.seen == [
+        "AsyncClient.create_request",
+        "AsyncClient._call",
+        "Retry.__call__",
+        "Call.attempt",
+    ]
+
+
 async def test_at_most_seven_frames_of_ours_stand_between_the_caller_and_httpx() -> None:
     seen: list[str] = []
 
@@ -114,8 +138,7 @@ async def test_at_most_seven_frames_of_ours_stand_between_the_caller_and_httpx()
 
     async with AsyncClient(credentials(), transport=HttpxTransport(httpx.MockTransport(answer))) as client:
         await client.create_request(financing_request())
-    assert len(seen) <= 7, seen
-    assert "Call.attempt" in seen
+    assert 1 <= len(seen) <= 7, seen
 
 
 async def test_reading_a_postback_calls_few_functions() -> None:
