@@ -42,14 +42,6 @@ def nobody_logs() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
-@pytest.fixture(autouse=True)
-def nobody_logs() -> Iterator[None]:
-    """What other tests did to the loggers must not change what is counted."""
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
-
-
 async def function_calls(subject: Callable[[], Awaitable[Any]]) -> int:
     """Count the functions, of Python and of C, that are called once everything has been set up."""
     for _ in range(ROUNDS - 1):

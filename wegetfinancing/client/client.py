@@ -315,7 +315,7 @@ class AsyncClient:
                     error.outcome = worst_outcome(error.outcome, call.outcome)
                     raise
                 except Exception as error:
-                    error.add_note(f"raised by a middleware of {operation.name}. {call.outcome.in_words}")
+                    error.add_note(f"raised by a middleware of {operation.name}. {call.outcome.description}")
                     raise
                 finally:
                     call.end()
