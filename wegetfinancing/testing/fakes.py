@@ -25,7 +25,7 @@ Reply: TypeAlias = Response | Exception | Callable[[Request], Response]
 
 
 class FakeTransport:
-    """A ``Transport`` that answers from a script and keeps what it was sent.
+    """A ``Transport`` that answers from a script and records what was sent.
 
     Each reply of the script serves one request: a ``Response``, an exception to raise such as
     ``TransportError("lost", outcome=Outcome.UNKNOWN)``, or a function of the request. Without a
@@ -38,7 +38,7 @@ class FakeTransport:
     """
 
     def __init__(self, *script: Reply) -> None:
-        """Take the replies in the order they are to be given."""
+        """Check the replies, which are used in this order."""
         for number, reply in enumerate(script, start=1):
             is_function = callable(reply) and not isinstance(reply, type)
             if not is_function and not isinstance(reply, Response | Exception):
@@ -50,10 +50,10 @@ class FakeTransport:
         self._scripted = bool(script)
 
     async def send(self, request: Request) -> Response:
-        """Record the request and give the next reply.
+        """Record the request and return the next reply.
 
         Raises:
-            TransportError: the script has come to its end; nothing was sent.
+            TransportError: the script has ended; nothing was sent.
 
         """
         await anyio.lowlevel.checkpoint()
@@ -69,23 +69,23 @@ class FakeTransport:
         return reply if isinstance(reply, Response) else reply(request)
 
     async def aclose(self) -> None:
-        """Note that it was closed."""
+        """Record that it was closed."""
         await anyio.lowlevel.checkpoint()
         self.closed = True
 
     def __reduce__(self) -> NoReturn:
-        """Refuse to be pickled: it keeps what it was sent."""
-        msg = "a FakeTransport keeps credentials and customer data, and is not pickled"
+        """Refuse to be pickled: it records what was sent."""
+        msg = "a FakeTransport records credentials and customer data, and is not pickled"
         raise TypeError(msg)
 
     @property
     def financing_requests(self) -> list[FinancingRequest]:
-        """What ``create_request`` has sent, decoded."""
+        """What ``create_request`` sent, as models."""
         return [from_wire(FinancingRequest, wire) for wire in self._bodies(CREATE_REQUEST.name)]
 
     @property
     def shipping_updates(self) -> list[tuple[str, ShippingEvent]]:
-        """What ``update_shipping`` has sent, decoded: the id and the event."""
+        """What ``update_shipping`` sent: the ID and the event as a model."""
         return [
             (wire["loan_id"], from_wire(ShippingEvent, wire["shipping_event"]))
             for wire in self._bodies(UPDATE_SHIPPING.name)
@@ -93,7 +93,7 @@ class FakeTransport:
 
     @property
     def test_postbacks(self) -> list[dict[str, Any]]:
-        """What ``create_test_postback`` has sent, decoded."""
+        """What ``create_test_postback`` sent, decoded."""
         return self._bodies(CREATE_TEST_POSTBACK.name)
 
     def _bodies(self, operation: str) -> list[dict[str, Any]]:
@@ -169,8 +169,8 @@ def signed_postback(
 
     Args:
         status: ``approved``, ``preapproved``, ``rejected`` or ``refund``.
-        inv_id: the request it is about.
-        merchant_transaction_id: your order id; ``None`` leaves it out, as the vendor may.
+        inv_id: the ID of the request.
+        merchant_transaction_id: your order ID; ``None`` omits it, as the vendor sometimes does.
         amount: USD, for a refund.
         version: the dialect, also as text: ``"0.2"``.
         credentials: the ones to sign with; by default those of ``credentials()``.
