@@ -241,11 +241,11 @@ def settings(credentials: Credentials) -> None:
 
 def what_both_checkers_report(credentials: Credentials) -> None:
     """Each line is wrong; an ignore that is not needed is an error too."""
-    AsyncClient.from_env(timeut=3)  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
-    AsyncClient.from_env(timeout="3")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
-    AsyncClient.from_env(environment="life")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
-    AsyncClient(credentials, environment="life")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
-    AsyncClient(credentials, hooks=[trace])  # type: ignore[list-item] # pyright: ignore[reportArgumentType]
-    AsyncClient(credentials, middleware=[watch])  # type: ignore[list-item] # pyright: ignore[reportArgumentType]
-    Retry(attempts="5")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
-    Retry(5)  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
+    AsyncClient.from_env(timeut=3)  # type: ignore[call-arg]
+    AsyncClient.from_env(timeout="3")  # type: ignore[arg-type]
+    AsyncClient.from_env(environment="life")  # type: ignore[arg-type]
+    AsyncClient(credentials, environment="life")  # type: ignore[arg-type]
+    AsyncClient(credentials, hooks=[trace])  # type: ignore[list-item]
+    AsyncClient(credentials, middleware=[watch])  # type: ignore[list-item]
+    Retry(attempts="5")  # type: ignore[arg-type]
+    Retry(5)  # type: ignore[call-arg]
