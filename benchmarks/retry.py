@@ -1,4 +1,4 @@
-"""What the retry middleware adds to a call that succeeds at once."""
+"""What the retry link adds to a call that succeeds at once."""
 
 from typing import Any
 
@@ -18,12 +18,12 @@ async def measure() -> list[Row]:
     async def succeed(_: Request) -> Response:
         return answer
 
-    middleware = Retry()
+    link = Retry()
     tenacious = tenacity.retry(stop=tenacity.stop_after_attempt(3), reraise=True)(succeed)
     steady = stamina.retry(on=OSError, attempts=3)(succeed)
     subjects: dict[str, Any] = {
         "bare": lambda: succeed(request),
-        "Retry": lambda: middleware(request, succeed),
+        "Retry": lambda: link(request, succeed),
         "tenacity": lambda: tenacious(request),
         "stamina": lambda: steady(request),
     }

@@ -1,4 +1,4 @@
-"""A transport on aiohttp, for a shop that has it already: ``AsyncClient(..., transport=AiohttpTransport())``.
+"""A transport on aiohttp, for a shop that uses it: ``AsyncClient(..., transport=AiohttpTransport())``.
 
 It keeps the contract that ``wegetfinancing.testing.TRANSPORT_CHECKS`` checks. Close it yourself.
 """

@@ -1,7 +1,7 @@
 """The whole flow over real HTTP on this machine, no account needed: ``python -m nox -s demo``.
 
-An emulator plays the vendor and a tiny shop receives postbacks, each a server on a loopback port of its
-own. The script ends with status 0 only if every step really happened.
+An emulator plays the vendor and a tiny shop receives postbacks, each a server on its own loopback port.
+The exit status is 0 only if every step really happened.
 """
 
 import contextlib
@@ -33,6 +33,7 @@ from wegetfinancing import (
     InvalidRequestError,
     MalformedPostbackError,
     Outcome,
+    Refunded,
     ShippingEvent,
     ShippingState,
     SignatureError,
@@ -46,10 +47,11 @@ ORDER = "ORDER-123"
 
 
 class Shop:
-    """Creates an order only when an authentic approval has come."""
+    """Creates an order only when an authentic approval has come; records refunds and pays nobody."""
 
     def __init__(self) -> None:
         self.orders: dict[str, str] = {}  # order id to inv_id
+        self.refunded: dict[str, Decimal | None] = {}  # inv_id to what the vendor has refunded, in USD
 
     def app(self) -> Starlette:
         return Starlette(routes=[Route("/postbacks", self.receive, methods=["POST"])])
@@ -66,6 +68,9 @@ class Shop:
         if isinstance(postback, Approved) and postback.merchant_transaction_id is not None:
             self.orders[postback.merchant_transaction_id] = postback.inv_id
             say(f"the shop verified an approval and created order {postback.merchant_transaction_id}")
+        if isinstance(postback, Refunded):
+            self.refunded[postback.inv_id] = postback.amount
+            say(f"the shop recorded that the vendor has refunded ${postback.amount}; it pays nobody")
         return PlainTextResponse("OK")
 
 
@@ -103,7 +108,7 @@ def serving(app: Starlette, bound: socket.socket) -> Iterator[None]:
 
 
 def dying_server() -> str:
-    """Accept one call, read it, and close without a word, as a server that dies right then."""
+    """Accept one call, read it, and close without an answer, like a server that crashes."""
     bound, url = listen()
 
     def die() -> None:
@@ -146,7 +151,7 @@ async def buy(emulator_url: str, shop_url: str, shop: Shop, emulator: Emulator) 
         check(decided.json()["postback"] == "HTTP 200", "the postback was delivered")
         check(shop.orders == {ORDER: created.inv_id}, "the order exists now")
 
-        step("3. Somebody forges an approval for another order")
+        step("3. Someone forges an approval for another order")
         async with httpx.AsyncClient() as forger:
             forged = await forger.post(
                 f"{shop_url}/postbacks",
@@ -160,7 +165,7 @@ async def buy(emulator_url: str, shop_url: str, shop: Shop, emulator: Emulator) 
             )
         say(f"the shop answered HTTP {forged.status_code}")
         check(forged.status_code == HTTPStatus.UNAUTHORIZED, "the forgery was refused")
-        check(shop.orders == {ORDER: created.inv_id}, "no order came of it")
+        check(shop.orders == {ORDER: created.inv_id}, "the forgery created no order")
 
         step("4. The shop ships, and tells the vendor")
         event = ShippingEvent(
@@ -173,9 +178,15 @@ async def buy(emulator_url: str, shop_url: str, shop: Shop, emulator: Emulator) 
         say(f"recorded against loan {receipt.loan}")
         check(emulator.applications[created.inv_id].shipping_events == [event], "the vendor knows of it")
 
+        step("5. Jane returns one widget, the vendor refunds it, and its postback reports that to the shop")
+        async with httpx.AsyncClient() as vendor:
+            refunded = await vendor.post(created.href, data={"decision": "refund", "amount": "499.00"})
+        check(refunded.json()["postback"] == "HTTP 200", "the postback was delivered")
+        check(shop.refunded == {created.inv_id: Decimal("499.00")}, "the refund is recorded")
+
 
 async def fail(shop_url: str) -> None:
-    step("5. Three ways a create can fail, and what each means for the shop")
+    step("6. Three ways a create can fail, and what each means for the shop")
     request = financing_request(shop_url)
     bound, nobody = listen()
     bound.close()

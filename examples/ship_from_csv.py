@@ -1,7 +1,7 @@
 """Tell the vendor of a night's shipments: ``python examples/ship_from_csv.py shipments.csv``.
 
 Credentials come from the environment, as in ``AsyncClient.from_env()``. What was acknowledged is written
-to a journal beside the file; run it again after whatever ended it, and it goes on from there.
+to a journal beside the file; run it again after an interruption, and it continues from there.
 
 Exit status: 0 all is shipped, 1 some lines are not, 2 nothing was tried.
 """
@@ -47,7 +47,7 @@ TARGET = ("MERCHANT_ID", "ENVIRONMENT", "BASE_URL")
 
 
 class UnusableFileError(Exception):
-    """Nothing can be done before a person has looked at it."""
+    """The file must be fixed before anything is sent."""
 
 
 @attrs.frozen
@@ -71,7 +71,7 @@ class Line:
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Read the cells of each row, and where it begins; a file that is no CSV is refused as a whole."""
+    """Read the cells of each row, and where it begins; a file that is not CSV is refused as a whole."""
     data = path.read_bytes()
     try:
         text = data.decode("utf-8-sig")
@@ -139,7 +139,7 @@ def parsed_event(row: dict[str, str]) -> tuple[ShippingEvent | None, dict[str, s
 
 
 class Journal:
-    """What was acknowledged, on disk before anything else is done. One run at a time has it."""
+    """What was acknowledged, on disk before anything else is done. One run at a time can use it."""
 
     MAGIC = b"shipped by ship_from_csv.py\n"
 
@@ -149,13 +149,13 @@ class Journal:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._file.close()
-            message = f"another run is at work with {path}"
+            message = f"another run is using {path}"
             raise UnusableFileError(message) from None
         self._file.seek(0)
         data = self._file.readall()
         if not (data.startswith(self.MAGIC) or self.MAGIC.startswith(data)):
             self._file.close()
-            message = f"{path} is no journal of this script; name another with --journal"
+            message = f"{path} is not a journal of this script; name another with --journal"
             raise UnusableFileError(message)
         # A line without its end was being written when the last run was killed.
         whole = data[: data.rfind(b"\n") + 1]
@@ -175,7 +175,7 @@ class Journal:
         self._file.close()
 
     async def add(self, line: Line) -> None:
-        """Write the line down, even while being cancelled: the vendor has it."""
+        """Record the line, even while being cancelled: the vendor has it."""
         with anyio.CancelScope(shield=True):
             async with self._lock:
                 await anyio.to_thread.run_sync(self._append, f"{line.key} {line.number}\n".encode())
@@ -186,7 +186,7 @@ class Journal:
             written = self._file.write(data)
             os.fsync(self._file.fileno())
         except OSError:
-            self._file.truncate(size)  # half a line would spoil the next one
+            self._file.truncate(size)  # half a line would corrupt the next one
             raise
         if written != len(data):
             self._file.truncate(size)
@@ -254,7 +254,7 @@ class Night:
             await self.client.update_shipping(line.inv_id, line.event)
         except CallError as error:
             self.troubles[line.number] = f"{error.outcome.value}: {error}"
-            # No other line would fare better, and a wrong password tried a thousand times locks the door.
+            # No other line would fare better, and a thousand wrong passwords may lock the account.
             hopeless = isinstance(error, AuthenticationError | PermissionDeniedError)
             self.stopped |= hopeless or (isinstance(error, TransportError) and error.permanent)
             return False

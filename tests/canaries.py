@@ -2,9 +2,11 @@
 
 import base64
 import copy
+import inspect
 import logging
 import pickle
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import quote
@@ -87,9 +89,27 @@ class LogWatch(logging.Handler):
         root.setLevel(self._level_before)
 
 
+async def error_of(action: Callable[[], object]) -> BaseException:
+    """Return what a function or a coroutine function raises, traceback included."""
+    try:
+        result = action()
+        if inspect.isawaitable(result):
+            await result
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is looked at
+        return error
+    msg = "nothing was raised"
+    raise AssertionError(msg)
+
+
+def is_ours(filename: str) -> bool:
+    """Tell whether a frame runs code of the package, or code that attrs made for it."""
+    return PACKAGE in Path(filename).parents or filename.startswith("<attrs generated")
+
+
 def canaries_in_error(error: BaseException) -> list[str]:
     """Look at an error in every way a crash reporter does."""
     found = canaries_in(str(error)) + canaries_in(repr(error)) + canaries_in(repr(error.args))
+    found += canaries_in(repr(getattr(error, "__notes__", ())))
     if isinstance(error, CallError):
         plain = copy.copy(error)
         for name in MAY_HOLD_PERSONAL_DATA:
@@ -101,7 +121,7 @@ def canaries_in_error(error: BaseException) -> list[str]:
     )
     while shown is not None:
         for frame in shown.stack:
-            if PACKAGE in Path(frame.filename).parents:
+            if is_ours(frame.filename):
                 found += canaries_in(repr(frame.locals))
         shown = shown.__cause__ or shown.__context__
     return found

@@ -26,6 +26,7 @@ NO_IO = [
     "credentials",
     "emulator.faults",
     "emulator.postbacks",
+    "emulator.responses",
     "emulator.validation",
     "enums",
     "errors",
@@ -34,13 +35,16 @@ NO_IO = [
     "postbacks.dialects",
     "postbacks.events",
     "postbacks.loan_state",
+    "postbacks.receiving",
+    "postbacks.settings",
     "postbacks.signatures",
+    "postbacks.tracebacks",
 ]
 IO_LIBRARIES = {"anyio", "asyncio", "httpcore", "httpx", "selectors", "socket", "ssl", "threading", "trio"}
 KNOW_HTTPX = {"client.httpx_exchange", "client.httpx_transport"}
 CORE_DEPENDENCIES = {"anyio", "attrs", "cattrs", "httpx"}
 # What an extra or a framework may be imported in.
-OUTSIDE_THE_CORE = ("contrib.", "emulator.app", "emulator.pages", "emulator.server")
+OUTSIDE_THE_CORE = ("contrib.", "emulator.app", "emulator.guards", "emulator.pages", "emulator.server")
 
 
 def name_of(path: Path) -> str:

@@ -1,6 +1,8 @@
 """PostbackApp called as a server calls it, on both event loops."""
 
+import datetime as dt
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +18,14 @@ from wegetfinancing import (
     PostbackVersion,
     sign_postback,
 )
-from wegetfinancing.postbacks import BODY_LIMIT, Answers, Claim, MemoryDeliveryStore, NotYet, PostbackApp
+from wegetfinancing.postbacks import (
+    BODY_LIMIT,
+    Claim,
+    MemoryDeliveryStore,
+    NotYet,
+    PostbackApp,
+    ResponseStatuses,
+)
 from wegetfinancing.testing import SignedPostback, credentials, signed_postback
 
 pytestmark = pytest.mark.anyio
@@ -343,17 +352,26 @@ async def test_a_store_out_of_reach_before_handling_fails_and_after_it_does_not(
             sent.extend([message["status"]] if "status" in message else [])
 
         app = PostbackApp(credentials(), shop, store=BrokenStore(step))
-        with pytest.raises(Exception, match=r"^$|the store could not note it"):
+        with pytest.raises(Exception, match=r"^$|the store could not record it"):
             await app(scope_of(GOOD), receive_of(GOOD), send)
         assert sent == [answered]
         assert len(shop.handled) == handled
 
 
-async def test_the_answers_can_be_chosen() -> None:
-    app = PostbackApp(credentials(), Shop(NotYet()), patience=0, answers=Answers(handled=204, not_yet=425))
+async def test_the_statuses_that_ask_for_a_redelivery_can_be_chosen() -> None:
+    statuses = ResponseStatuses(failed=502, not_yet=425)
+    shop = Shop(NotYet(), ZeroDivisionError())
+    app = PostbackApp(credentials(), shop, patience=0, statuses=statuses)
     assert await deliver(app, signed_postback()) == 425
-    made = signed_postback()
-    assert await call(app, made.body, made.headers) == (204, {}, b"")
+    sent: list[int] = []
+
+    async def send(message: Any) -> None:
+        sent.extend([message["status"]] if "status" in message else [])
+
+    with pytest.raises(ZeroDivisionError):
+        await app(scope_of(GOOD), receive_of(GOOD), send)
+    assert sent == [502]
+    assert await deliver(app, signed_postback()) == 200
 
 
 async def test_alone_it_can_be_bound_to_one_path() -> None:
@@ -387,10 +405,16 @@ async def test_it_lives_with_a_server_and_serves_http_only() -> None:
     ("arguments", "settings", "way_out"),
     [
         (([], Shop()), {}, "credentials must be Credentials"),
-        ((credentials(), None), {}, "handler and repeat_handler must be"),
-        ((credentials(), print), {}, "handler and repeat_handler must be"),
-        ((credentials(), Shop()), {"repeat_handler": print}, "handler and repeat_handler must be"),
+        ((credentials(), None), {}, "handler must be"),
+        ((credentials(), print), {}, "handler must be"),
+        ((credentials(), Shop()), {"repeat_handler": print}, "repeat_handler must be"),
         ((credentials(), Shop()), {"max_age": -1}, "max_age must be"),
+        ((credentials(), Shop()), {"patience": math.nan}, "patience must be a number of seconds, 0 or more"),
+        ((credentials(), Shop()), {"patience": -1}, "patience must be"),
+        ((credentials(), Shop()), {"patience": "5"}, "patience must be"),
+        ((credentials(), Shop()), {"body_seconds": -1}, "body_seconds must be a number of seconds, above 0"),
+        ((credentials(), Shop()), {"body_seconds": 0}, "body_seconds must be"),
+        ((credentials(), Shop()), {"body_seconds": 10**9 + 1}, "body_seconds must be"),
     ],
 )
 async def test_settings_that_cannot_be_right_are_refused(
@@ -398,6 +422,39 @@ async def test_settings_that_cannot_be_right_are_refused(
 ) -> None:
     with pytest.raises(ConfigurationError, match=way_out):
         PostbackApp(*arguments, **settings)
+
+
+@pytest.mark.parametrize(
+    ("keep_seconds", "max_age", "is_accepted"),
+    [
+        (None, None, True),
+        (None, 300, True),
+        (30 * 24 * 3600.0, None, False),
+        (660, 300, True),
+        (659.9, 300, False),
+        (60, 0, True),
+        (600, dt.timedelta(minutes=5), False),
+        (660, dt.timedelta(minutes=5), True),
+    ],
+)
+async def test_a_store_that_forgets_must_outlast_every_captured_postback(
+    keep_seconds: float | None, max_age: Any, is_accepted: bool
+) -> None:
+    store = MemoryDeliveryStore(keep_seconds=keep_seconds)
+    if is_accepted:
+        PostbackApp(credentials(), Shop(), store=store, max_age=max_age)
+    else:
+        with pytest.raises(ConfigurationError, match="max_age"):
+            PostbackApp(credentials(), Shop(), store=store, max_age=max_age)
+
+
+async def test_an_approval_that_is_replayed_a_year_later_is_not_handled_again() -> None:
+    now, shop = [0.0], Shop()
+    app = PostbackApp(credentials(), shop, store=MemoryDeliveryStore(clock=lambda: now[0]))
+    assert await deliver(app, GOOD) == 200
+    now[0] += 365 * 24 * 3600.0
+    assert await deliver(app, GOOD) == 200
+    assert len(shop.handled) == 1
 
 
 header_names = (

@@ -24,7 +24,6 @@ from wegetfinancing import (
     HttpxTransport,
     Outcome,
     Retry,
-    RetryPolicy,
     TransportError,
 )
 from wegetfinancing.http import Request
@@ -194,7 +193,7 @@ async def test_a_call_ended_in_the_back_off_leaves_nothing_behind(own: bool) -> 
 
     with FaultServer(busy) as server:
         async with one_connection("own") as transport:
-            retry = Retry(RetryPolicy(base_delay=0.001), sleep=pause)
+            retry = Retry(base_delay=0.001, sleep=pause)
             url = f"http://127.0.0.1:{server.port}"
             async with AsyncClient(
                 credentials(), base_url=url, transport=transport, middleware=[retry], timeout=SHORT

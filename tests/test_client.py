@@ -30,7 +30,6 @@ from wegetfinancing import (
     PermissionDeniedError,
     RateLimitError,
     Retry,
-    RetryPolicy,
     ServerError,
     TransportError,
 )
@@ -57,7 +56,7 @@ LOST = "the connection was lost"
 def make_client(*script: Any, **settings: Any) -> tuple[AsyncClient, FakeTransport]:
     transport = FakeTransport(*script)
     defaults: dict[str, Any] = {
-        "middleware": [Retry(RetryPolicy(base_delay=0.0))],
+        "middleware": [Retry(base_delay=0.0)],
         "transport": transport,
     }
     return AsyncClient(credentials(), **defaults | settings), transport
@@ -651,20 +650,20 @@ def busy() -> HttpxTransport:
 
 
 @pytest.mark.parametrize(
-    ("transport", "link"),
+    ("transport", "middleware"),
     [
         (lambda: HttpxTransport(httpx.MockTransport(never)), Retry),
         (lambda: NeverAnswers(httpx.MockTransport(lambda _: httpx.Response(200))), Retry),
         (busy, NeverRepeats),
-        (busy, lambda: Retry(RetryPolicy(base_delay=0.0), sleep=never)),
-        (busy, lambda: Retry(RetryPolicy(base_delay=1e6, max_delay=1e6), clock=lambda: -1e9)),
+        (busy, lambda: Retry(base_delay=0.0, sleep=never)),
+        (busy, lambda: Retry(base_delay=1e6, max_delay=1e6, clock=lambda: -1e9)),
     ],
     ids=["ours", "derived transport", "derived retry", "other sleep", "other clock"],
 )
 async def test_the_deadline_ends_what_is_ours_and_what_is_made_of_it(
-    transport: Callable[[], HttpxTransport], link: Callable[[], Retry]
+    transport: Callable[[], HttpxTransport], middleware: Callable[[], Retry]
 ) -> None:
-    client, _ = make_client(transport=transport(), middleware=[link()], timeout=0.02)
+    client, _ = make_client(transport=transport(), middleware=[middleware()], timeout=0.02)
     async with client:
         with anyio.fail_after(5), pytest.raises(DeadlineExceededError) as caught:
             await ship(client)

@@ -129,7 +129,7 @@ def test_nobody_goes_live_by_accident(monkeypatch: pytest.MonkeyPatch) -> None:
     "host", ["api.wegetfinancing.com", "API.WeGetFinancing.com", "api.wegetfinancing.com."]
 )
 def test_the_live_address_needs_the_live_environment(host: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"Environment\.LIVE"):
+    with pytest.raises(ConfigurationError, match="say environment='live'"):
         AsyncClient(credentials(), base_url=f"https://{host}")
     AsyncClient(credentials(), base_url=f"https://{host}", environment=Environment.LIVE)
 
@@ -158,8 +158,28 @@ def test_an_unknown_environment_is_refused_without_its_value(monkeypatch: pytest
     with pytest.raises(ConfigurationError, match="'sandbox' or 'live'") as caught:
         AsyncClient.from_env()
     assert "production" not in str(caught.value)
-    with pytest.raises(ConfigurationError, match=r"Environment\.SANDBOX"):
-        AsyncClient(credentials(), environment="live")  # type: ignore[arg-type] # what is tested
+
+
+@pytest.mark.parametrize("environment", ["prod", "LIVE", "", None, [], 5])
+def test_an_environment_is_a_member_or_its_text(environment: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_environment(monkeypatch)
+    for make in (AsyncClient, AsyncClient.from_env):
+        with pytest.raises(ConfigurationError, match=r"^environment must be 'sandbox' or 'live'") as caught:
+            make(credentials=credentials(), environment=environment)
+        assert caught.value.__context__ is None
+
+
+def test_the_text_of_an_environment_does_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_environment(monkeypatch)
+    assert address_of(AsyncClient(credentials(), environment="live")) == "https://api.wegetfinancing.com"
+    assert address_of(AsyncClient.from_env(environment="live")) == "https://api.wegetfinancing.com"
+    sandbox = AsyncClient(credentials(), environment="sandbox")
+    assert address_of(sandbox) == "https://api.sandbox.wegetfinancing.com"
+
+
+def test_from_env_refuses_a_keyword_that_the_constructor_does_not_have() -> None:
+    with pytest.raises(TypeError, match=r"from_env\(\) got an unexpected keyword argument 'timeut'"):
+        AsyncClient.from_env(timeut=3)  # type: ignore[call-arg] # what is tested
 
 
 @pytest.mark.parametrize(
@@ -185,8 +205,8 @@ def test_https_anywhere_and_http_on_loopback_pass(base_url: str) -> None:
         ("http://127.0.0.1.evil.example", "plain http is for loopback"),
         ("http://localhost.evil.example", "plain http is for loopback"),
         ("http://10.0.0.1", "plain http is for loopback"),
-        ("https://user:hunter2@api.example", "give them as Credentials"),
-        ("https://@api.example", "give them as Credentials"),
+        ("https://user:hunter2@api.example", "pass them as Credentials"),
+        ("https://@api.example", "pass them as Credentials"),
         ("https://api.example/?x=hunter2", "no path, query or fragment"),
         ("https://api.example?", "no path, query or fragment"),
         ("https://api.example#hunter2", "no path, query or fragment"),

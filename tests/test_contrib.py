@@ -1,5 +1,6 @@
-"""The adapters for Starlette and FastAPI, as an application mounts them."""
+"""PostbackApp in Starlette and FastAPI, and the FastAPI dependency, as an application uses them."""
 
+import datetime as dt
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Annotated, Any
@@ -14,10 +15,10 @@ from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from wegetfinancing import ConfigurationError, Postback, PostbackVersion, sign_postback
 from wegetfinancing.contrib.fastapi import OPENAPI, RESPONSES, postback_from
-from wegetfinancing.contrib.starlette import postback_route
 from wegetfinancing.postbacks import BODY_LIMIT, NotYet, PostbackApp
 from wegetfinancing.testing import credentials, signed_postback
 
@@ -47,16 +48,17 @@ class ReadingTheBody(BaseHTTPMiddleware):
 
 def starlette_app() -> Starlette:
     return Starlette(
-        routes=[postback_route("/postbacks", credentials(), keep)], middleware=[Middleware(ReadingTheBody)]
+        routes=[Route("/postbacks", PostbackApp(credentials(), keep))],
+        middleware=[Middleware(ReadingTheBody)],
     )
 
 
 def fastapi_app() -> FastAPI:
     app = FastAPI(middleware=[Middleware(ReadingTheBody)])
-    verified = Annotated[Postback, Depends(postback_from([credentials()], max_age=300))]
+    verified = Depends(postback_from([credentials()], max_age=dt.timedelta(minutes=5)))
 
     @app.post("/postbacks", openapi_extra=OPENAPI, responses=RESPONSES)
-    async def receive(postback: verified) -> PlainTextResponse:
+    async def receive(postback: Annotated[Postback, verified]) -> PlainTextResponse:
         handled.append(postback)
         return PlainTextResponse("OK")
 
@@ -65,7 +67,7 @@ def fastapi_app() -> FastAPI:
 
 def fastapi_app_with_a_route() -> FastAPI:
     app = FastAPI()
-    app.router.routes.append(postback_route("/postbacks", credentials(), keep))
+    app.router.routes.append(Route("/postbacks", PostbackApp(credentials(), keep)))
     return app
 
 
@@ -166,6 +168,26 @@ async def test_a_body_that_was_read_as_a_form_before_is_said_to_be_so() -> None:
             await client.post("/postbacks", content=made.body, headers=made.headers)
 
 
+async def test_an_empty_body_is_refused_whatever_its_length_is_said_to_be() -> None:
+    dependency = postback_from(credentials())
+    for unsigned in ({}, {"content-length": "7"}):
+        pairs = [(k.encode(), v.encode()) for k, v in (signed_postback_of(b"") | unsigned).items()]
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": b""}
+
+        with pytest.raises(HTTPException, match="neither JSON nor a form"):
+            await dependency(
+                Request({"type": "http", "method": "POST", "path": "/", "headers": pairs}, receive)
+            )
+
+
+async def test_an_empty_body_that_is_not_signed_is_refused(vendor: httpx.AsyncClient) -> None:
+    headers = {"x-signature": "0" * 64, "x-timestamp": "1"}
+    assert (await vendor.post("/postbacks", content=b"", headers=headers)).status_code == 401
+    assert handled == []
+
+
 async def test_the_dependency_refuses_a_body_that_was_consumed_or_broken_off() -> None:
     dependency = postback_from(credentials())
     made = signed_postback()
@@ -216,7 +238,7 @@ async def test_settings_go_through_and_are_checked() -> None:
     async def never(postback: Postback) -> None:
         raise NotYet
 
-    app: Any = Starlette(routes=[postback_route("/postbacks", credentials(), never, patience=0)])
+    app: Any = Starlette(routes=[Route("/postbacks", PostbackApp(credentials(), never, patience=0))])
     made = signed_postback()
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://shop.test") as client:
         response = await client.post("/postbacks", content=made.body, headers=made.headers)
@@ -225,7 +247,21 @@ async def test_settings_go_through_and_are_checked() -> None:
         postback_from([])
     with pytest.raises(ConfigurationError, match="max_age must be"):
         postback_from(credentials(), max_age=-1)
+    with pytest.raises(ConfigurationError, match="body_seconds must be"):
+        postback_from(credentials(), body_seconds=-1)
 
 
-async def test_a_mounted_app_is_a_plain_asgi_app() -> None:
-    assert callable(PostbackApp(credentials(), keep))
+def fastapi_app_with_a_mount() -> FastAPI:
+    app = FastAPI()
+    app.mount("/postbacks", PostbackApp(credentials(), keep))
+    return app
+
+
+async def test_a_mount_redirects_which_is_why_the_docs_use_a_route() -> None:
+    made = signed_postback()
+    for app, status in ((fastapi_app_with_a_mount(), 307), (fastapi_app_with_a_route(), 200)):
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://shop.test") as client:
+            response = await client.post("/postbacks", content=made.body, headers=made.headers)
+        assert response.status_code == status
+    assert len(handled) == 1

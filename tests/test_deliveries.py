@@ -1,6 +1,7 @@
 """The stores of deliveries, in memory and in a real Redis."""
 
 import contextlib
+import math
 import os
 import shutil
 import socket
@@ -12,7 +13,9 @@ import anyio
 import fakeredis
 import pytest
 import redis.asyncio
+import redis.exceptions
 
+from wegetfinancing import ConfigurationError
 from wegetfinancing.contrib.redis import RedisDeliveryStore
 from wegetfinancing.postbacks import Claim, DeliveryStore, MemoryDeliveryStore
 
@@ -114,6 +117,30 @@ async def test_in_memory_what_has_expired_takes_no_room() -> None:
     assert len(store) < 120
 
 
+async def test_in_memory_a_decision_is_remembered_for_good_by_default() -> None:
+    clock = Clock()
+    store = MemoryDeliveryStore(clock=clock)
+    assert store.keep_seconds is None
+    await store.claim("a", "one")
+    await store.settle("a", "one")
+    for _ in range(100):
+        clock.now += 30 * 24 * 3600
+        assert await store.claim("a", "two") is SETTLED
+
+
+def redis_that_is_not_asked(**settings: Any) -> RedisDeliveryStore:
+    return RedisDeliveryStore(redis.asyncio.Redis(), **settings)
+
+
+@pytest.mark.parametrize("make", [MemoryDeliveryStore, redis_that_is_not_asked])
+@pytest.mark.parametrize("name", ["claim_seconds", "keep_seconds"])
+def test_a_store_refuses_a_time_that_cannot_be_right(make: Callable[..., DeliveryStore], name: str) -> None:
+    for wrong in (0, -1, math.nan, math.inf, 10**10, "60", True):
+        with pytest.raises(ConfigurationError, match=f"{name} must be a number of seconds, above 0"):
+            make(**{name: wrong})
+    assert make(keep_seconds=100).keep_seconds == 100
+
+
 async def test_of_many_claims_at_once_one_is_granted() -> None:
     store, claims = MemoryDeliveryStore(), []
 
@@ -124,6 +151,23 @@ async def test_of_many_claims_at_once_one_is_granted() -> None:
         for number in range(50):
             tasks.start_soon(claim, str(number))
     assert claims.count(GRANTED) == 1
+
+
+class FakeRedis:
+    """Answers CONFIG GET as told, and grants every claim."""
+
+    def __init__(self, settings: dict[str, str] | Exception) -> None:
+        self.settings = settings
+        self.asked = 0
+
+    async def config_get(self, *_: str) -> dict[str, str]:
+        self.asked += 1
+        if isinstance(self.settings, Exception):
+            raise self.settings
+        return self.settings
+
+    async def set(self, *_: str, **__: object) -> None:
+        """Say that there was no claim."""
 
 
 class TestRedis:
@@ -150,6 +194,64 @@ class TestRedis:
             assert 19_000 < await client.pttl("shop:a") <= 20_000
             await store.settle("a", "one")
             assert 3_999_000 < await client.pttl("shop:a") <= 4_000_000
+
+    async def test_a_decision_is_remembered_for_good_by_default(self, connect: Connect) -> None:
+        async with connect() as client:
+            await client.flushall()
+            store = RedisDeliveryStore(client, prefix="shop:")
+            assert store.keep_seconds is None
+            await store.claim("a", "one")
+            await store.settle("a", "one")
+            assert await client.pttl("shop:a") == -1
+            assert await store.claim("a", "two") is SETTLED
+
+    @pytest.mark.parametrize("decode_responses", [False, True])
+    async def test_it_can_tell_whether_a_server_evicts(
+        self, connect: Connect, *, decode_responses: bool, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async with connect(decode_responses=decode_responses) as client:
+            try:
+                await client.config_set("maxmemory", "100mb")
+            except redis.exceptions.ResponseError:  # an imitation
+                await RedisDeliveryStore(client).check()
+                assert "could not read Redis' maxmemory-policy" in caplog.text
+                return
+            await client.config_set("maxmemory-policy", "allkeys-lru")
+            with pytest.raises(ConfigurationError, match="set maxmemory-policy to noeviction"):
+                await RedisDeliveryStore(client).check()
+            await client.config_set("maxmemory-policy", "noeviction")
+            await RedisDeliveryStore(client).check()
+            await client.config_set("maxmemory", "0")
+
+    @pytest.mark.parametrize(
+        ("settings", "level"),
+        [
+            ({"maxmemory": "0", "maxmemory-policy": "allkeys-lru"}, None),
+            ({"maxmemory": "100", "maxmemory-policy": "noeviction"}, None),
+            ({"maxmemory": "100", "maxmemory-policy": "volatile-ttl"}, "ERROR"),
+            ({"maxmemory-policy": "volatile-ttl"}, "ERROR"),
+            ({}, "WARNING"),
+            (redis.exceptions.NoPermissionError("no permissions to run 'config|get'"), "WARNING"),
+        ],
+    )
+    async def test_the_first_claim_logs_what_may_be_evicted_and_is_granted(
+        self, settings: Any, level: str | None, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        fake: Any = FakeRedis(settings)
+        store = RedisDeliveryStore(fake)
+        for key in ("a", "b"):
+            assert await store.claim(key, "one") is GRANTED
+        assert [each.levelname for each in caplog.records] == ([level] if level else [])
+        assert all("noeviction" in each.message for each in caplog.records)
+        assert fake.asked == 1
+
+    async def test_a_check_that_got_no_answer_is_made_again(self) -> None:
+        fake: Any = FakeRedis(redis.exceptions.ConnectionError())
+        store = RedisDeliveryStore(fake)
+        for _ in range(2):
+            with pytest.raises(redis.exceptions.ConnectionError):
+                await store.claim("a", "one")
+        assert fake.asked == 2
 
     async def test_a_claim_asked_for_twice_by_its_owner_is_granted(self, connect: Connect) -> None:
         """The client asks again by itself when the connection is lost before the answer."""

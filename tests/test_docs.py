@@ -101,7 +101,7 @@ def test_every_name_in_the_settings_table_exists() -> None:
 def test_the_faults_in_the_docs_are_those_there_are() -> None:
     rows = re.findall(r"^\| `(fault-[a-z0-9-]+)` \| (yes|no) \| (.*) \|$", PAGES["emulator.md"], re.MULTILINE)
     assert rows == [
-        (fault.name, "yes" if fault.carried_out else "no", fault.happens) for fault in FAULTS.values()
+        (fault.name, "yes" if fault.carried_out else "no", fault.description) for fault in FAULTS.values()
     ]
 
 

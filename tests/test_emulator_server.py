@@ -95,7 +95,7 @@ async def test_a_shop_that_cannot_be_reached_is_told(browser: httpx.AsyncClient,
         (None, "discarded: the request named no postback_url"),
         (
             "https://shop.example/postbacks",
-            "discarded: shop.example is no loopback address and was not allowed",
+            "discarded: shop.example is not a loopback address and was not allowed",
         ),
     ],
 )
@@ -207,10 +207,10 @@ async def test_a_refund_is_offered_where_it_can_be(browser: httpx.AsyncClient, e
     await browser.post(href, data={"decision": "approved"})
     assert "Refund" in (await browser.get(href)).text
     page = await browser.post(href, data={"decision": "refund", "amount": "500"}, headers=HTML)
-    assert "at most the 499.00 that are left" in page.text
+    assert "at most the remaining 499.00" in page.text
     await browser.post(href, data={"decision": "refund", "amount": ""}, headers=HTML)
     assert emulator.applications["a1"].refunded == 499
-    assert "Refund," not in (await browser.get(href)).text
+    assert "remaining" not in (await browser.get(href)).text
 
 
 async def test_what_is_not_there_says_so(browser: httpx.AsyncClient) -> None:
@@ -219,12 +219,12 @@ async def test_what_is_not_there_says_so(browser: httpx.AsyncClient) -> None:
         await browser.post("http://emulator.test/lc/none", headers=HTML),
     ):
         assert answer.status_code == 404
-        assert "No such request" in answer.text
+        assert "Unknown request" in answer.text
     for number in (0, 7):
         assert (await browser.post(f"http://emulator.test/deliver/{number}")).status_code == 404
     answer = await browser.post("http://emulator.test/faults", data={"fault": "none"})
     assert answer.status_code == 400
-    assert "there are fault-" in answer.json()["problem"]
+    assert "the faults are fault-" in answer.json()["problem"]
 
 
 async def test_a_postback_can_be_delivered_in_every_way(emulator: Emulator) -> None:
@@ -289,11 +289,11 @@ async def test_postbacks_go_to_the_hosts_that_were_allowed(emulator: Emulator, s
 async def test_the_dashboard_asks_for_the_next_fault(browser: httpx.AsyncClient, emulator: Emulator) -> None:
     await browser.post("http://emulator.test/faults", data={"fault": "fault-502"})
     assert [each and each.name for each in emulator.next_faults] == ["fault-502"]
-    assert "Waiting: <code>fault-502</code>" in (await browser.get("http://emulator.test/")).text
+    assert "Queued: <code>fault-502</code>" in (await browser.get("http://emulator.test/")).text
     async with make_client(browser) as client:
         with pytest.raises(ServerError):
             await client.create_request(financing_request())
-    assert "<strong>fault-502</strong>" in (await browser.get("http://emulator.test/")).text
+    assert "<strong>HTTP 502 (fault-502)</strong>" in (await browser.get("http://emulator.test/")).text
 
 
 async def test_a_slow_fault_waits_and_answers(emulator: Emulator, shop: FakeTransport) -> None:

@@ -1,4 +1,4 @@
-"""The faults that the emulator can be asked for."""
+"""The faults that the emulator can simulate."""
 
 import pytest
 
@@ -148,7 +148,7 @@ async def test_the_order_id_of_anything_but_a_create_is_no_fault() -> None:
 
 
 def test_no_other_name_is_a_fault() -> None:
-    with pytest.raises(ValueError, match="no such fault; there are fault-timeout-after-commit, "):
+    with pytest.raises(ValueError, match="unknown fault; the faults are fault-timeout-after-commit, "):
         Emulator(credentials(), faults=["fault-of-mine"])
     for order_id in ("ORDER-1", "fault-", "fault-5020", "my-fault-502", None, 502, ["fault-502"]):
         assert fault_of_order(order_id) is None

@@ -14,7 +14,7 @@ from support.ledgers import postgresql_ledgers, sqlite_ledgers
 from test_asgi import call, deliver
 from wegetfinancing import ConfigurationError, LedgerError, UnknownPostback, parse_postback, sign_postback
 from wegetfinancing.ledger import Decision, Ledger, MemoryLedger, run_worker
-from wegetfinancing.postbacks import Answers, MemoryDeliveryStore, NotYet, PostbackApp
+from wegetfinancing.postbacks import MemoryDeliveryStore, NotYet, PostbackApp, ResponseStatuses
 from wegetfinancing.testing import credentials, signed_postback
 from wegetfinancing.testing.contract.ledger_checking import (
     LedgerBench,
@@ -165,7 +165,7 @@ async def test_a_ledger_out_of_reach_is_tried_again_and_then_answered_503(
     assert await deliver(PostbackApp(credentials(), ledger=ledger), APPROVED) == 200
     assert caplog.records == []
     ledger = Gone({"record": 10**6}, apply=Shop())
-    app = PostbackApp(credentials(), ledger=ledger, patience=0.1, answers=Answers(not_yet=504))
+    app = PostbackApp(credentials(), ledger=ledger, patience=0.1, statuses=ResponseStatuses(not_yet=504))
     assert await deliver(app, APPROVED) == 504
     (record,) = caplog.records
     assert record.levelname == "ERROR"
@@ -303,13 +303,16 @@ async def test_the_lifespan_runs_a_worker() -> None:
         (MemoryLedger(), {}, "nothing handles decisions"),
         (MemoryLedger(apply=Shop()), {"handler": Handler()}, "choose one"),
         (MemoryLedger(), {"handler": print}, "must be 'async def"),
-        (MemoryLedger(apply=Shop()), {"store": MemoryDeliveryStore()}, "are not for an app with a ledger"),
-        (MemoryLedger(apply=Shop()), {"repeat_handler": Handler()}, "are not for an app with a ledger"),
-        (MemoryLedger(apply=Shop()), {"max_age": 300}, "are not for an app with a ledger"),
+        (
+            MemoryLedger(apply=Shop()),
+            {"store": MemoryDeliveryStore()},
+            "not for an endpoint with a ledger",
+        ),
+        (MemoryLedger(apply=Shop()), {"repeat_handler": Handler()}, "not for an endpoint with a ledger"),
+        (MemoryLedger(apply=Shop()), {"max_age": 300}, "not for an endpoint with a ledger"),
         (object(), {"handler": Handler()}, "ledger must be a ledger"),
         (MemoryLedger, {"handler": Handler()}, "ledger must be a ledger"),
     ],
-    ids=str,
 )
 def test_settings_that_cannot_be_right_are_refused(ledger: Any, settings: Any, way_out: str) -> None:
     with pytest.raises(ConfigurationError, match=way_out):

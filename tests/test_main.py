@@ -1,15 +1,18 @@
-"""``python -m wegetfinancing``, run as a person runs it."""
+"""``python -m wegetfinancing``, as it is run in a shell."""
 
 import contextlib
 import errno
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import tomllib
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -26,10 +29,14 @@ from wegetfinancing import (
     PostbackError,
     Refunded,
     TransportError,
+    __version__,
     parse_postback,
 )
 from wegetfinancing.__main__ import main
+from wegetfinancing.emulator.env_file import read_settings, write_settings
 from wegetfinancing.testing import credentials, financing_request, shipping_event
+
+ROOT = Path(__file__).parent.parent
 
 
 @attrs.define
@@ -37,6 +44,7 @@ class Endpoint:
     """A shop's endpoint that believes what verifies."""
 
     url: str = ""
+    accepted: Credentials = attrs.field(factory=credentials)
     got: list[Any] = attrs.field(factory=list)
 
 
@@ -50,7 +58,7 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
             try:
-                shop.got.append(parse_postback(body, dict(self.headers), credentials(), max_age=60))
+                shop.got.append(parse_postback(body, dict(self.headers), shop.accepted, max_age=60))
                 status, text = 200, b"OK"
             except PostbackError:
                 status, text = 401, b"bad signature"
@@ -74,22 +82,24 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
 def test_a_postback_is_signed_and_the_answer_printed(
     endpoint: Endpoint, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["postback", endpoint.url, "--inv-id", "a1", "--merchant-transaction-id", "ORDER-1"]) == 0
-    assert capsys.readouterr().out == "HTTP 200\nOK\n"
+    assert main(["postback", endpoint.url, "--inv-id", "a1", "--order", "ORDER-1"]) == 0
+    assert capsys.readouterr().out == "inv_id a1\nHTTP 200\nOK\n"
     assert main(["postback", endpoint.url, "--status", "refund", "--amount", "12.50"]) == 0
+    printed = capsys.readouterr().out
     approved, refunded = endpoint.got
     assert isinstance(approved, Approved)
     assert (approved.inv_id, approved.merchant_transaction_id) == ("a1", "ORDER-1")
     assert isinstance(refunded, Refunded)
     assert str(refunded.amount) == "12.50"
     assert refunded.merchant_transaction_id is None
+    assert printed == f"inv_id {refunded.inv_id}\nHTTP 200\nOK\n"
 
 
 def test_a_forged_postback_is_refused_and_the_command_says_so(
     endpoint: Endpoint, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["postback", endpoint.url, "--wrong-signature", "--version", "0.2"]) == 1
-    assert capsys.readouterr().out == "HTTP 401\nbad signature\n"
+    assert capsys.readouterr().out.endswith("\nHTTP 401\nbad signature\n")
     assert endpoint.got == []
 
 
@@ -100,6 +110,7 @@ def test_a_forged_postback_is_refused_and_the_command_says_so(
         (["postback", "shop.example"], "the URL must be"),
         (["postback", "http://127.0.0.1:abc/"], "the URL must be"),
         (["postback", "http://127.0.0.1:9/", "--amount", "1.234"], "amount must have at most two decimals"),
+        (["postback", "http://127.0.0.1:9/", "--amount", "abc"], "amount must be an amount such as"),
         (["emulator", "--merchant-id", "../admin"], "merchant_id"),
     ],
 )
@@ -132,13 +143,14 @@ def test_without_the_extra_the_command_says_what_to_install(
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     monkeypatch.delitem(sys.modules, "wegetfinancing.emulator.server", raising=False)
     assert main(["emulator"]) == 2
-    assert "uvicorn is missing; pip install 'wegetfinancing[emulator]'" in capsys.readouterr().err
+    assert "uvicorn is missing; python -m pip install 'wegetfinancing[emulator]'" in capsys.readouterr().err
 
 
 @contextlib.contextmanager
-def running_emulator(*arguments: str) -> Iterator[dict[str, str]]:
-    """Start the command, read its settings as a person copies them, and stop it with Ctrl-C."""
-    command = [sys.executable, "-m", "wegetfinancing", "emulator", "--port=0", *arguments]
+def running_emulator(*arguments: str, port: int | None = 0) -> Iterator[dict[str, str]]:
+    """Start the command, read the settings that it prints, and stop it with Ctrl-C."""
+    command = [sys.executable, "-m", "wegetfinancing", "emulator", *arguments]
+    command += [] if port is None else [f"--port={port}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own
         assert process.stdout is not None
         try:
@@ -156,8 +168,12 @@ def running_emulator(*arguments: str) -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def emulator() -> Iterator[tuple[str, Credentials]]:
-    with running_emulator("--username=some body", "--password=a $(id) b") as settings:
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Credentials]]:
+    file = tmp_path_factory.mktemp("emulator") / ".env"
+    file.write_text(
+        "WEGETFINANCING_BASE_URL=http://127.0.0.1:1\nWEGETFINANCING_PASSWORD='a $(id) b'\n", encoding="utf-8"
+    )
+    with running_emulator("--username=some body", f"--env-file={file}") as settings:
         yield (
             settings["WEGETFINANCING_BASE_URL"],
             Credentials(
@@ -185,6 +201,17 @@ async def test_the_served_emulator_does_the_whole_flow(
         # Signed with the emulator's password, which this endpoint does not have.
         assert decided.json() == {"decision": "approved", "postback": "HTTP 401"}
         assert created.inv_id in (await browser.get(base_url)).text
+
+
+def test_the_settings_are_kept_between_starts(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    with running_emulator(f"--env-file={file}") as first:
+        assert read_settings(file) == first
+    with socket.create_server(("127.0.0.1", 0)) as free:  # the port of the first may be taken by now
+        port = free.getsockname()[1]
+    write_settings(file, {"WEGETFINANCING_BASE_URL": f"http://127.0.0.1:{port}"})
+    with running_emulator(f"--env-file={file}", port=None) as second:
+        assert second == first | {"WEGETFINANCING_BASE_URL": f"http://127.0.0.1:{port}"}
 
 
 @pytest.mark.anyio
@@ -215,14 +242,105 @@ async def test_a_name_of_the_internet_that_resolves_here_is_refused(
     assert answer.status_code == 400
 
 
+@pytest.fixture
+def settings_of_the_emulator(
+    emulator: tuple[str, Credentials], monkeypatch: pytest.MonkeyPatch
+) -> Credentials:
+    base_url, accepted = emulator
+    monkeypatch.setenv("WEGETFINANCING_BASE_URL", base_url)
+    for name in ("merchant_id", "username", "password"):
+        monkeypatch.setenv(f"WEGETFINANCING_{name.upper()}", getattr(accepted, name))
+    return accepted
+
+
+@pytest.mark.parametrize(
+    ("status", "decisions", "amount"),
+    [
+        ("approved", ["approved"], None),
+        ("rejected", ["rejected"], None),
+        ("refund", ["approved", "refund"], 5),
+    ],
+)
+def test_one_command_creates_an_application_and_decides_it(
+    endpoint: Endpoint,
+    settings_of_the_emulator: Credentials,
+    capsys: pytest.CaptureFixture[str],
+    status: str,
+    decisions: list[str],
+    amount: int | None,
+) -> None:
+    endpoint.accepted = settings_of_the_emulator
+    command = ["trigger", status, "--postback-url", endpoint.url, "--order", "ORDER-7", "--amount", "5"]
+    assert main(command) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert [each.status for each in endpoint.got] == decisions
+    assert {each.merchant_transaction_id for each in endpoint.got} == {"ORDER-7"}
+    assert getattr(endpoint.got[-1], "amount", None) == amount
+    assert printed[0] == "order  ORDER-7"
+    assert printed[3:] == [f"{each}: HTTP 200" for each in decisions]
+
+
+@pytest.mark.usefixtures("settings_of_the_emulator")
+def test_a_trigger_whose_postback_fails_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["trigger", "refund"]) == 1
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith("order  ORDER-")
+    assert printed[3:] == ["approved: discarded: the request named no postback_url"]
+
+
+@pytest.mark.usefixtures("settings_of_the_emulator")
+def test_a_trigger_that_is_refused_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["trigger", "approved", "--amount", "abc"]) == 1
+    assert "amount must be an amount such as" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("base_url", [None, "https://api.wegetfinancing.com"])
+def test_only_an_emulator_is_triggered(
+    endpoint: Endpoint,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    base_url: str | None,
+) -> None:
+    if base_url is not None:
+        monkeypatch.setenv("WEGETFINANCING_BASE_URL", base_url)
+    assert main(["trigger", "approved", "--postback-url", endpoint.url]) == 2
+    assert "the address of an emulator on this machine" in capsys.readouterr().err
+
+
 def test_a_port_that_is_taken_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
         assert main(["emulator", "--port", str(server.server_port)]) == 2
-    assert os.strerror(errno.EADDRINUSE) in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert os.strerror(errno.EADDRINUSE) in told
+    assert "choose another --port" in told
 
 
-def test_a_port_that_cannot_be_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_failure_to_listen_is_told_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(socket, "create_server", fail)
+    assert main(["emulator"]) == 2
+    assert os.strerror(errno.EMFILE) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("port", ["99999", "-1", "abc", "", "８０", "9" * 5_000])
+def test_a_port_that_cannot_be_is_told(port: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        main(["emulator", "--port", "99999"])
+        main(["emulator", f"--port={port}"])
     assert caught.value.code == 2
-    assert "must be from 0 to 65535" in capsys.readouterr().err
+    assert "must be a number from 0 to 65535" in capsys.readouterr().err
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"wegetfinancing {__version__}\n"
+
+
+def test_the_command_is_installed_under_its_name() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["scripts"] == {"wegetfinancing": "wegetfinancing.__main__:main"}

@@ -23,7 +23,6 @@ from wegetfinancing import (
     FinancingRequest,
     HttpxTransport,
     Retry,
-    RetryPolicy,
     ShippingEvent,
 )
 from wegetfinancing.testing import INV_ID, shipping_event
@@ -148,7 +147,7 @@ async def make_call(
                 credentials_with_canaries(),
                 base_url=address_of(fault, server),
                 transport=transport,
-                middleware=[Retry(RetryPolicy(base_delay=0))],
+                middleware=[Retry(base_delay=0)],
                 timeout=called.timeout,
             )
             await stack.enter_async_context(client)

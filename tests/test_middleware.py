@@ -15,7 +15,6 @@ from wegetfinancing import (
     Middleware,
     Outcome,
     Retry,
-    RetryPolicy,
     TransportError,
     default_middleware,
 )
@@ -32,7 +31,7 @@ from wegetfinancing.testing import (
 
 pytestmark = pytest.mark.anyio
 
-AT_ONCE = Retry(RetryPolicy(base_delay=0.0))
+AT_ONCE = Retry(base_delay=0.0)
 CALLS: dict[str, Callable[[AsyncClient], Awaitable[object]]] = {
     "create_request": lambda client: client.create_request(financing_request()),
     "update_shipping": lambda client: client.update_shipping("x", shipping_event()),
@@ -40,7 +39,7 @@ CALLS: dict[str, Callable[[AsyncClient], Awaitable[object]]] = {
 
 
 class Recorder:
-    """A link that notes when it was called."""
+    """A middleware that notes when it was called."""
 
     def __init__(self, name: str, log: list[str]) -> None:
         self.name = name
@@ -67,34 +66,34 @@ def plain(request: Request, call_next: Handler) -> Any:
     return call_next(request)
 
 
-async def test_links_run_outermost_first() -> None:
+async def test_middleware_run_outermost_first() -> None:
     log: list[str] = []
-    links = [Recorder("a", log), Recorder("b", log)]
-    async with AsyncClient(credentials(), transport=FakeTransport(), middleware=links) as client:
+    middleware = [Recorder("a", log), Recorder("b", log)]
+    async with AsyncClient(credentials(), transport=FakeTransport(), middleware=middleware) as client:
         await client.create_request(financing_request())
     assert log == ["> a", "> b", "< b", "< a"]
 
 
-async def test_a_link_before_retry_runs_once_per_call_and_one_after_it_once_per_attempt() -> None:
+async def test_a_middleware_before_retry_runs_once_per_call_and_one_after_it_once_per_attempt() -> None:
     log: list[str] = []
     outer, inner = Recorder("outer", log), Recorder("inner", log)
     transport = FakeTransport(error_response(503), error_response(502), shipping_response("x"))
-    links: list[Middleware] = [outer, Retry(RetryPolicy(base_delay=0.0)), inner]
-    async with AsyncClient(credentials(), transport=transport, middleware=links) as client:
+    middleware: list[Middleware] = [outer, Retry(base_delay=0.0), inner]
+    async with AsyncClient(credentials(), transport=transport, middleware=middleware) as client:
         await client.update_shipping("x", shipping_event())
     assert (len(outer.requests), len(inner.requests)) == (1, 3)
 
 
-async def test_no_link_sees_the_authorization_header_and_the_transport_does() -> None:
-    link, transport = Recorder("a", []), FakeTransport()
-    async with AsyncClient(credentials(), transport=transport, middleware=[link]) as client:
+async def test_no_middleware_sees_the_authorization_header_and_the_transport_does() -> None:
+    middleware, transport = Recorder("a", []), FakeTransport()
+    async with AsyncClient(credentials(), transport=transport, middleware=[middleware]) as client:
         await client.create_request(financing_request())
-    assert "authorization" not in link.requests[0].headers
+    assert "authorization" not in middleware.requests[0].headers
     assert transport.requests[0].headers["authorization"] == "Basic YXBpLXVzZXI6YXBpLXBhc3N3b3Jk"
 
 
 @pytest.mark.parametrize("first", [created_response(), error_response(500), TransportError("lost")])
-async def test_a_link_cannot_send_a_create_twice(first: Any) -> None:
+async def test_a_middleware_cannot_send_a_create_twice(first: Any) -> None:
     async def twice(request: Request, call_next: Handler) -> Response:
         with contextlib.suppress(TransportError):
             await call_next(request)
@@ -120,7 +119,7 @@ async def test_not_even_when_it_claims_that_the_request_is_repeatable() -> None:
 
 
 @pytest.mark.parametrize("other", ["a", "update_shipping"])
-async def test_a_link_cannot_give_a_call_the_name_of_another_operation(other: str) -> None:
+async def test_a_middleware_cannot_give_a_call_the_name_of_another_operation(other: str) -> None:
     async def renaming(request: Request, call_next: Handler) -> Response:
         return await call_next(attrs.evolve(request, operation=other))
 
@@ -130,7 +129,7 @@ async def test_a_link_cannot_give_a_call_the_name_of_another_operation(other: st
     assert [each.operation for each in transport.requests] == ["create_request"]
 
 
-async def test_a_link_that_hides_what_was_sent_cannot_make_the_outcome_better() -> None:
+async def test_a_middleware_that_hides_what_was_sent_cannot_make_the_outcome_better() -> None:
     async def lying(request: Request, call_next: Handler) -> Response:
         await call_next(request)
         raise TransportError("never mind", outcome=Outcome.NOT_SENT)
@@ -163,7 +162,7 @@ async def test_nothing_is_sent_once_the_call_has_ended(operation: str) -> None:
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 @pytest.mark.parametrize("late", [0.0, 1.0])
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_nothing_is_sent_from_the_deadline_on_when_a_link_held_up_the_event_loop(
+def test_nothing_is_sent_from_the_deadline_on_when_a_middleware_held_up_the_event_loop(
     backend: str, late: float, call: Callable[[AsyncClient], Awaitable[object]]
 ) -> None:
     transport = FakeTransport()
@@ -174,8 +173,8 @@ def test_nothing_is_sent_from_the_deadline_on_when_a_link_held_up_the_event_loop
             return await call_next(request)
 
         async def run() -> None:
-            links: list[Middleware] = [Retry(), blocking]
-            async with AsyncClient(credentials(), transport=transport, middleware=links) as client:
+            middleware: list[Middleware] = [Retry(), blocking]
+            async with AsyncClient(credentials(), transport=transport, middleware=middleware) as client:
                 await call(client)
 
         with pytest.raises(DeadlineExceededError) as caught:
@@ -184,7 +183,44 @@ def test_nothing_is_sent_from_the_deadline_on_when_a_link_held_up_the_event_loop
     assert transport.requests == []
 
 
-async def test_a_link_may_answer_by_itself() -> None:
+@pytest.mark.parametrize("operation", CALLS)
+async def test_a_middleware_cannot_change_the_body(operation: str) -> None:
+    async def rewriting(request: Request, call_next: Handler) -> Response:
+        return await call_next(attrs.evolve(request, body=request.body + b" "))
+
+    transport = FakeTransport()
+    async with AsyncClient(credentials(), transport=transport, middleware=[Retry(), rewriting]) as client:
+        with pytest.raises(TransportError, match="a middleware changed the body") as caught:
+            await CALLS[operation](client)
+    assert (caught.value.outcome, caught.value.permanent) == (Outcome.NOT_SENT, True)
+    assert transport.requests == []
+
+
+async def test_a_create_cannot_be_sent_under_the_guard_of_another_call_in_flight() -> None:
+    first: list[Handler] = []
+    waiting, finished = anyio.Event(), anyio.Event()
+
+    async def crossing(request: Request, call_next: Handler) -> Response:
+        if not first:
+            first.append(call_next)
+            waiting.set()
+            await finished.wait()
+            return created_response("answered by the middleware")
+        with contextlib.suppress(TransportError):
+            await first[0](request)
+        return await call_next(request)
+
+    transport = FakeTransport()
+    client = AsyncClient(credentials(), transport=transport, middleware=[crossing])
+    async with client, anyio.create_task_group() as tasks:
+        tasks.start_soon(client.create_request, financing_request(merchant_transaction_id="A"))
+        await waiting.wait()
+        await client.create_request(financing_request(merchant_transaction_id="B"))
+        finished.set()
+    assert [each.merchant_transaction_id for each in transport.financing_requests] == ["B"]
+
+
+async def test_a_middleware_may_answer_by_itself() -> None:
     async def answering(request: Request, call_next: Handler) -> Response:
         return created_response("canned")
 
@@ -195,17 +231,17 @@ async def test_a_link_may_answer_by_itself() -> None:
     assert transport.requests == []
 
 
-async def test_a_link_that_returns_no_response_is_named() -> None:
+async def test_a_middleware_that_returns_no_response_is_named() -> None:
     async def forgetful(request: Request, call_next: Handler) -> Any:
         await call_next(request)
 
     async with AsyncClient(credentials(), transport=FakeTransport(), middleware=[forgetful]) as client:
-        with pytest.raises(TransportError, match="returned NoneType in place of a Response") as caught:
+        with pytest.raises(TransportError, match="returned NoneType, not a Response") as caught:
             await client.create_request(financing_request())
     assert caught.value.outcome is Outcome.UNKNOWN
 
 
-async def test_an_exception_of_the_callers_own_link_passes_through() -> None:
+async def test_an_exception_of_the_callers_own_middleware_passes_through() -> None:
     async def broken(request: Request, call_next: Handler) -> Response:
         raise ZeroDivisionError
 
@@ -228,14 +264,14 @@ async def test_an_exception_raised_after_sending_says_so() -> None:
     ]
 
 
-async def test_async_callables_of_every_kind_are_links() -> None:
-    links: list[Any] = [
+async def test_async_callables_of_every_kind_are_middleware() -> None:
+    middleware: list[Any] = [
         passing,
         functools.partial(passing),
         functools.partial(Recorder("a", [])),
         *default_middleware(),
     ]
-    async with AsyncClient(credentials(), transport=FakeTransport(), middleware=links) as client:
+    async with AsyncClient(credentials(), transport=FakeTransport(), middleware=middleware) as client:
         await client.create_request(financing_request())
 
 
@@ -251,7 +287,7 @@ async def test_async_callables_of_every_kind_are_links() -> None:
         (5, "put a single one in brackets"),
     ],
 )
-async def test_what_cannot_be_a_link_is_refused_at_construction(middleware: Any, way_out: str) -> None:
+async def test_what_cannot_be_a_middleware_is_refused_at_construction(middleware: Any, way_out: str) -> None:
     with pytest.raises(ConfigurationError, match=way_out):
         AsyncClient(credentials(), middleware=middleware)
 

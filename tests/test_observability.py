@@ -20,7 +20,7 @@ from wegetfinancing.testing import FakeTransport, credentials, error_response, f
 pytestmark = pytest.mark.anyio
 
 PAGE = (Path(__file__).parent.parent / "docs" / "observability.md").read_text(encoding="utf-8")
-LOGS, SPANS = PAGE.split("## Spans and metrics")
+LOGS, _, SPANS = re.split(r"## (?:Hooks|Spans and metrics)", PAGE)
 
 
 def named_in_tables(text: str) -> set[str]:
@@ -46,9 +46,9 @@ async def test_a_span_and_the_metrics_have_the_names_of_the_page_and_no_others()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     meters = MeterProvider(metric_readers=[reader])
-    link = OpenTelemetry(tracer_provider=provider, meter_provider=meters)
+    hook = OpenTelemetry(tracer_provider=provider, meter_provider=meters)
     transport = FakeTransport(error_response(400))
-    async with AsyncClient(credentials(), transport=transport, middleware=[link]) as client:
+    async with AsyncClient(credentials(), transport=transport, hooks=[hook]) as client:
         with pytest.raises(CallError):
             await client.create_request(financing_request())
     (span,) = exporter.get_finished_spans()
@@ -68,7 +68,7 @@ async def test_a_failed_call_leaves_no_cycle_for_the_collector() -> None:
     transport = FakeTransport(lose)  # type: ignore[arg-type] # it only raises
     gc.disable()
     try:
-        async with AsyncClient(credentials(), transport=transport, middleware=[OpenTelemetry([])]) as client:
+        async with AsyncClient(credentials(), transport=transport, hooks=[OpenTelemetry()]) as client:
             try:
                 await client.create_request(financing_request())
             except LostError as error:

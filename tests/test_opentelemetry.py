@@ -17,13 +17,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from wegetfinancing import (
     AsyncClient,
     CallError,
-    ConfigurationError,
     DeadlineExceededError,
     InvalidRequestError,
-    Middleware,
     Outcome,
     Retry,
-    RetryPolicy,
     Transport,
     TransportError,
 )
@@ -70,17 +67,18 @@ class Telemetry:
     reader: InMemoryMetricReader = attrs.field(factory=InMemoryMetricReader)
     tracer_provider: TracerProvider = attrs.field(factory=TracerProvider)
 
-    def link(self, *links: Any) -> OpenTelemetry:
+    def hook(self) -> OpenTelemetry:
         self.tracer_provider.add_span_processor(SimpleSpanProcessor(self.exporter))
         return OpenTelemetry(
-            links,
             tracer_provider=self.tracer_provider,
             meter_provider=MeterProvider(metric_readers=[self.reader]),
         )
 
-    def client(self, transport: Transport, *links: Any, **settings: Any) -> AsyncClient:
-        links = links or (Retry(RetryPolicy(base_delay=0), sleep=at_once),)
-        return AsyncClient(credentials(), transport=transport, middleware=[self.link(*links)], **settings)
+    def client(self, transport: Transport, *middleware: Any, **settings: Any) -> AsyncClient:
+        middleware = middleware or (Retry(base_delay=0, sleep=at_once),)
+        return AsyncClient(
+            credentials(), transport=transport, middleware=middleware, hooks=[self.hook()], **settings
+        )
 
     @property
     def span(self) -> ReadableSpan:
@@ -209,30 +207,43 @@ async def renaming(request: Request, call_next: Handler) -> Response:
 
 
 @pytest.mark.parametrize(
-    ("link", "error", "expected"),
+    ("middleware", "error", "expected"),
     [
         (nothing, TransportError, ("not_sent", 0, None, "TransportError")),
-        (twice, TransportError, ("unknown", 1, None, "TransportError")),
-        (raising, ValueError, ("unknown", 1, None, "ValueError")),
+        (twice, TransportError, ("unknown", 1, 200, "TransportError")),
+        (raising, ValueError, ("unknown", 1, 200, "ValueError")),
     ],
 )
-async def test_a_link_that_misbehaves_is_recorded_without_what_it_says(
-    telemetry: Telemetry, link: Any, error: type[Exception], expected: Any
+async def test_a_middleware_that_misbehaves_is_recorded_without_what_it_says(
+    telemetry: Telemetry, middleware: Any, error: type[Exception], expected: Any
 ) -> None:
-    async with telemetry.client(FakeTransport(), link) as client:
+    async with telemetry.client(FakeTransport(), middleware) as client:
         with pytest.raises(error):
             await client.create_request(financing_request())
     assert result_of(telemetry.span) == expected
     assert "Jane" not in telemetry.span.to_json()
 
 
-async def test_an_operation_that_a_link_made_up_is_no_name(telemetry: Telemetry) -> None:
-    transport = FakeTransport()
-    middleware: list[Middleware] = [renaming, telemetry.link()]
-    async with AsyncClient(credentials(), transport=transport, middleware=middleware) as client:
+async def test_the_span_is_named_by_the_call_whatever_a_middleware_does(telemetry: Telemetry) -> None:
+    async with telemetry.client(FakeTransport(), renaming) as client:
         await client.create_request(financing_request())
-    assert telemetry.span.name == "wegetfinancing._OTHER"
+    assert telemetry.span.name == "wegetfinancing.create_request"
     assert "Jane" not in telemetry.span.to_json()
+
+
+async def test_the_span_is_current_during_the_call_only(telemetry: Telemetry) -> None:
+    seen = []
+
+    def look(_: Request) -> Response:
+        seen.append(trace.get_current_span())
+        return created_response()
+
+    async with telemetry.client(FakeTransport(look, lost)) as client:
+        await client.create_request(financing_request())
+        with pytest.raises(CallError):
+            await client.create_request(financing_request())
+        assert trace.get_current_span() is trace.INVALID_SPAN
+    assert seen[0] is not trace.INVALID_SPAN
 
 
 async def test_what_is_refused_before_sending_makes_no_span(telemetry: Telemetry) -> None:
@@ -299,7 +310,7 @@ async def test_nothing_of_the_customer_and_no_secret_is_recorded(
     secret = credentials(username="canary-user", password="canary-password")
     event = shipping_event(message="canary-message", tracking_number="CANARY-TRACKING")
     transport = FakeTransport(lambda _: reply(), lambda _: ECHOED)
-    async with AsyncClient(secret, transport=transport, middleware=[telemetry.link()]) as client:
+    async with AsyncClient(secret, transport=transport, hooks=[telemetry.hook()]) as client:
         for call in (client.create_request(canary_request()), client.update_shipping("CANARY-ORDER", event)):
             with contextlib.suppress(CallError):
                 await call
@@ -309,13 +320,8 @@ async def test_nothing_of_the_customer_and_no_secret_is_recorded(
     assert not [canary for canary in CANARIES if canary in shown]
 
 
-async def test_it_uses_the_global_providers_and_the_default_links_unless_told_otherwise() -> None:
+async def test_it_uses_the_global_providers_by_default() -> None:
     transport = FakeTransport(error_response(503, retry_after="0"), shipping_response())
-    async with AsyncClient(credentials(), transport=transport, middleware=[OpenTelemetry()]) as client:
+    async with AsyncClient(credentials(), transport=transport, hooks=[OpenTelemetry()]) as client:
         await client.update_shipping(INV_ID, shipping_event())
     assert len(transport.requests) == 2
-
-
-def test_links_that_cannot_be_links_are_refused() -> None:
-    with pytest.raises(ConfigurationError, match="middleware number 1"):
-        OpenTelemetry([print])  # type: ignore[list-item] # what is tested

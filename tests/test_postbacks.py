@@ -106,7 +106,7 @@ def test_a_match_statement_reads_as_a_shop_would_write_it() -> None:
             case Rejected():
                 return "another way to pay"
             case Refunded(amount=amount):
-                return f"give back {amount}"
+                return f"record the refund of {amount}"
             case UnknownPostback():
                 return "look"
 
@@ -117,7 +117,7 @@ def test_a_match_statement_reads_as_a_shop_would_write_it() -> None:
         "create ORDER-123",
         "hold",
         "another way to pay",
-        "give back 12.50",
+        "record the refund of 12.50",
         "look",
     ]
 
@@ -236,7 +236,7 @@ def test_unknown_members_stay_in_raw() -> None:
         (b"[" * 100_000, "nested too deeply"),
         (b"{}", "names no request"),
         (b'{"updates": {"status": "approved"}}', "names no request"),
-        (b'{"request_token": "a", "updates": "approved"}', "updates that are no object"),
+        (b'{"request_token": "a", "updates": "approved"}', "updates that are not an object"),
         (b'{"request_token": "\\ud800", "updates": {}}', "half of a surrogate pair"),
         (b'{"request_token": "a\\u0000", "updates": {}}', "control characters"),
         (b"inv_id=a%00&method=void", "control characters"),

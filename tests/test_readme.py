@@ -65,6 +65,33 @@ def test_the_problems_shown_are_those_of_the_models() -> None:
     assert financing_request().problems() == {}
 
 
+PAYING_BACK = re.compile(
+    r"\b(giv\w+|gave|pay\w*|paid|hand\w*|send\w*|transfer\w*)\b (the |an? |it |this |that )?"
+    r"(money|amount|refund|customer|sum)? ?back\b|money back|pay out",
+    re.IGNORECASE,
+)
+
+
+@pytest.mark.parametrize("folder", ["README.md", "docs", "examples"])
+def test_nothing_tells_a_shop_to_pay_what_the_vendor_has_refunded(folder: str) -> None:
+    kinds = {".md", ".py", ".html", ".js"}
+    texts = [ROOT / folder] if (ROOT / folder).is_file() else [*(ROOT / folder).rglob("*")]
+    told = [
+        f"{path.relative_to(ROOT)}: {line}"
+        for path in texts
+        if path.suffix in kinds and "site" not in path.relative_to(ROOT).parts  # the built pages
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if PAYING_BACK.search(line) and "claim" not in line
+    ]
+    assert told == []
+
+
+def test_the_example_records_a_refund_and_pays_nobody() -> None:
+    (endpoint,) = (each for each in EXAMPLES if "PostbackApp(" in each)
+    assert "record the refund of" in endpoint
+    assert "pay nobody" in endpoint
+
+
 def test_what_the_readme_links_to_is_there() -> None:
     links = re.findall(r"\]\(([^)#]+)[^)]*\)", README)
     assert len(links) > 15

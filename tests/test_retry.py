@@ -1,10 +1,10 @@
 import contextlib
 import gc
+import inspect
 import math
 import weakref
 from typing import Any
 
-import anyio
 import attrs
 import pytest
 from hypothesis import given
@@ -15,21 +15,27 @@ from wegetfinancing import (
     DeadlineExceededError,
     Outcome,
     Retry,
-    RetryPolicy,
     TransportError,
 )
 from wegetfinancing.client.answers import retry_after
-from wegetfinancing.client.retry import REPEATED_STATUSES, pause_before_repeat
+from wegetfinancing.client.retry import REPEATED_STATUSES, RetryLimits, pause_before_repeat
 from wegetfinancing.http import Request, Response
 
-POLICY = RetryPolicy(attempts=4, base_delay=1.0, max_delay=3.0)
+SETTINGS: dict[str, Any] = {
+    "attempts": 4,
+    "base_delay": 1.0,
+    "max_delay": 3.0,
+    "quota": 20,
+    "quota_per_success": 0.1,
+}
 NOW = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT
 LOST = TransportError("lost", outcome=Outcome.UNKNOWN)
 
 
 def decide(result: Response | TransportError, **changes: Any) -> float | None:
-    settings: dict[str, Any] = {"attempt": 1, "time_left": 100.0, "jitter": 0.5, "now": NOW} | changes
-    return pause_before_repeat(settings.pop("policy", POLICY), result, **settings)
+    limits = RetryLimits(**SETTINGS | changes.pop("limits", {}))
+    arguments: dict[str, Any] = {"attempt": 1, "time_left": 100.0, "jitter": 0.5, "now": NOW} | changes
+    return pause_before_repeat(limits, result, **arguments)
 
 
 @pytest.mark.parametrize("status", [408, 421, 425, 429, 500, 502, 503, 504, 520, 521, 527, 530])
@@ -56,11 +62,9 @@ def test_nothing_is_repeated_once_the_calls_time_ran_out(outcome: Outcome) -> No
 
 
 def test_the_pause_doubles_up_to_the_most() -> None:
-    pauses = [
-        decide(LOST, attempt=n, jitter=0.999, policy=attrs.evolve(POLICY, attempts=9)) for n in range(1, 6)
-    ]
+    pauses = [decide(LOST, attempt=n, jitter=0.999, limits={"attempts": 9}) for n in range(1, 6)]
     assert pauses == pytest.approx([0.999, 1.998, 2.997, 2.997, 2.997])
-    assert decide(LOST, attempt=10**6, policy=attrs.evolve(POLICY, attempts=10**7)) == 1.5
+    assert decide(LOST, attempt=10**6, limits={"attempts": 10**7}) == 1.5
 
 
 def test_the_number_of_attempts_is_bounded() -> None:
@@ -154,32 +158,37 @@ def test_a_pause_always_ends_before_the_deadline(
         {"quota_per_success": "1"},
     ],
 )
-def test_a_policy_that_cannot_be_right_is_refused_by_name(wrong: dict[str, Any]) -> None:
-    with pytest.raises(
-        ConfigurationError, match=rf"RetryPolicy\.{next(iter(wrong))} must be a finite number"
-    ):
-        RetryPolicy(**wrong)
+def test_a_setting_that_cannot_be_right_is_refused_by_name(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=rf"^{next(iter(wrong))} of Retry must be a finite number"):
+        Retry(**wrong)
 
 
-def test_the_least_of_everything_repeats_nothing() -> None:
-    policy = RetryPolicy(attempts=1, base_delay=0, max_delay=0, quota=0, quota_per_success=0)
-    assert decide(LOST, policy=policy) is None
+@pytest.mark.anyio
+async def test_the_least_of_everything_repeats_nothing() -> None:
+    least = {"attempts": 1, "base_delay": 0, "max_delay": 0, "quota": 0, "quota_per_success": 0}
+    script = Script([Response(503)])
+    assert await make_retry(Time(), **least)(make_request(), script) == Response(503)
+    assert len(script.requests) == 1
 
 
-def test_the_default_policy() -> None:
-    policy = RetryPolicy(attempts=3, base_delay=0.5, max_delay=8.0, quota=20, quota_per_success=0.1)
-    assert RetryPolicy() == policy
+def test_the_default_settings_are_those_of_the_signature() -> None:
+    defaults = {
+        name: parameter.default
+        for name, parameter in inspect.signature(Retry).parameters.items()
+        if name in SETTINGS
+    }
+    assert defaults == {
+        "attempts": 3,
+        "base_delay": 0.5,
+        "max_delay": 8.0,
+        "quota": 20,
+        "quota_per_success": 0.1,
+    }
 
 
-def test_a_policy_is_not_given_by_position() -> None:
+def test_a_setting_is_not_given_by_position() -> None:
     with pytest.raises(TypeError, match="positional"):
-        RetryPolicy(5)  # type: ignore[call-arg] # what is tested
-
-
-@pytest.mark.parametrize("policy", [5, None, RetryPolicy])
-def test_a_retry_takes_a_policy(policy: Any) -> None:
-    with pytest.raises(ConfigurationError, match=r"Retry takes a RetryPolicy, such as"):
-        Retry(policy)
+        Retry(5)  # type: ignore[call-arg] # what is tested
 
 
 @attrs.define
@@ -212,8 +221,9 @@ class Script:
         return reply
 
 
-def make_retry(time: Time, policy: RetryPolicy = POLICY) -> Retry:
-    return Retry(policy, clock=time.clock, sleep=time.sleep, random=lambda: 0.5, wall_clock=lambda: NOW)
+def make_retry(time: Time, **settings: Any) -> Retry:
+    given: dict[str, Any] = SETTINGS | settings
+    return Retry(**given, clock=time.clock, sleep=time.sleep, random=lambda: 0.5, wall_clock=lambda: NOW)
 
 
 def make_request(*, repeatable: bool = True, deadline: float = 1100.0) -> Request:
@@ -291,8 +301,7 @@ async def test_any_other_exception_passes_through() -> None:
 
 @pytest.mark.anyio
 async def test_an_outage_is_not_answered_with_a_storm() -> None:
-    policy = attrs.evolve(POLICY, attempts=4, quota=5, quota_per_success=0.5)
-    retry, sent = make_retry(Time(), policy), []
+    retry, sent = make_retry(Time(), quota=5, quota_per_success=0.5), []
     for _ in range(10):
         script = Script([Response(503)] * 4)
         await retry(make_request(deadline=math.inf), script)
@@ -308,7 +317,7 @@ async def test_an_outage_is_not_answered_with_a_storm() -> None:
 
 @pytest.mark.anyio
 async def test_success_gives_back_no_more_quota_than_there_was() -> None:
-    retry = make_retry(Time(), attrs.evolve(POLICY, quota=1, quota_per_success=1))
+    retry = make_retry(Time(), quota=1, quota_per_success=1)
     for _ in range(5):
         await retry(make_request(), Script([Response(200)]))
     script = Script([Response(503)] * 4)
@@ -316,24 +325,8 @@ async def test_success_gives_back_no_more_quota_than_there_was() -> None:
     assert len(script.requests) == 2
 
 
-@pytest.mark.parametrize(
-    ("link", "ends"),
-    [
-        (Retry(), True),
-        (Retry(RetryPolicy(attempts=9)), True),
-        (Retry(clock=lambda: 0.0), False),
-        (Retry(sleep=anyio.sleep_until), False),
-        (type("Derived", (Retry,), {})(), False),
-    ],
-    ids=["as it comes", "more attempts", "other clock", "other sleep", "derived"],
-)
-def test_only_with_its_own_clock_it_is_known_to_end_by_the_deadline(link: Retry, ends: bool) -> None:
-    assert link.ends_by_deadline is ends
-
-
 @pytest.mark.anyio
 async def test_by_default_it_waits_on_the_event_loops_own_clock() -> None:
-    policy = RetryPolicy(base_delay=0.0)
     script = Script([LOST, Response(200)])
-    assert await Retry(policy)(make_request(deadline=math.inf), script) == Response(200)
+    assert await Retry(base_delay=0.0)(make_request(deadline=math.inf), script) == Response(200)
     assert len(script.requests) == 2

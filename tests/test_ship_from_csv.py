@@ -291,7 +291,7 @@ def test_what_is_no_journal_is_left_alone(
 ) -> None:
     write(file, row("loan-1", "1"))
     assert ship_from_csv.main([str(file), "--journal", str(file)]) == 2
-    assert "is no journal of this script" in capsys.readouterr().err
+    assert "is not a journal of this script" in capsys.readouterr().err
     assert file.read_text(encoding="utf-8").startswith(HEADER)
 
 
@@ -300,7 +300,7 @@ def test_two_runs_at_once_are_refused(vendor: Vendor, file: Path, capsys: pytest
     journal = file.with_name(file.name + ".journal")
     with ship_from_csv.Journal(journal):
         assert ship_from_csv.main([str(file)]) == 2
-    assert "another run is at work" in capsys.readouterr().err
+    assert "another run is using" in capsys.readouterr().err
     assert vendor.emulator.shipped == {}
 
 

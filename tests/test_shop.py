@@ -22,6 +22,7 @@ from wegetfinancing.testing import FakeTransport, credentials, error_response, s
 
 pytestmark = pytest.mark.anyio
 
+OWN_URL = "http://127.0.0.1:8000"
 ORDER = "ORDER-00112233aabbccdd"
 CONTENTS = {"cart": {"sofa": 1}, "customer": {"first_name": "Jane"}}
 FORM = {
@@ -49,7 +50,7 @@ class Visit:
         return await self.browser.post("/checkout", data=FORM | changes)
 
     async def act(self, action: str, **form: str) -> httpx.Response:
-        """Press a button of the shop's own people."""
+        """Press a button of the staff page."""
         return await self.browser.post(f"/admin/{ORDER}/{action}", data=form)
 
     async def post(self, status: str, **changes: Any) -> httpx.Response:
@@ -73,7 +74,7 @@ async def visit(folder: Path, transport: Any = None) -> AsyncIterator[Visit]:
     path = folder / "shop.sqlite"
     settings = Settings(
         credentials=credentials(),
-        own_url="http://127.0.0.1:8000",
+        own_url=OWN_URL,
         lightbox_url="http://127.0.0.1:8200/libs/1.0/getfinancing.js",
         database=path,
         timeout=1.0,  # only what is silent takes so long
@@ -82,7 +83,10 @@ async def visit(folder: Path, transport: Any = None) -> AsyncIterator[Visit]:
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(
-            transport=httpx.ASGITransport(app), base_url="http://shop.test", cookies={"cart": "sofa.1"}
+            transport=httpx.ASGITransport(app),
+            base_url=OWN_URL,
+            cookies={"cart": "sofa.1"},
+            headers={"sec-fetch-site": "same-origin"},
         ) as browser,
     ):
         yield Visit(browser=browser, emulator=emulator, database=Database(path))
@@ -190,36 +194,36 @@ async def test_a_forged_or_foreign_postback_ships_nothing(tmp_path: Path) -> Non
         assert not shop.order.may_ship
         await shop.post("approved", inv_id="inv-other")
         assert not shop.order.may_ship
-        assert shop.order.notes == ["approved for another request of this order: inv-other"]
+        assert shop.order.notes == ["approved, for another request of this order: inv-other"]
         await shop.post("approved", inv_id="inv-0")
         assert not shop.order.may_ship
 
 
-async def test_a_refund_is_given_once_and_what_is_given_back_is_not_shipped(tmp_path: Path) -> None:
+async def test_a_refund_is_recorded_once_and_what_is_refunded_is_not_shipped(tmp_path: Path) -> None:
     async with visit(tmp_path) as shop:
         await shop.apply()
         await shop.post("approved", inv_id="inv-0")
         for _ in range(2):
             await shop.post("refund", inv_id="inv-0", amount="100.00")
         assert shop.order.refunded == Decimal("100.00")
-        assert shop.order.notes == ["again refund of 100.00: a repeat, or as much once more?"]
+        assert shop.order.notes == ["another refund of 100.00: a repeat, or a second refund?"]
         await shop.post("rejected", inv_id="inv-0")
         await shop.act("resolve", status="approved")
         assert not shop.order.may_ship
 
 
 @pytest.mark.parametrize("amount", [None, "908.51"])
-async def test_a_refund_that_cannot_be_is_for_a_person(tmp_path: Path, amount: str | None) -> None:
+async def test_a_refund_that_cannot_be_right_is_reviewed(tmp_path: Path, amount: str | None) -> None:
     async with visit(tmp_path) as shop:
         await shop.apply()
         await shop.post("approved", inv_id="inv-0")
         await shop.post("refund", inv_id="inv-0", amount=amount)
         assert shop.order.refunded == 0
         assert shop.order.told_to_the_customer == "in review"
-        assert shop.order.notes[0].endswith("of 908.50 that are left")
+        assert shop.order.notes[0].endswith("with 908.50 remaining")
 
 
-async def test_a_surprise_is_named_and_waits_for_a_person(tmp_path: Path) -> None:
+async def test_a_surprise_is_named_and_waits_for_review(tmp_path: Path) -> None:
     async with visit(tmp_path) as shop:
         await shop.apply()
         assert (await shop.act("resolve", status="approved")).status_code == 409
@@ -245,9 +249,9 @@ async def test_goods_leave_only_after_an_approval_and_once(tmp_path: Path) -> No
         async def ship() -> None:
             answers.append((await shop.act("ship")).status_code)
 
-        async with anyio.create_task_group() as people:
+        async with anyio.create_task_group() as clerks:
             for _ in range(5):
-                people.start_soon(ship)
+                clerks.start_soon(ship)
         assert sorted(answers) == [303, 409, 409, 409, 409]
         assert shop.order.told_to_the_customer == "shipped"
         assert len(shop.emulator.applications["inv-0"].shipping_events) == 1
@@ -299,19 +303,55 @@ async def test_a_cart_that_changed_is_another_order(tmp_path: Path) -> None:
         await shop.apply()
         shop.browser.cookies.set("cart", "sofa.2")
         answer = await shop.apply()
-        assert f"{ORDER} is under way with other contents" in answer.text
+        assert f"{ORDER} is under way with different contents" in answer.text
         assert f'value="{ORDER}"' not in answer.text
         assert len(shop.emulator.applications) == 1
 
 
-async def test_a_form_of_another_site_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"sec-fetch-site": "none"},
+        {"sec-fetch-site": "same-site"},
+        {"sec-fetch-site": "cross-site"},
+        {"origin": "https://evil.example"},
+        {"origin": "null"},
+    ],
+    ids=str,
+)
+async def test_a_form_that_is_not_the_shops_own_is_refused(headers: dict[str, str], tmp_path: Path) -> None:
     async with visit(tmp_path) as shop:
         await shop.apply()
         await shop.post("approved", inv_id="inv-0")
-        foreign = {"sec-fetch-site": "cross-site"}
-        answer = await shop.browser.post(f"/admin/{ORDER}/ship", headers=foreign)
+        del shop.browser.headers["sec-fetch-site"]
+        answer = await shop.browser.post(f"/admin/{ORDER}/ship", headers=headers)
         assert answer.status_code == 403
         assert shop.order.may_ship
+
+
+async def test_a_browser_without_fetch_metadata_names_the_origin(tmp_path: Path) -> None:
+    async with visit(tmp_path) as shop:
+        del shop.browser.headers["sec-fetch-site"]
+        shop.browser.headers["origin"] = OWN_URL
+        await shop.apply()
+        assert shop.order.told_to_the_customer == "waiting"
+
+
+async def test_a_name_of_the_internet_that_resolves_here_is_refused(tmp_path: Path) -> None:
+    async with visit(tmp_path) as shop:
+        for path in ("/", "/admin", "/static/shop.css"):
+            assert (await shop.browser.get(path, headers={"host": "evil.example"})).status_code == 400
+
+
+async def test_a_refund_that_comes_many_times_is_one_note(tmp_path: Path) -> None:
+    async with visit(tmp_path) as shop:
+        await shop.apply()
+        await shop.post("approved", inv_id="inv-0")
+        for _ in range(30):
+            await shop.post("refund", inv_id="inv-0", amount="100.00")
+        assert shop.order.refunded == Decimal("100.00")
+        assert shop.order.notes == ["another refund of 100.00: a repeat, or a second refund? (29 times)"]
 
 
 async def test_a_locked_database_is_tried_again(tmp_path: Path) -> None:

@@ -27,13 +27,13 @@ from hypothesis.stateful import (
 )
 
 from virtual_time import VirtualTime, virtual_time
-from wegetfinancing import AsyncClient, CallError, Outcome, Retry, RetryPolicy, TransportError
+from wegetfinancing import AsyncClient, CallError, Outcome, Retry, TransportError
 from wegetfinancing._json import from_json, to_json
-from wegetfinancing.client.retry import REPEATED_STATUSES
+from wegetfinancing.client.retry import REPEATED_STATUSES, RetryLimits
 from wegetfinancing.http import Handler, Request, Response
 from wegetfinancing.testing import credentials, financing_request, shipping_event
 
-POLICY = RetryPolicy(attempts=3, base_delay=1.0, max_delay=4.0, quota=2, quota_per_success=0.5)
+LIMITS = RetryLimits(attempts=3, base_delay=1.0, max_delay=4.0, quota=2, quota_per_success=0.5)
 OPERATIONS = ["create_request", "update_shipping", "update_shipping", "create_test_postback"]
 
 
@@ -249,7 +249,7 @@ class Calls(RuleBasedStateMachine):
         self.server = Server()
         self.outer = Mischief("outer", self.server, self.tasks)
         self.inner = Mischief("inner", self.server, self.tasks)
-        retry = Retry(POLICY, random=lambda: 0.5, wall_clock=lambda: 0.0)
+        retry = Retry(**attrs.asdict(LIMITS), random=lambda: 0.5, wall_clock=lambda: 0.0)
         self.client = AsyncClient(
             credentials(), transport=self.server, middleware=[self.outer, retry, self.inner]
         )
@@ -363,9 +363,9 @@ class Calls(RuleBasedStateMachine):
     def repeats_stay_inside_the_policy(self) -> None:
         repeats = 0
         for record in self.records:
-            assert record.attempts <= record.handed_to_retry * POLICY.attempts, record
+            assert record.attempts <= record.handed_to_retry * LIMITS.attempts, record
             repeats += max(0, record.attempts - record.handed_to_retry)
-        assert repeats <= POLICY.quota + POLICY.quota_per_success * self.inner.answers_seen
+        assert repeats <= LIMITS.quota + LIMITS.quota_per_success * self.inner.answers_seen
 
     def teardown(self) -> None:
         try:

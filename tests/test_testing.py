@@ -97,7 +97,7 @@ async def test_a_refund_carries_its_amount() -> None:
         ({"status": "paused"}, "status must be one of approved, preapproved, rejected, refund"),
         (
             {"status": "refund", "version": PostbackVersion.V0_2},
-            "nobody has seen a refund in the dialect 0.2",
+            "a refund has never been seen in the dialect 0.2",
         ),
     ],
 )

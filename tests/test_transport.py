@@ -1,3 +1,4 @@
+import copy
 import pickle
 from typing import Any
 
@@ -36,9 +37,37 @@ def test_requests_and_responses_are_values() -> None:
 
     assert request() == request()
     assert hash(request()) == hash(request())
-    assert pickle.loads(pickle.dumps(Response(200, {"a": "b"}, b"c"))) == Response(200, {"A": "b"}, b"c")  # noqa: S301 - our own data
+    assert Response(200, {"a": "b"}, b"c") == Response(200, {"A": "b"}, b"c")
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         request().url = "https://elsewhere"  # type: ignore[misc] # what is tested
+
+
+VALUES = [
+    Headers({"a": "b"}),
+    Response(200, {"a": "b"}, b"c"),
+    Request(operation="o", method="POST", url="https://x", headers={"authorization": "Basic secret"}),
+]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
+def test_they_may_hold_secrets_so_they_copy_and_are_not_pickled(value: Any) -> None:
+    assert copy.copy(value) is value
+    assert copy.deepcopy([value])[0] is value
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        with pytest.raises(TypeError, match="may hold credentials and customer data, and is not pickled"):
+            pickle.dumps(value, protocol)
+
+
+@pytest.mark.parametrize("wrong", [5, "secret", [("a", "b", "secret")], ["secret"], [5]])
+def test_headers_are_a_mapping_or_pairs(wrong: Any) -> None:
+    for kind in (Headers, lambda headers: Request(operation="", method="", url="", headers=headers)):
+        with pytest.raises(TypeError, match="headers must be a mapping or pairs of str") as caught:
+            kind(wrong)
+        assert "secret" not in str(caught.value)
+
+
+def test_headers_compare_with_headers_only() -> None:
+    assert Headers({"a": "b"}) != {"a": "b"}
 
 
 @pytest.mark.parametrize(

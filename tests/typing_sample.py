@@ -14,7 +14,9 @@ from wegetfinancing import (
     Address,
     Approved,
     AsyncClient,
+    CallEnded,
     CallError,
+    CallStarted,
     CartItem,
     Country,
     CreatedRequest,
@@ -22,6 +24,7 @@ from wegetfinancing import (
     Currency,
     Environment,
     FinancingRequest,
+    Hook,
     HttpxTransport,
     InvalidRequestError,
     Middleware,
@@ -33,7 +36,6 @@ from wegetfinancing import (
     Refunded,
     Rejected,
     Retry,
-    RetryPolicy,
     ShippingEvent,
     ShippingReceipt,
     ShippingState,
@@ -43,6 +45,7 @@ from wegetfinancing import (
     parse_postback,
     sign_postback,
 )
+from wegetfinancing.contrib.opentelemetry import OpenTelemetry
 from wegetfinancing.emulator import Emulator
 from wegetfinancing.http import Handler, Request, Response
 from wegetfinancing.testing import FakeTransport, created_response, signed_postback
@@ -72,6 +75,17 @@ class Counter:
         return await call_next(request)
 
 
+def watch(call: CallStarted) -> Callable[[CallEnded], None]:
+    def ended(result: CallEnded) -> None:
+        assert_type([each.status for each in result.attempts], list[int | None])
+
+    return ended
+
+
+def note(call: CallStarted) -> None:
+    assert_type(call.operation, str)
+
+
 async def checkout(credentials: Credentials) -> None:
     transports: list[Transport | None] = [
         None,
@@ -83,13 +97,15 @@ async def checkout(credentials: Credentials) -> None:
         HttpxTransport(httpx.AsyncClient(), limits=httpx.Limits(max_connections=5)),
         HttpxTransport(httpx2.AsyncClient()),
     ]
-    links: Sequence[Middleware] = [trace, Counter(), Retry(RetryPolicy(attempts=5)), *default_middleware()]
+    middleware: Sequence[Middleware] = [trace, Counter(), Retry(attempts=5), *default_middleware()]
+    hooks: Sequence[Hook] = [watch, note, OpenTelemetry()]
     async with AsyncClient(
         credentials,
         environment=Environment.SANDBOX,
         base_url=None,
         transport=transports[0],
-        middleware=links,
+        middleware=middleware,
+        hooks=hooks,
         timeout=10,
     ) as client:
         request = FinancingRequest(
@@ -216,3 +232,20 @@ def sign(credentials: Credentials) -> str:
 
 
 from_env: Callable[[], AsyncClient] = AsyncClient.from_env
+
+
+def settings(credentials: Credentials) -> None:
+    assert_type(AsyncClient.from_env(environment="live", timeout=3, base_url=None), AsyncClient)
+    AsyncClient(credentials, environment="sandbox", middleware=[Retry(attempts=5)])
+
+
+def what_both_checkers_report(credentials: Credentials) -> None:
+    """Each line is wrong; an ignore that is not needed is an error too."""
+    AsyncClient.from_env(timeut=3)  # type: ignore[call-arg]
+    AsyncClient.from_env(timeout="3")  # type: ignore[arg-type]
+    AsyncClient.from_env(environment="life")  # type: ignore[arg-type]
+    AsyncClient(credentials, environment="life")  # type: ignore[arg-type]
+    AsyncClient(credentials, hooks=[trace])  # type: ignore[list-item]
+    AsyncClient(credentials, middleware=[watch])  # type: ignore[list-item]
+    Retry(attempts="5")  # type: ignore[arg-type]
+    Retry(5)  # type: ignore[call-arg]

@@ -2,9 +2,10 @@
 
 from ._version import __version__
 from .client.client import AsyncClient, default_middleware
+from .client.hooks import Attempt, CallEnded, CallStarted, Hook
 from .client.httpx_transport import HttpxTransport
 from .client.middleware import Middleware
-from .client.retry import Retry, RetryPolicy
+from .client.retry import Retry
 from .client.transport import Transport
 from .credentials import Credentials, Environment
 from .enums import Country, Currency, PostbackVersion, ShippingState
@@ -86,11 +87,15 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
     "parse_unverified_postback",
     "sign_postback",
     "verify_postback",
+    # Watching calls
+    "Attempt",
+    "CallEnded",
+    "CallStarted",
+    "Hook",
     # How requests travel; their values are in wegetfinancing.http
     "HttpxTransport",
     "Middleware",
     "Retry",
-    "RetryPolicy",
     "Transport",
     "default_middleware",
     "__version__",

@@ -3,7 +3,6 @@
 import enum
 import os
 import re
-from collections.abc import Mapping
 from typing import Any, Final, NoReturn, Self
 
 import attrs
@@ -39,8 +38,8 @@ _BASE_URLS: Final = {
 }
 
 
-def _variable(environ: Mapping[str, str], name: str) -> str:
-    value = environ.get(name, "")
+def _variable(name: str) -> str:
+    value = os.environ.get(name, "")
     if not value.strip():
         msg = f"the environment variable {name} is not set; the vendor's back-office shows its value"
         raise ConfigurationError(msg)
@@ -53,7 +52,7 @@ def _problem_of_text(name: str, value: object) -> str | None:
     if not value.strip():
         return f"{name} is blank; the vendor's back-office shows it"
     if _CONTROL.search(value):
-        return f"{name} holds a control character, perhaps a line end that was copied with it"
+        return f"{name} contains a control character, perhaps a line end that was copied with it"
     if _SURROGATE.search(value):
         return f"{name} cannot be encoded as UTF-8; copy it again from the vendor's back-office"
     return None
@@ -70,7 +69,7 @@ def _problem_of(merchant_id: object, username: object, password: object) -> str 
             " copy it from the vendor's back-office"
         )
     if ":" in str(username):
-        return "username holds a colon, which HTTP Basic authentication cannot carry (RFC 7617)"
+        return "username contains a colon, which HTTP Basic authentication cannot carry (RFC 7617)"
     return None
 
 
@@ -84,10 +83,10 @@ class Credentials:
     Attributes:
         merchant_id: 1 to 64 of ``A-Z a-z 0-9 _ -``; part of every URL.
         username: the API username.
-        password: the API password. In no ``repr`` and never pickled.
+        password: the API password; never shown by ``repr`` and never pickled.
 
     Raises:
-        ConfigurationError: a value that cannot be right; its text names the field, not the value.
+        ConfigurationError: a value is invalid; the text names the field, not the value.
 
     """
 
@@ -110,13 +109,13 @@ class Credentials:
         """Read ``WEGETFINANCING_MERCHANT_ID``, ``_USERNAME`` and ``_PASSWORD``.
 
         Raises:
-            ConfigurationError: a variable is missing, blank or cannot be right.
+            ConfigurationError: a variable is missing, blank or invalid.
 
         """
         return cls(
-            merchant_id=_variable(os.environ, "WEGETFINANCING_MERCHANT_ID"),
-            username=_variable(os.environ, "WEGETFINANCING_USERNAME"),
-            password=_variable(os.environ, "WEGETFINANCING_PASSWORD"),
+            merchant_id=_variable("WEGETFINANCING_MERCHANT_ID"),
+            username=_variable("WEGETFINANCING_USERNAME"),
+            password=_variable("WEGETFINANCING_PASSWORD"),
         )
 
     def __reduce__(self) -> NoReturn:

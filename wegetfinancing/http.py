@@ -6,32 +6,53 @@ middleware chain and the in-memory emulator are all a ``Handler`` and can stand 
 
 import math
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeAlias
+from typing import Any, Final, NoReturn, Self, TypeAlias
 
 import attrs
 
 __all__ = ["Handler", "Headers", "Request", "Response"]
 
 
-class Headers(Mapping[str, str]):
+_NOT_HEADERS: Final = "headers must be a mapping or pairs of str"
+
+
+class _ByValue:
+    """A frozen value that copies as itself, and refuses to be pickled."""
+
+    __slots__ = ()
+
+    def __copy__(self) -> Self:
+        """Return itself: it is immutable."""
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return itself: it is immutable."""
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled: a pickle is a plain-text copy of credentials and customer data."""
+        msg = f"{type(self).__name__} may hold credentials and customer data, and is not pickled"
+        raise TypeError(msg)
+
+
+class Headers(_ByValue, Mapping[str, str]):
     """HTTP headers: names compare without regard to case; a repeated header is joined by commas.
 
-    The ``repr`` shows names only, since a value may be a secret.
+    The ``repr`` shows names only, since a value may be a secret, and they are never pickled.
+
+    Raises:
+        TypeError: names or values that are not ``str``; the text shows their types only.
+
     """
 
     __slots__ = ("_values",)
 
     def __init__(self, headers: Mapping[str, str] | Iterable[tuple[str, str]] = ()) -> None:
-        """Take a mapping or pairs."""
-        pairs = headers.items() if isinstance(headers, Mapping) else headers
-        values: dict[str, str] = {}
-        for name, value in pairs:
-            if not isinstance(name, str) or not isinstance(value, str):
-                # The types only: a value may be a secret.
-                msg = f"headers must be str to str, not {type(name).__name__} to {type(value).__name__}"
-                raise TypeError(msg)
-            key = name.lower()
-            values[key] = f"{values[key]}, {value}" if key in values else value
+        """Accept a mapping or pairs."""
+        values = _read_headers(headers)
+        if isinstance(values, str):
+            del self, headers  # a traceback with local variables must not show them
+            raise TypeError(values)
         self._values = values
 
     def __getitem__(self, name: str) -> str:
@@ -54,53 +75,86 @@ class Headers(Mapping[str, str]):
         """Show the names only."""
         return f"Headers({', '.join(self._values)})"
 
+    def __eq__(self, other: object) -> bool:
+        """Compare with other ``Headers``: the same names, in any spelling, and the same values."""
+        return self._values == other._values if isinstance(other, Headers) else NotImplemented
+
     def __hash__(self) -> int:
         """Hash by content, so that requests and responses stay hashable values."""
         return hash(frozenset(self._values.items()))
+
+
+def _read_headers(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> dict[str, str] | str:
+    """Return the values by name in lower case, or the text of what is wrong, which shows types only."""
+    values: dict[str, str] = {}
+    try:
+        for name, value in headers.items() if isinstance(headers, Mapping) else headers:
+            if not isinstance(name, str) or not isinstance(value, str):
+                return f"headers must be str to str, not {type(name).__name__} to {type(value).__name__}"
+            key = name.lower()
+            values[key] = f"{values[key]}, {value}" if key in values else value
+    except (TypeError, ValueError):  # not iterable, or not pairs
+        return _NOT_HEADERS
+    return values
 
 
 def _to_headers(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> Headers:
     return headers if type(headers) is Headers else Headers(headers)  # immutable, so it can be shared
 
 
-def _exactly(kind: type) -> Callable[[object, "attrs.Attribute[Any]", object], None]:
-    def check(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
-        if type(value) is not kind:
-            # The type only: a body holds personal data.
-            msg = f"{attribute.name} must be {kind.__name__}, not {type(value).__name__}"
-            raise TypeError(msg)
-
-    return check
-
-
-@attrs.frozen(kw_only=True)
-class Request:
-    """One HTTP request, ready to send.
+@attrs.frozen(init=False)
+class Request(_ByValue):
+    """One HTTP request, ready to send. It is never pickled.
 
     Attributes:
         operation: the operation's name, such as ``"create_request"``.
         method: the HTTP method.
         url: the absolute URL.
-        headers: the HTTP headers; ``Authorization`` is added below every middleware of the caller.
+        headers: the HTTP headers; ``Authorization`` is added below every middleware.
         body: the bytes to send, the same on every repeat.
         repeatable: whether the operation may be sent again when its outcome is unknown. This is a
             property of the operation, not of the HTTP method.
         deadline: when the call ends, in seconds of ``anyio.current_time()``.
+
+    Raises:
+        TypeError: headers that are not ``str``.
 
     """
 
     operation: str
     method: str
     url: str
-    headers: Headers = attrs.field(converter=_to_headers, factory=Headers)
-    body: bytes = attrs.field(default=b"", repr=False)
-    repeatable: bool = False
-    deadline: float = attrs.field(default=math.inf, repr=False, eq=False)
+    headers: Headers = attrs.field(converter=_to_headers)
+    body: bytes = attrs.field(repr=False)
+    repeatable: bool
+    deadline: float = attrs.field(repr=False, eq=False)
+
+    def __init__(
+        self,
+        *,
+        operation: str,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
+        body: bytes = b"",
+        repeatable: bool = False,
+        deadline: float = math.inf,
+    ) -> None:
+        """Keep the parts."""
+        problem = None
+        try:
+            headers = _to_headers(headers)
+        except TypeError as error:
+            problem = str(error)
+        if problem is not None:
+            del self, url, headers, body  # a traceback with local variables must not show them
+            raise TypeError(problem)
+        self.__attrs_init__(operation, method, url, headers, body, repeatable, deadline)  # pyright: ignore[reportAttributeAccessIssue] # made by attrs
 
 
-@attrs.frozen
-class Response:
-    """One HTTP answer, read to its end.
+@attrs.frozen(init=False)
+class Response(_ByValue):
+    """One HTTP answer, read to its end. It is never pickled.
 
     Attributes:
         status: the HTTP status.
@@ -109,12 +163,38 @@ class Response:
         body_error: why the body could not be read although the status came, such as
             ``"was cut short"``; ``None`` when it is whole. The status then still decides.
 
+    Raises:
+        TypeError: a part of another type; the text shows types only.
+
     """
 
-    status: int = attrs.field(validator=_exactly(int))
-    headers: Headers = attrs.field(converter=_to_headers, factory=Headers)
-    body: bytes = attrs.field(default=b"", repr=False, validator=_exactly(bytes))
-    body_error: str | None = attrs.field(default=None, kw_only=True)
+    status: int
+    headers: Headers = attrs.field(converter=_to_headers)
+    body: bytes = attrs.field(repr=False)
+    body_error: str | None
+
+    def __init__(
+        self,
+        status: int,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
+        body: bytes = b"",
+        *,
+        body_error: str | None = None,
+    ) -> None:
+        """Keep the parts."""
+        problem = None
+        try:
+            headers = _to_headers(headers)
+        except TypeError as error:
+            problem = str(error)
+        if type(status) is not int:
+            problem = f"status must be int, not {type(status).__name__}"
+        elif type(body) is not bytes:
+            problem = f"body must be bytes, not {type(body).__name__}"
+        if problem is not None:
+            del self, status, headers, body  # a traceback with local variables must not show them
+            raise TypeError(problem)
+        self.__attrs_init__(status, headers, body, body_error)  # pyright: ignore[reportAttributeAccessIssue] # made by attrs
 
     @property
     def is_success(self) -> bool:

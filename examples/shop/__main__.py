@@ -2,7 +2,7 @@
 
 import argparse
 import contextlib
-import secrets
+import shlex
 import signal
 import socket
 import subprocess
@@ -20,17 +20,17 @@ from .state import Settings
 
 
 @contextlib.contextmanager
-def emulator(credentials: Credentials, port: int) -> Iterator[str]:
-    """Run ``python -m wegetfinancing emulator`` beside the shop."""
-    command = [sys.executable, "-m", "wegetfinancing", "emulator", f"--port={port}"]
-    command += [f"--merchant-id={credentials.merchant_id}", f"--username={credentials.username}"]
-    command += [f"--password={credentials.password}"]
+def emulator(env_file: Path, port: int) -> Iterator[dict[str, str]]:
+    """Run ``python -m wegetfinancing emulator`` beside the shop, and return what it wrote into the file."""
+    # Not as an argument: those of a process are shown to every user of the machine.
+    command = [sys.executable, "-m", "wegetfinancing", "emulator", f"--port={port}", f"--env-file={env_file}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own
         try:
             assert process.stdout is not None  # noqa: S101 - for the type checker
             if not process.stdout.readline():
                 sys.exit(f"--emulator-port {port}: the emulator does not start there")
-            yield f"http://127.0.0.1:{port}"
+            words = shlex.split(env_file.read_text(encoding="utf-8"))
+            yield {name: value for name, _, value in (word.partition("=") for word in words)}
         finally:
             process.terminate()
 
@@ -41,11 +41,8 @@ def main() -> None:
     parser.add_argument("--emulator-port", type=int, default=8200)
     parser.add_argument("--timeout", type=float, default=20.0, help="seconds of a call to the vendor")
     chosen = parser.parse_args()
-    # Told to end, uvicorn ends and then lets the signal act: it has to unwind, or the emulator stays.
+    # After stopping, uvicorn raises the signal again: exit by unwinding, or the emulator keeps running.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-    credentials = Credentials(
-        merchant_id="1234", username="emulator-user", password=secrets.token_urlsafe(12)
-    )
     own_url = f"http://127.0.0.1:{chosen.port}"
     try:
         listening = socket.create_server(("127.0.0.1", chosen.port))
@@ -54,22 +51,24 @@ def main() -> None:
     with (
         listening,
         TemporaryDirectory() as folder,
-        emulator(credentials, chosen.emulator_port) as emulator_url,
+        emulator(Path(folder) / "emulator.env", chosen.emulator_port) as env,
     ):
+        emulator_url = env["WEGETFINANCING_BASE_URL"]
         settings = Settings(
-            credentials=credentials,
+            credentials=Credentials(
+                merchant_id=env["WEGETFINANCING_MERCHANT_ID"],
+                username=env["WEGETFINANCING_USERNAME"],
+                password=env["WEGETFINANCING_PASSWORD"],
+            ),
             base_url=emulator_url,
             lightbox_url=f"{emulator_url}/libs/1.0/getfinancing.js",
             own_url=own_url,
             database=Path(folder) / "shop.sqlite",
             timeout=chosen.timeout,
         )
+        exports = "".join(f"\n  export {name}={shlex.quote(value)}" for name, value in env.items())
         print(
-            f"The shop: {own_url}\nIts own people: {own_url}/admin\nThe emulator: {emulator_url}\n\n"
-            f"  export WEGETFINANCING_BASE_URL={emulator_url}\n"
-            f"  export WEGETFINANCING_MERCHANT_ID={credentials.merchant_id}\n"
-            f"  export WEGETFINANCING_USERNAME={credentials.username}\n"
-            f"  export WEGETFINANCING_PASSWORD={credentials.password}",
+            f"The shop: {own_url}\nStaff page: {own_url}/admin\nThe emulator: {emulator_url}\n{exports}",
             flush=True,
         )
         server = uvicorn.Server(uvicorn.Config(make_app(settings), log_level="warning"))

@@ -1,4 +1,4 @@
-"""The page of the shop's own people. Put your own login in front of it."""
+"""The staff page. Put your own login in front of it."""
 
 import datetime as dt
 from http import HTTPStatus
@@ -23,14 +23,14 @@ def orders(request: Request, shop: TheShop) -> HTMLResponse:
 @router.post("/{order_id}/ship")
 async def ship(order_id: str, shop: TheShop) -> RedirectResponse:
     order = await run_sync(shop.order, order_id)
-    # Claimed in the database, so that it is shipped once however often the button is pressed.
+    # Claimed in the database, so that it is shipped once, however often the button is pressed.
     if order.inv_id is None or not await run_sync(shop.database.claim_shipping, order_id):
         raise HTTPException(HTTPStatus.CONFLICT, "this order must not be shipped, or is being shipped")
     event = ShippingEvent(date=dt.datetime.now(dt.UTC).date(), state=ShippingState.DISPATCHED)
     try:
         await shop.client.update_shipping(order.inv_id, event)
     except CallError as error:
-        # It has been repeated already where that helps, and may be tried again by hand.
+        # The client has repeated it where that helps; the staff may try again.
         text = f"the vendor was not told of the shipment: {error}"
         await run_sync(shop.database.shipping_failed, order_id, text)
     else:
@@ -43,7 +43,7 @@ def resolve(
     order_id: str, status: Annotated[str, Form(pattern="^(approved|rejected|refund)$")], shop: TheShop
 ) -> RedirectResponse:
     if not shop.database.resolve(shop.order(order_id).id, status):
-        raise HTTPException(HTTPStatus.CONFLICT, "nothing about this order is surprising")
+        raise HTTPException(HTTPStatus.CONFLICT, "no decisions about this order are in conflict")
     return _back()
 
 

@@ -1,21 +1,23 @@
 """The shop as an ASGI app.
 
-What to copy: one ``AsyncClient`` in the lifespan; the order written down *before* the vendor is called;
-an unknown outcome shown as pending and never created again; each postback taken in once, in one
-transaction with what it changes.
+What to copy: one ``AsyncClient`` in the lifespan; the order saved *before* the vendor is called; an
+unknown outcome shown as pending and never created again; each postback recorded once, in one transaction
+with what it changes.
 """
 
 import contextlib
 import sqlite3
 from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
 
 from anyio.to_thread import run_sync
 from fastapi import FastAPI
+from fastapi.middleware.trustedhost import TrustedHostMiddleware
 from fastapi.staticfiles import StaticFiles
+from starlette.routing import Route
 
 from wegetfinancing import AsyncClient, Postback, Transport
-from wegetfinancing.contrib.starlette import postback_route
-from wegetfinancing.postbacks import NotYet
+from wegetfinancing.postbacks import NotYet, PostbackApp
 
 from . import admin, checkout
 from .database import Database
@@ -31,7 +33,7 @@ def make_app(settings: Settings, transport: Transport | None = None) -> FastAPI:
         except sqlite3.OperationalError as error:  # locked
             raise NotYet from error
         if not is_recorded:
-            raise NotYet  # the order may be on its way: it is tried again
+            raise NotYet  # the order may not be saved yet: try again
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -46,9 +48,11 @@ def make_app(settings: Settings, transport: Transport | None = None) -> FastAPI:
             yield
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None)
-    # Repeats go the same way: LoanState tells those that change nothing from those a person has to see.
+    # Otherwise a site whose name resolves to this machine could read these pages and send their forms.
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=[urlsplit(settings.own_url).hostname or ""])
+    # Repeats go the same way: LoanState tells those that change nothing from those that need review.
     app.router.routes.append(
-        postback_route("/postbacks", settings.credentials, handle, repeat_handler=handle)
+        Route("/postbacks", PostbackApp(settings.credentials, handle, repeat_handler=handle))
     )
     app.include_router(checkout.router)
     app.include_router(admin.router)

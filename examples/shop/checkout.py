@@ -1,4 +1,4 @@
-"""The pages of the customers: products, cart, checkout, order."""
+"""The customers' pages: products, cart, checkout, order."""
 
 import logging
 import re
@@ -47,7 +47,7 @@ def change_cart(
     cart: CartCookie = "",
 ) -> RedirectResponse:
     if sku not in PRODUCTS:
-        raise HTTPException(HTTPStatus.NOT_FOUND, "no such product")
+        raise HTTPException(HTTPStatus.NOT_FOUND, "unknown product")
     response = RedirectResponse("/#cart", HTTPStatus.SEE_OTHER)
     changed = write_cart(read_cart(cart) | {sku: quantity})
     response.set_cookie("cart", changed, httponly=True, samesite="lax")
@@ -58,7 +58,7 @@ def change_cart(
 def checkout(request: Request, cart: CartCookie = "") -> Response:
     if not read_cart(cart):
         return RedirectResponse("/", HTTPStatus.SEE_OTHER)
-    # The order's id is made with the form, so that a form that is sent twice is one order.
+    # The order ID is generated when the form is rendered, so that a form that is sent twice is one order.
     return checkout_page(request, {"order_id": new_order_id()}, cart, {})
 
 
@@ -81,7 +81,7 @@ async def apply(request: Request, shop: TheShop, cart: CartCookie = "") -> Respo
     if order.contents != contents:
         fresh = form | {"order_id": new_order_id()}
         told = {
-            "form": f"{order_id} is under way with other contents. Send this form to order these as well."
+            "form": f"{order_id} is under way with different contents. Send this form for a second order."
         }
         return checkout_page(request, fresh, cart, told)
     return onward(request, shop, order, form.get("show", ""))
@@ -98,19 +98,19 @@ def onward(request: Request, shop: Shop, order: Order, show: str) -> Response:
 
 
 async def create(shop: Shop, request: FinancingRequest, order_id: str) -> Mapping[str, str]:
-    """Create the request once; what comes back is what to show beside the form, if anything."""
+    """Create the request once; return the problems to show beside the form, if any."""
     try:
         created = await shop.client.create_request(request)
     except CallError as error:
         LOG.warning("%s: %r, outcome %s", order_id, error, error.outcome.value)
         if error.outcome is Outcome.UNKNOWN:
-            # It may have been created: never again. The postback will say.
+            # It may have been created: never create it again. The postback will tell.
             await run_sync(partial(shop.database.failed, order_id, checkout="unknown", note=str(error)))
             return {}
         await run_sync(partial(shop.database.failed, order_id, checkout="failed", note=str(error)))
         reasons = error.reasons if isinstance(error, InvalidRequestError) else {}
         return reasons or {"form": "Financing cannot be reached just now. Please try again."}
-    LOG.info("%s is %s", order_id, created.inv_id)  # stands here even if the database fails now
+    LOG.info("%s is %s", order_id, created.inv_id)  # logged even if the database fails now
     await run_sync(shop.database.applied, order_id, created)
     return {}
 

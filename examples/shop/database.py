@@ -21,17 +21,21 @@ CREATE TABLE IF NOT EXISTS orders (
     amount TEXT NOT NULL,           -- USD
     checkout TEXT NOT NULL,         -- started, applied, unknown or failed
     inv_id TEXT UNIQUE,             -- the vendor's, as soon as it is known
-    href TEXT,                      -- the application page, likewise
+    href TEXT,                      -- the application page, as soon as it is known
     loan_status TEXT,               -- LoanState
     loan_handled TEXT NOT NULL DEFAULT '[]',
     loan_surprises TEXT NOT NULL DEFAULT '[]',
     refunded TEXT NOT NULL DEFAULT '0',
-    held INTEGER NOT NULL DEFAULT 0,            -- until a person has looked at the notes
-    shipping_until REAL NOT NULL DEFAULT 0,     -- somebody is telling the vendor, until then
+    held INTEGER NOT NULL DEFAULT 0,            -- until the notes have been reviewed
+    shipping_until REAL NOT NULL DEFAULT 0,     -- a call to the vendor is under way until then
     shipped INTEGER NOT NULL DEFAULT 0,
     changed REAL NOT NULL
 );
-CREATE TABLE IF NOT EXISTS notes (order_id TEXT NOT NULL, text TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS notes (
+    order_id TEXT NOT NULL, text TEXT NOT NULL,
+    times INTEGER NOT NULL DEFAULT 1,           -- the vendor may repeat a postback as often as it likes
+    UNIQUE (order_id, text)
+);
 """
 _SHIPPING_SECONDS: Final = 120.0
 _CERTAINLY_OVER_SECONDS: Final = 600.0
@@ -40,7 +44,7 @@ _LOCKED_SECONDS: Final = 3.0
 
 @attrs.frozen(kw_only=True)
 class Order:
-    """One order; it is written down before the vendor is called."""
+    """One order; it is saved before the vendor is called."""
 
     id: str
     contents: dict[str, Any]
@@ -57,7 +61,7 @@ class Order:
 
     @property
     def may_ship(self) -> bool:
-        """Whether goods may leave: approved, nothing given back, nothing for a person to look at."""
+        """Whether goods may leave: approved, nothing refunded, nothing left to review."""
         return self.loan.may_ship and not (self.refunded or self.held or self.shipped or not self.inv_id)
 
     @property
@@ -70,7 +74,7 @@ class Order:
 
     @property
     def told_to_the_customer(self) -> str:
-        """What the order page says."""
+        """The state that the order page shows."""
         if self.shipped:
             return "shipped"
         if self.loan.surprises or self.held:
@@ -102,9 +106,9 @@ class Database:
             connection.close()
 
     def begin(self, order_id: str, amount: Decimal, contents: Mapping[str, Any]) -> bool:
-        """Write an order down; ``False`` if it is under way already, as after a double click.
+        """Save an order; ``False`` if it is under way already, as after a double click.
 
-        An order that failed may begin again, unless a postback has said since that the vendor has it.
+        An order that failed may begin again, unless a postback has since shown that the vendor has it.
         """
         with self._transaction() as cursor:
             cursor.execute(
@@ -117,12 +121,14 @@ class Database:
             return cursor.rowcount == 1
 
     def applied(self, order_id: str, created: CreatedRequest) -> None:
-        """Keep what the vendor answered; hold the order back if that is not what was expected."""
+        """Save the vendor's answer; hold the order for review if it is not as expected."""
         with self._transaction() as cursor:
             order = _read(cursor, order_id)
             if order.inv_id not in {None, created.inv_id}:
                 _hold(
-                    cursor, order_id, f"the vendor answered {created.inv_id}, and a postback said otherwise"
+                    cursor,
+                    order_id,
+                    f"the vendor answered {created.inv_id}, a postback another ID",
                 )
                 return
             _set(cursor, order_id, checkout="applied", inv_id=created.inv_id, href=created.href)
@@ -130,7 +136,7 @@ class Database:
                 _hold(cursor, order_id, f"the vendor finances {created.amount}")
 
     def failed(self, order_id: str, *, checkout: str, note: str) -> None:
-        """Note that the checkout is ``failed`` for certain, or that its outcome is ``unknown``."""
+        """Record that the checkout certainly ``failed``, or that its outcome is ``unknown``."""
         with self._transaction() as cursor:
             _set(cursor, order_id, checkout=checkout, changed=self._clock())
             _note(cursor, order_id, note)
@@ -148,7 +154,7 @@ class Database:
             return [_order(cursor, row) for row in rows]
 
     def record(self, postback: Postback) -> bool:
-        """Take in a postback; ``False`` if it is about no order that stands here yet."""
+        """Record a postback; ``False`` if its order is not here yet."""
         with self._transaction() as cursor:
             row = cursor.execute(
                 "SELECT * FROM orders WHERE inv_id = ? OR id = ? ORDER BY inv_id = ? DESC",
@@ -158,47 +164,47 @@ class Database:
                 return False
             order = _order(cursor, row)
             if order.inv_id not in {None, postback.inv_id}:
-                text = f"{postback.status} for another request of this order: {postback.inv_id}"
+                text = f"{postback.status}, for another request of this order: {postback.inv_id}"
                 _hold(cursor, order.id, text)
                 return True
             advice = order.loan.advise(postback)
             _save_loan(cursor, order.id, order.loan.after(postback))
             _set(cursor, order.id, inv_id=postback.inv_id)
             if advice is Advice.SURPRISING:
-                _note(cursor, order.id, f"surprising after {order.loan.status}: {_in_words(postback)}")
+                _note(cursor, order.id, f"surprising after {order.loan.status}: {_description(postback)}")
             elif isinstance(postback, Approved) and order.checkout in {"started", "unknown"}:
-                _note(cursor, order.id, "approved, and the amount the vendor finances was never seen")
+                _note(cursor, order.id, "approved, but the financed amount was never seen")
             elif isinstance(postback, Refunded):
                 _record_refund(cursor, order, postback, is_repeat=advice is Advice.DUPLICATE)
             return True
 
     def resolve(self, order_id: str, status: str) -> bool:
-        """Note which decision stands, after a person has looked it up; ``False`` if nothing was odd."""
+        """Record which decision stands after manual review; ``False`` if nothing was in conflict."""
         with self._transaction() as cursor:
             order = _read(cursor, order_id)
             if not order.loan.surprises:
                 return False
             _save_loan(cursor, order_id, order.loan.resolved(status))
-            _note(cursor, order_id, f"a person looked it up: {status}")
+            _note(cursor, order_id, f"reviewed: the decision is {status}")
             return True
 
     def let_go(self, order_id: str) -> None:
-        """Note that a person has looked at the notes and the order may go on."""
+        """Record that the notes were reviewed and the order may go on."""
         with self._transaction() as cursor:
             _set(cursor, order_id, held=0)
-            _note(cursor, order_id, "a person let it go on")
+            _note(cursor, order_id, "reviewed: the order may go on")
 
     def give_up(self, order_id: str) -> bool:
-        """Note that a person has found no such request at the vendor's; ``False`` if it is not lost."""
+        """Record that the vendor does not have the request; ``False`` if the order is not lost."""
         with self._transaction() as cursor:
             if not _read(cursor, order_id).is_lost:
                 return False
             _set(cursor, order_id, checkout="failed")
-            _note(cursor, order_id, "a person found no request of it at the vendor's")
+            _note(cursor, order_id, "reviewed: the vendor does not have the request")
             return True
 
     def claim_shipping(self, order_id: str) -> bool:
-        """Begin to ship; ``False`` if it must not be, or somebody is at it."""
+        """Begin to ship; ``False`` if that is not allowed or under way already."""
         with self._transaction() as cursor:
             order = _read(cursor, order_id)
             now = self._clock()
@@ -209,13 +215,13 @@ class Database:
             return True
 
     def shipping_failed(self, order_id: str, note: str) -> None:
-        """Let it be tried again."""
+        """Record the failure, so that it can be tried again."""
         with self._transaction() as cursor:
             _set(cursor, order_id, shipping_until=0)
             _note(cursor, order_id, note)
 
     def shipped(self, order_id: str) -> None:
-        """Note that the goods have left and the vendor knows."""
+        """Record that the goods have left and the vendor knows."""
         with self._transaction() as cursor:
             if not _read(cursor, order_id).may_ship:
                 _hold(cursor, order_id, "the loan changed while it was shipped: stop the parcel")
@@ -223,17 +229,18 @@ class Database:
 
 
 def _record_refund(cursor: sqlite3.Cursor, order: Order, postback: Refunded, *, is_repeat: bool) -> None:
+    # A report: the vendor has paid it. The goods of a refunded order stay in stock, and nobody is paid here.
     if is_repeat:
-        _note(cursor, order.id, f"again {_in_words(postback)}: a repeat, or as much once more?")
+        _note(cursor, order.id, f"another {_description(postback)}: a repeat, or a second refund?")
     elif postback.amount is None or postback.amount > order.amount - order.refunded:
-        _hold(cursor, order.id, f"{_in_words(postback)}, of {order.amount - order.refunded} that are left")
+        _hold(cursor, order.id, f"{_description(postback)}, with {order.amount - order.refunded} remaining")
     else:
         _set(cursor, order.id, refunded=str(order.refunded + postback.amount))
 
 
-def _in_words(postback: Postback) -> str:
+def _description(postback: Postback) -> str:
     if isinstance(postback, Refunded):
-        return f"refund of {'an amount not named' if postback.amount is None else postback.amount}"
+        return f"refund of {'an unnamed amount' if postback.amount is None else postback.amount}"
     return str(postback.status)
 
 
@@ -247,7 +254,11 @@ def _set(cursor: sqlite3.Cursor, order_id: str, **columns: str | float | None) -
 
 
 def _note(cursor: sqlite3.Cursor, order_id: str, text: str) -> None:
-    cursor.execute("INSERT INTO notes VALUES (?, ?)", (order_id, text))
+    cursor.execute(
+        "INSERT INTO notes (order_id, text) VALUES (?, ?) "
+        "ON CONFLICT (order_id, text) DO UPDATE SET times = times + 1",
+        (order_id, text),
+    )
 
 
 def _hold(cursor: sqlite3.Cursor, order_id: str, text: str) -> None:
@@ -266,7 +277,7 @@ def _save_loan(cursor: sqlite3.Cursor, order_id: str, loan: LoanState) -> None:
 
 
 def _order(cursor: sqlite3.Cursor, row: sqlite3.Row) -> Order:
-    notes = cursor.execute("SELECT text FROM notes WHERE order_id = ? ORDER BY rowid", (row["id"],))
+    notes = cursor.execute("SELECT text, times FROM notes WHERE order_id = ? ORDER BY rowid", (row["id"],))
     return Order(
         id=row["id"],
         contents=json.loads(row["contents"]),
@@ -283,5 +294,5 @@ def _order(cursor: sqlite3.Cursor, row: sqlite3.Row) -> Order:
         held=bool(row["held"]),
         shipped=bool(row["shipped"]),
         changed=row["changed"],
-        notes=[note["text"] for note in notes],
+        notes=[text if times == 1 else f"{text} ({times} times)" for text, times in notes],
     )

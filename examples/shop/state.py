@@ -1,4 +1,4 @@
-"""What every page of the shop works with."""
+"""What every page of the shop uses."""
 
 from http import HTTPStatus
 from pathlib import Path
@@ -18,7 +18,7 @@ PAGES = Jinja2Templates(HERE / "templates")
 
 @attrs.frozen(kw_only=True)
 class Settings:
-    """What differs between the sandbox and the shop that is live."""
+    """What differs between the sandbox and the live shop."""
 
     credentials: Credentials
     own_url: str
@@ -38,7 +38,7 @@ class Shop:
     def order(self, order_id: str) -> Order:
         order = self.database.order(order_id)
         if order is None:
-            raise HTTPException(HTTPStatus.NOT_FOUND, "no such order")
+            raise HTTPException(HTTPStatus.NOT_FOUND, "unknown order")
         return order
 
 
@@ -47,10 +47,19 @@ def _shop(request: Request) -> Shop:
     return shop
 
 
-def own_forms_only(request: Request, sec_fetch_site: Annotated[str, Header()] = "none") -> None:
-    """Refuse a form that another site makes a person of this shop send."""
-    if request.method == "POST" and sec_fetch_site not in {"same-origin", "none"}:
-        raise HTTPException(HTTPStatus.FORBIDDEN, "this form was sent from another site")
-
-
 TheShop = Annotated[Shop, Depends(_shop)]
+
+
+def own_forms_only(
+    request: Request,
+    shop: TheShop,
+    sec_fetch_site: Annotated[str | None, Header()] = None,
+    origin: Annotated[str | None, Header()] = None,
+) -> None:
+    """Accept a form only where the browser says that a page of this shop has sent it.
+
+    A page cannot set either header, and every browser sends at least one of them with a form.
+    """
+    is_own = sec_fetch_site == "same-origin" or origin == shop.settings.own_url
+    if request.method == "POST" and not is_own:
+        raise HTTPException(HTTPStatus.FORBIDDEN, "this form was not sent from a page of this shop")

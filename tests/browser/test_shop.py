@@ -1,4 +1,4 @@
-"""The example shop and the emulator, used as a person uses them."""
+"""The example shop and the emulator, used through their pages."""
 
 import re
 
@@ -86,7 +86,7 @@ def test_buy_apply_approve_ship_refund(page: Page, addresses: Addresses, photogr
     expect(page.locator("#state")).to_have_text("refunded")
     photograph(page, "emulator-refund")
     page.goto(f"{addresses.shop}/admin")
-    expect(page.locator(f"#{order_id}")).to_contain_text("given back $100")
+    expect(page.locator(f"#{order_id}")).to_contain_text("refunded by the vendor $100")
 
 
 def test_a_declined_customer_is_told(page: Page, addresses: Addresses) -> None:
@@ -113,7 +113,7 @@ def test_a_lost_answer_is_pending_until_the_postback_settles_it(
     page.goto(addresses.emulator)
     page.get_by_label("The next call fails with").select_option("fault-timeout-after-commit")
     page.get_by_role("button", name="Fail the next call").click()
-    expect(page.locator("main")).to_contain_text("Waiting: fault-timeout-after-commit")
+    expect(page.locator("main")).to_contain_text("Queued: fault-timeout-after-commit")
 
     order_id = apply(page, addresses)
     expect(page).to_have_url(f"{addresses.shop}/orders/{order_id}")
@@ -159,7 +159,7 @@ def test_problems_stand_beside_their_fields(page: Page, addresses: Addresses, ph
     expect(page.get_by_role("heading", name="Finance your purchase")).to_be_visible()
 
 
-def test_what_the_vendor_refuses_stands_beside_its_field_and_can_be_mended(
+def test_what_the_vendor_refuses_stands_beside_its_field_and_can_be_fixed(
     page: Page, addresses: Addresses
 ) -> None:
     page.goto(addresses.emulator)
@@ -280,7 +280,7 @@ def test_the_dashboard_delivers_in_every_way_and_shows_the_answers_live(
     expect(refund.locator("li").last).to_contain_text("out of order HTTP 200")
     photograph(watching, "emulator-dashboard")
     page.goto(f"{addresses.shop}/admin")
-    expect(page.locator(f"#{order_id}")).to_contain_text("given back $908.50")
+    expect(page.locator(f"#{order_id}")).to_contain_text("refunded by the vendor $908.50")
 
 
 def test_the_dashboard_keeps_focus_and_choices_when_it_changes(page: Page, addresses: Addresses) -> None:

@@ -4,14 +4,14 @@ import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from decimal import Decimal
-from typing import Final, TypeVar
+from typing import Final, Self, TypeVar
 
 import anyio
 import attrs
 
 from .._loan import Application, Begun, Loan, Verdict
 from .._threads import Threads
+from ..credentials import Environment
 from ..errors import (
     CallError,
     DeadlineExceededError,
@@ -22,8 +22,8 @@ from ..errors import (
     outcome_of_status,
 )
 from ..http import Request, Response
-from ..models import CreatedRequest, FinancingRequest
-from .intents import ApplicationLedger, application_of
+from ..models import CreatedRequest
+from .intents import ApplicationLedger, check_ledger
 from .operations import CREATE_REQUEST
 from .transport import Transport
 
@@ -99,16 +99,26 @@ class _Handover:
 
 
 class Applications:
-    """Creates of one merchant, each written down in the ledger before it is sent."""
+    """Creates, each written down in the ledger before it is sent."""
 
-    def __init__(self, ledger: ApplicationLedger, merchant_id: str) -> None:
+    def __init__(self, ledger: ApplicationLedger) -> None:
         """Start no thread yet."""
         self._ledger = ledger
-        self._merchant_id = merchant_id
         self._asking = Threads(_ASKING_PLACES, "ledger")
         # Of their own: an answer must not wait for those who want to ask.
         self._recording = Threads(_RECORDING_PLACES, "ledger-answers")
         self._unrecorded: list[Callable[[float], object]] = []
+
+    @classmethod
+    def of(cls, ledger: ApplicationLedger | None, *, is_live: bool) -> Self | None:
+        """Use a ledger, if there is one.
+
+        Raises:
+            ConfigurationError: not a ledger, or one of the other environment.
+
+        """
+        environment = Environment.LIVE if is_live else Environment.SANDBOX
+        return None if ledger is None else cls(check_ledger(ledger, environment))
 
     def close(self) -> None:
         """Let the threads end when they have finished."""
@@ -117,31 +127,27 @@ class Applications:
 
     async def create(
         self,
-        request: FinancingRequest,
+        application: Application,
+        request: Request,
         transport: Transport,
-        send: Callable[[Transport, float], Awaitable[CreatedRequest]],
-        *,
-        expected_amount: Decimal | int | str | None,
-        timeout: float,
+        send: Callable[[Transport, Request], Awaitable[CreatedRequest]],
     ) -> CreatedRequest:
         """Apply for an order unless it was applied for.
 
         Args:
-            request: without problems.
+            application: the intent.
+            request: ready to send, until its deadline.
             transport: the client's.
-            send: makes the call over the transport that it is handed, by a deadline.
-            expected_amount: USD; the request's own by default.
-            timeout: seconds for everything.
+            send: sends the request over the transport that it is handed.
 
         """
-        application = application_of(request, self._merchant_id, expected_amount, timeout)
-        deadline, until = anyio.current_time() + timeout, time.time() + timeout
+        deadline, until = request.deadline, time.time() + application.seconds
         begun = await self._begin(application, deadline)
         if begun.verdict is not Verdict.SEND:
             return _stored(begun)
         attempt = Attempt(transport, until)
         try:
-            created = await send(attempt, deadline)
+            created = await send(attempt, request)
         except CallError as error:
             await self._record_failure(application, error, error.outcome, deadline)
             raise

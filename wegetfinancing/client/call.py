@@ -1,41 +1,39 @@
-"""One call of an operation, below every middleware: sent at most once, watched and logged."""
+"""One call of an operation, below every middleware: sent at most once, authenticated, watched and logged."""
 
 import contextlib
-import functools
-from typing import TYPE_CHECKING, Final
+import logging
+import traceback
+from pathlib import Path
+from typing import Final
 
 import anyio
 import attrs
 
 from ..errors import DeadlineExceededError, Outcome, TransportError, outcome_of_status, worst_outcome
-from ..http import Request, Response
+from ..http import Headers, Request, Response
+from .hooks import DONE, Attempt, error_type
 from .transport import Transport
 
-if TYPE_CHECKING:
-    import logging
-
-_INFO: Final = 20  # logging.INFO
-
-
-@functools.cache
-def _logger() -> "logging.Logger":
-    import logging  # noqa: PLC0415 - not before a client calls
-
-    return logging.getLogger("wegetfinancing")
+_LOGGER: Final = logging.getLogger("wegetfinancing")
 
 
 class Call:
-    """What one call has put on the wire so far. ``attempt`` is what the whole chain is around."""
+    """What one call has put on the wire so far. Its ``attempt`` is below every middleware.
 
-    __slots__ = ("_deadline", "_ended", "_operation", "_outcomes", "_repeatable", "_transport")
+    Attributes:
+        attempts: one record of each attempt that has ended.
 
-    def __init__(self, operation: str, transport: Transport, *, repeatable: bool, deadline: float) -> None:
-        """Start with nothing sent."""
-        self._deadline = deadline
-        self._operation = operation
+    """
+
+    __slots__ = ("_authorization", "_ended", "_outcomes", "_request", "_transport", "attempts")
+
+    def __init__(self, request: Request, transport: Transport, *, authorization: str) -> None:
+        """Start with nothing sent of ``request``, which is what the client made and nobody has changed."""
+        self._authorization = authorization
+        self._request = request
         self._transport = transport
-        self._repeatable = repeatable
         self._outcomes: list[Outcome] = []
+        self.attempts: list[Attempt] = []
         self._ended = False
 
     @property
@@ -44,81 +42,105 @@ class Call:
         return worst_outcome(*self._outcomes)
 
     def end(self) -> None:
-        """Let nothing more through: what the caller was told of the outcome has to stay true."""
+        """Send nothing more: the outcome that the caller gets must stay true."""
         self._ended = True
 
     async def attempt(self, request: Request) -> Response:
-        """Let one attempt through to the transport, keep what came of it, and log it.
+        """Send one attempt, authenticated, through the transport; note and log the result.
 
-        A second one is let through only where the operation may be repeated, and none that is late.
-        Asked are the operation and the call, not the request, which a middleware can rewrite.
+        A second one is sent only where the operation may be repeated, none that is late, and none
+        with another body. The client's own request decides, since a middleware can rewrite this one.
         """
         began = anyio.current_time()
-        self._refuse(began)
-        # A transport chooses a connection by these, so a middleware must not have the last word.
-        if request.operation != self._operation or request.repeatable is not self._repeatable:
-            request = attrs.evolve(request, operation=self._operation, repeatable=self._repeatable)
-        number = len(self._outcomes)
-        self._outcomes.append(Outcome.UNKNOWN)
-        try:
-            response = await self._send(request)
-        except TransportError as error:
-            self._outcomes[number] = error.outcome
-            self._log(type(error).__name__, None, error.outcome.value, began)
-            raise
-        outcome = self._outcomes[number] = outcome_of_status(response.status)
-        done = response.is_success
-        self._log(f"HTTP {response.status}", response.status, "done" if done else outcome.value, began)
-        return response
-
-    def _refuse(self, now: float) -> None:
-        if self._ended:
-            msg = "a middleware called call_next after the call had ended"
-            raise TransportError(msg, outcome=self.outcome, operation=self._operation, permanent=True)
-        if now >= self._deadline:
-            # Our scope has yet to cancel: the event loop was held up, and ran this task first.
-            msg = "the deadline passed before it could be sent"
-            raise DeadlineExceededError(msg, outcome=self.outcome, operation=self._operation)
-        if self._outcomes and not self._repeatable:
-            msg = f"{self._operation} goes out at most once per call, and a middleware called call_next again"
-            raise TransportError(msg, outcome=self.outcome, operation=self._operation)
-
-    def _log(self, result: str, status: int | None, outcome: str, began: float) -> None:
-        # No failure is a warning here: it is raised, or repeated with success, and the caller knows.
-        if not _logger().isEnabledFor(_INFO):
-            return
-        fields = {
-            "operation": self._operation,
-            "attempt": len(self._outcomes),
-            "status": status,
-            "outcome": outcome,
-            "duration": anyio.current_time() - began,
-        }
-        text = f"%(operation)s attempt %(attempt)d: {result} in %(duration).3f s, %(outcome)s"
-        with contextlib.suppress(Exception):  # a filter that raises must not lose an answer
-            _logger().info(text, fields, extra=fields)
-
-    async def _send(self, request: Request) -> Response:
-        """Hand the request to the transport; whatever it lets out becomes a ``TransportError``."""
+        self._refuse(request, began)
+        # A transport chooses a connection by the operation, so a middleware must not have the last word.
+        request = attrs.evolve(
+            request,
+            operation=self._request.operation,
+            repeatable=self._request.repeatable,
+            headers=Headers({**request.headers, "authorization": self._authorization}),
+        )
+        number = len(self._outcomes) + 1
+        self._outcomes.append(Outcome.UNKNOWN)  # until it is known better
         try:
             response = await self._transport.send(request)
-        except TransportError:
+        except TransportError as error:
+            self._record(number, began, outcome=error.outcome, error=type(error).__name__)
             raise
         except Exception as error:  # noqa: BLE001 - the border to code that is not ours
             fault = f"raised {type(error).__name__} at {_place(error)}"
+        except BaseException as error:
+            self._record(number, began, outcome=Outcome.UNKNOWN, error=error_type(error))
+            raise
         else:
             if isinstance(response, Response):
+                outcome = outcome_of_status(response.status)
+                self._record(number, began, outcome=outcome, response=response)
                 return response
-            fault = f"returned {type(response).__name__} in place of a Response"
+            fault = f"returned {type(response).__name__}, not a Response"
         # Raised out here, so that what was caught does not stay reachable as the context.
+        self._record(number, began, outcome=Outcome.UNKNOWN, error=TransportError.__name__)
         msg = f"the transport {fault}"
-        raise TransportError(msg, operation=self._operation)
+        raise TransportError(msg, operation=self._request.operation)
+
+    def _refuse(self, request: Request, now: float) -> None:
+        operation = self._request.operation
+        if self._ended:
+            msg = "a middleware called call_next after the call had ended"
+            raise TransportError(msg, outcome=self.outcome, operation=operation, permanent=True)
+        if request.body != self._request.body:
+            # It may be the body of another call, which that call could then send a second time.
+            msg = "a middleware changed the body"
+            raise TransportError(msg, outcome=self.outcome, operation=operation, permanent=True)
+        if now >= self._request.deadline:
+            # Our scope has yet to cancel: the event loop was held up, and ran this task first.
+            msg = "the deadline passed before it could be sent"
+            raise DeadlineExceededError(msg, outcome=self.outcome, operation=operation)
+        if self._outcomes and not self._request.repeatable:
+            msg = f"{operation} goes out at most once per call, and a middleware called call_next again"
+            raise TransportError(msg, outcome=self.outcome, operation=operation)
+
+    def _record(
+        self,
+        number: int,
+        began: float,
+        *,
+        outcome: Outcome,
+        response: Response | None = None,
+        error: str | None = None,
+    ) -> None:
+        """Keep and log the one record of an attempt that has ended."""
+        self._outcomes[number - 1] = outcome
+        attempt = Attempt(
+            operation=self._request.operation,
+            number=number,
+            status=None if response is None else response.status,
+            outcome=DONE if response is not None and response.is_success else outcome.value,
+            seconds=anyio.current_time() - began,
+            error_type=error,
+        )
+        self.attempts.append(attempt)
+        with contextlib.suppress(Exception):  # a log filter that raises must not lose an answer
+            _log(attempt)
+
+
+def _log(attempt: Attempt) -> None:
+    # No failure is a warning here: it is raised, or repeated with success, and the caller knows.
+    if not _LOGGER.isEnabledFor(logging.INFO):
+        return
+    fields = {
+        "operation": attempt.operation,
+        "attempt": attempt.number,
+        "status": attempt.status,
+        "outcome": attempt.outcome,
+        "duration": attempt.seconds,
+    }
+    result = attempt.error_type or f"HTTP {attempt.status}"
+    text = f"%(operation)s attempt %(attempt)d: {result} in %(duration).3f s, %(outcome)s"
+    _LOGGER.info(text, fields, extra=fields)
 
 
 def _place(error: Exception) -> str:
     """Name the line that raised; the error and its text are not passed on, since they may hold anything."""
-    import traceback  # noqa: PLC0415 - for the rare failure only
-    from pathlib import Path  # noqa: PLC0415 - likewise
-
     last = traceback.extract_tb(error.__traceback__)[-1]
     return f"{Path(last.filename).name}:{last.lineno}"

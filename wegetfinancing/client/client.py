@@ -1,15 +1,16 @@
 """The client: three operations, one chain, one deadline for each call."""
 
-import contextlib
+import functools
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from types import TracebackType
-from typing import Any, Final, NoReturn, Self, TypeVar
+from typing import Any, Literal, NoReturn, Self, TypeAlias, TypedDict, TypeVar, Unpack
 
 import anyio
 
+from .._loan import Application
 from ..credentials import Credentials, Environment
 from ..errors import (
     CallError,
@@ -19,13 +20,14 @@ from ..errors import (
     TransportError,
     worst_outcome,
 )
-from ..http import Response
+from ..http import Request, Response
 from ..models import CreatedRequest, FinancingRequest, ShippingEvent, ShippingReceipt
 from .applications import Applications
-from .authentication import BasicAuthentication
+from .authentication import basic_authorization
 from .call import Call
 from .event_loop import current_event_loop
-from .intents import ApplicationLedger, check_ledger
+from .hooks import CallStarted, Hook, Watch, check_hooks
+from .intents import ApplicationLedger, application_of
 from .middleware import Middleware, check_middleware, compose
 from .operations import (
     CREATE_REQUEST,
@@ -37,16 +39,29 @@ from .operations import (
     update_shipping_body,
 )
 from .retry import Retry
-from .settings import Endpoint, check_timeout, settings_from_env
+from .settings import Endpoint, check_credentials, check_timeout, settings_from_env
 from .transport import Transport, check_transport
 
 _Answer = TypeVar("_Answer")
 
-_NO_SCOPE: Final = contextlib.nullcontext()
+EnvironmentText: TypeAlias = Literal["sandbox", "live"]
+
+
+class ClientSettings(TypedDict, total=False):
+    """The keywords of ``AsyncClient``, which describes them."""
+
+    credentials: Credentials | None
+    environment: Environment | EnvironmentText
+    base_url: str | None
+    transport: Transport | None
+    middleware: Sequence[Middleware] | None
+    hooks: Sequence[Hook]
+    ledger: ApplicationLedger | None
+    timeout: float
 
 
 def default_middleware() -> list[Middleware]:
-    """Make the links a client has unless told otherwise: ``[Retry()]``, new for each client.
+    """Return the default middleware: ``[Retry()]``, new for each client.
 
     To add one: ``middleware=[*default_middleware(), mine]`` runs ``mine`` once per attempt,
     ``[mine, *default_middleware()]`` once per call.
@@ -55,34 +70,35 @@ def default_middleware() -> list[Middleware]:
 
 
 class AsyncClient:
-    """A client of the merchants v1 API, on asyncio or trio. Make one per application.
+    """A client of the merchants v1 API, on asyncio or trio. Create one per application.
 
     Args:
         credentials: of one merchant in ``environment``.
-        environment: the sandbox unless told otherwise, so that nobody goes live by accident.
+        environment: the sandbox by default, so that nobody goes live by accident; a member of
+            ``Environment`` or its text.
         base_url: another address, such as a local emulator; plain ``http`` on loopback only.
-        transport: how requests travel, such as ``wegetfinancing.testing.FakeTransport``; an
-            ``HttpxTransport`` of its own unless told otherwise. A transport that was given is not
-            closed with the client.
-        middleware: the links of the chain, outermost first; ``default_middleware()`` unless told
-            otherwise, ``[]`` for none.
+        transport: sends the requests, such as ``wegetfinancing.testing.FakeTransport()``; by default
+            an ``HttpxTransport`` of its own. A transport that you pass is not closed with the client.
+        middleware: outermost first; by default ``default_middleware()``, and ``[]`` for none.
+        hooks: functions that watch each call and its attempts, such as
+            ``wegetfinancing.contrib.opentelemetry.OpenTelemetry()``.
         ledger: remembers each order's application in the shop's database, so that an order is applied
             for at most once, across calls, workers and crashes; see ``wegetfinancing.ledger``.
         timeout: seconds for a whole call: waiting for a connection, every attempt, every pause.
 
     Raises:
-        ConfigurationError: a setting that cannot be right.
+        ConfigurationError: a setting is invalid.
 
     """
 
     __slots__ = (
         "__weakref__",
         "_applications",
-        "_authentication",
+        "_authorization",
         "_closed",
         "_endpoint",
-        "_ends_by_deadline",
         "_event_loop",
+        "_hooks",
         "_merchant_id",
         "_middleware",
         "_owns_transport",
@@ -91,14 +107,15 @@ class AsyncClient:
         "_transport",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - keyword-only settings
         self,
         credentials: Credentials,
         *,
-        environment: Environment = Environment.SANDBOX,
+        environment: Environment | EnvironmentText = Environment.SANDBOX,
         base_url: str | None = None,
         transport: Transport | None = None,
         middleware: Sequence[Middleware] | None = None,
+        hooks: Sequence[Hook] = (),
         ledger: ApplicationLedger | None = None,
         timeout: float = 30.0,
     ) -> None:
@@ -106,36 +123,51 @@ class AsyncClient:
         self._event_loop: object = None
         self._process: int | None = None
         self._closed = False
-        if not isinstance(credentials, Credentials):
-            msg = f"credentials must be Credentials, not {type(credentials).__name__}"
-            raise ConfigurationError(msg)
-        self._endpoint = Endpoint.of(environment, base_url)
-        self._merchant_id = credentials.merchant_id
-        self._authentication = BasicAuthentication(credentials)
-        self._middleware = check_middleware(default_middleware() if middleware is None else middleware)
-        self._timeout = check_timeout(timeout)
-        self._applications: Applications | None = None
-        if ledger is not None:
-            self._applications = Applications(check_ledger(ledger, environment), self._merchant_id)
-        self._owns_transport = transport is None
-        self._transport = _default_transport() if transport is None else check_transport(transport)
-        parts = (*self._middleware, self._transport)
-        self._ends_by_deadline = all(getattr(part, "ends_by_deadline", False) is True for part in parts)
+        problem: str | None = None
+        try:
+            self._endpoint = Endpoint.of(environment, base_url)
+            self._authorization = basic_authorization(check_credentials(credentials))
+            self._merchant_id = credentials.merchant_id
+            self._middleware = check_middleware(default_middleware() if middleware is None else middleware)
+            self._hooks = check_hooks(hooks)
+            self._timeout = check_timeout(timeout)
+            self._applications = Applications.of(ledger, is_live=self._endpoint.is_live)
+            self._owns_transport = transport is None
+            self._transport = _default_transport() if transport is None else check_transport(transport)
+        except ConfigurationError as error:
+            problem = str(error)
+        if problem is not None:
+            # What was refused may hold a password, and a traceback can show the locals of every frame.
+            del credentials, environment, base_url, transport, middleware, hooks, ledger, timeout
+            raise ConfigurationError(problem)
 
     @classmethod
-    def from_env(cls, **overrides: Any) -> Self:  # noqa: ANN401 - the constructor's own parameters
+    def from_env(cls, **overrides: Unpack[ClientSettings]) -> Self:
         """Make a client from ``WEGETFINANCING_MERCHANT_ID``, ``_USERNAME``, ``_PASSWORD``.
 
         ``WEGETFINANCING_ENVIRONMENT`` (``sandbox`` or ``live``) and ``_BASE_URL`` are read too, if
-        set. Keywords are those of the constructor and go before the environment's.
+        set. Keywords are those of the constructor and override the environment.
 
         Raises:
-            ConfigurationError: a variable is missing or cannot be right.
+            ConfigurationError: a variable is missing or invalid.
+            TypeError: the constructor has no such keyword.
 
         """
-        settings = settings_from_env(overrides)
-        credentials = settings.pop("credentials", None) or Credentials.from_env()
-        return cls(credentials, **settings)
+        unknown = sorted(overrides.keys() - ClientSettings.__annotations__.keys())
+        problem = ""
+        settings: dict[str, Any] = {}
+        try:
+            if not unknown:
+                settings = settings_from_env(overrides)
+                settings["credentials"] = settings.get("credentials") or Credentials.from_env()
+                return cls(**settings)
+        except ConfigurationError as error:
+            problem = str(error)
+        del overrides, settings  # as in the constructor
+        if unknown:
+            msg = f"AsyncClient.from_env() got an unexpected keyword argument {unknown[0]!r}"
+            raise TypeError(msg)
+        raise ConfigurationError(problem)
 
     async def create_request(
         self,
@@ -158,7 +190,7 @@ class AsyncClient:
             request: the customer, the cart and your order id, which a ledger requires.
             expected_amount: what is expected to be financed, in USD, for the ledger to compare with the
                 answer; by default ``request.expected_amount``, with or without the request's taxes.
-            timeout: seconds for the whole call, in place of the client's.
+            timeout: overrides the client's timeout, in seconds.
 
         Raises:
             InvalidRequestError: ``request.problems()`` is not empty (nothing was sent), or 400.
@@ -167,21 +199,16 @@ class AsyncClient:
             ConfigurationError: the client cannot be used (closed, other event loop, forked).
 
         """
-        body = create_request_body(request)
-        if self._applications is None:
-            if expected_amount is not None:
-                msg = "expected_amount is what a ledger compares; this client has none"
-                raise ConfigurationError(msg)
-            return await self._call(CREATE_REQUEST, body, timeout)
-        self._enter_event_loop()
-
-        async def send(transport: Transport, deadline: float) -> CreatedRequest:
-            return await self._call(CREATE_REQUEST, body, None, transport=transport, deadline=deadline)
-
-        seconds = self._timeout if timeout is None else check_timeout(timeout)
-        return await self._applications.create(
-            request, self._transport, send, expected_amount=expected_amount, timeout=seconds
-        )
+        if self._applications is not None:
+            call = self._apply(self._applications, timeout, expected_amount, request)
+        elif expected_amount is not None:
+            del request
+            msg = "expected_amount is what a ledger compares with the answer; this client has none"
+            raise ConfigurationError(msg)
+        else:
+            call = self._call(CREATE_REQUEST, timeout, create_request_body, request)
+        del request, timeout  # customer data: a traceback with local variables must not show it
+        return await call
 
     async def update_shipping(
         self, inv_id: str, event: ShippingEvent, *, timeout: float | None = None
@@ -194,7 +221,7 @@ class AsyncClient:
         Args:
             inv_id: as in ``CreatedRequest.inv_id`` or the postback.
             event: what happened.
-            timeout: seconds for the whole call, in place of the client's.
+            timeout: overrides the client's timeout, in seconds.
 
         Raises:
             InvalidRequestError: ``event.problems()`` is not empty (nothing was sent), or 400.
@@ -202,7 +229,9 @@ class AsyncClient:
             ConfigurationError: the client cannot be used (closed, other event loop, forked).
 
         """
-        return await self._call(UPDATE_SHIPPING, update_shipping_body(inv_id, event), timeout)
+        call = self._call(UPDATE_SHIPPING, timeout, update_shipping_body, inv_id, event)
+        del inv_id, event, timeout  # customer data: a traceback with local variables must not show it
+        return await call
 
     async def create_test_postback(self, payload: Mapping[str, Any], *, timeout: float | None = None) -> Any:  # noqa: ANN401 - the vendor does not say what comes back
         """Ask the vendor's sandbox for a test postback. Sent at most once per call.
@@ -216,7 +245,9 @@ class AsyncClient:
             CallError: any other failure.
 
         """
-        return await self._call(CREATE_TEST_POSTBACK, create_test_postback_body(payload), timeout)
+        call = self._call(CREATE_TEST_POSTBACK, timeout, create_test_postback_body, payload)
+        del payload, timeout  # customer data: a traceback with local variables must not show it
+        return await call
 
     async def aclose(self) -> None:
         """Close the connections. Calls in flight end by themselves; closing twice is harmless."""
@@ -252,6 +283,8 @@ class AsyncClient:
 
     def __repr__(self) -> str:
         """Show where it calls, and no credentials."""
+        if not hasattr(self, "_endpoint"):
+            return "<AsyncClient whose settings were refused>"
         return f"<AsyncClient {self._endpoint.base_url}{' closed' if self._closed else ''}>"
 
     def __reduce__(self) -> NoReturn:
@@ -273,53 +306,85 @@ class AsyncClient:
             msg = "this AsyncClient belongs to another event loop; make one in each, such as in the lifespan"
             raise ConfigurationError(msg)
 
+    def _prepare(self, operation: Operation[Any], timeout: float | None, body: bytes) -> Request:
+        if operation.sandbox_only and self._endpoint.is_live:
+            msg = f"{operation.name} exists in the sandbox only; use a client with environment='sandbox'"
+            raise ConfigurationError(msg)
+        self._enter_event_loop()
+        deadline = anyio.current_time() + (self._timeout if timeout is None else check_timeout(timeout))
+        return operation.request(self._endpoint.base_url, self._merchant_id, body, deadline)
+
     async def _call(
         self,
         operation: Operation[_Answer],
-        body: bytes,
         timeout: float | None,
-        *,
-        transport: Transport | None = None,
-        deadline: float | None = None,
+        write_body: Callable[..., bytes],
+        *values: object,
     ) -> _Answer:
-        if operation.sandbox_only and self._endpoint.is_live:
-            msg = f"{operation.name} exists in the sandbox only; use a client with Environment.SANDBOX"
-            raise ConfigurationError(msg)
-        self._enter_event_loop()
-        if deadline is None:
-            deadline = anyio.current_time() + (self._timeout if timeout is None else check_timeout(timeout))
-        request = operation.request(self._endpoint.base_url, self._merchant_id, body, deadline)
-        del body  # personal data: a traceback with local variables must not show it
-        call = Call(
-            operation.name, transport or self._transport, repeatable=operation.repeatable, deadline=deadline
-        )
-        # Around parts that keep the deadline by themselves a scope would only cost.
-        with (
-            _NO_SCOPE
-            if self._ends_by_deadline and transport is None
-            else anyio.CancelScope(deadline=deadline)
-        ):
-            chain = compose([*self._middleware, self._authentication], call.attempt)
+        request: Request | Exception
+        try:
+            request = self._prepare(operation, timeout, write_body(*values))
+        except Exception as error:  # noqa: BLE001 - raised again below
+            # Its frames hold customer data, as values does, and a traceback can show them.
+            request = error.with_traceback(None)
+        del values, timeout
+        if isinstance(request, Exception):
             try:
-                return operation.read(_require_response(await chain(request)))
-            except CallError as error:
-                error.operation = operation.name
-                # An earlier attempt may have been carried out, whatever the last one came to.
-                error.outcome = worst_outcome(error.outcome, call.outcome)
-                raise
-            except Exception as error:
-                error.add_note(f"raised by a middleware of {operation.name}. {call.outcome.description}")
-                raise
+                raise request
             finally:
-                call.end()
-        msg = "the call did not end before its deadline"
-        raise DeadlineExceededError(msg, outcome=call.outcome, operation=operation.name)
+                del request  # its traceback holds this frame: without this, a cycle for the collector
+        return await self._send(operation, self._transport, request)
+
+    async def _apply(
+        self,
+        applications: Applications,
+        timeout: float | None,
+        expected_amount: Decimal | int | str | None,
+        request: FinancingRequest,
+    ) -> CreatedRequest:
+        prepared: tuple[Application, Request] | Exception
+        try:
+            sending = self._prepare(CREATE_REQUEST, timeout, create_request_body(request))
+            seconds = sending.deadline - anyio.current_time()
+            prepared = application_of(request, self._merchant_id, expected_amount, seconds), sending
+        except Exception as error:  # noqa: BLE001 - raised again below, as in _call
+            prepared = error.with_traceback(None)
+        del request, timeout, expected_amount
+        if isinstance(prepared, Exception):
+            try:
+                raise prepared
+            finally:
+                del prepared
+        application, sending = prepared
+        send = functools.partial(self._send, CREATE_REQUEST)
+        return await applications.create(application, sending, self._transport, send)
+
+    async def _send(self, operation: Operation[_Answer], transport: Transport, request: Request) -> _Answer:
+        call = Call(request, transport, authorization=self._authorization)
+        started = CallStarted(operation=operation.name, base_url=self._endpoint.base_url)
+        with Watch(self._hooks, started, attempts=call.attempts, outcome=lambda: call.outcome):
+            with anyio.CancelScope(deadline=request.deadline):
+                chain = compose(self._middleware, call.attempt)
+                try:
+                    return operation.read(_require_response(await chain(request)))
+                except CallError as error:
+                    error.operation = operation.name
+                    # An earlier attempt may have been carried out, however the last one ended.
+                    error.outcome = worst_outcome(error.outcome, call.outcome)
+                    raise
+                except Exception as error:
+                    error.add_note(f"raised by a middleware of {operation.name}. {call.outcome.description}")
+                    raise
+                finally:
+                    call.end()
+            msg = "the call did not end before its deadline"
+            raise DeadlineExceededError(msg, outcome=call.outcome, operation=operation.name)
 
 
 def _require_response(response: object) -> Response:
     if isinstance(response, Response):
         return response
-    msg = f"a middleware returned {type(response).__name__} in place of a Response"
+    msg = f"a middleware returned {type(response).__name__}, not a Response"
     raise TransportError(msg, outcome=Outcome.NOT_SENT)
 
 

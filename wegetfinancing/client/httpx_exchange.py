@@ -221,7 +221,7 @@ class Envelopes:
     def of(self, library: ModuleType, request: Request, *, keep_alive: bool) -> tuple[Any, Any]:
         """Give the library's URL and headers, all but the length, which only the body knows."""
         known = self._made.get((request.url, keep_alive))
-        if known is None or known[0] is not request.headers:
+        if known is None or known[0] != request.headers:
             url = library.URL(request.url)
             headers = [] if "host" in request.headers else [("Host", url.netloc.decode("ascii"))]
             headers += request.headers.items()

@@ -25,11 +25,11 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
-import anyio
+import anyio.lowlevel
 
 from ..errors import ConfigurationError, DeadlineExceededError, TransportError
 from ..http import Request, Response
-from .event_loop import current_event_loop, lowlevel
+from .event_loop import current_event_loop
 from .httpx_exchange import Envelopes, Exchange, close_quietly
 
 if TYPE_CHECKING:
@@ -117,11 +117,6 @@ class HttpxTransport:
         self._event_loop: object = None
         self._closed = False
 
-    @property
-    def ends_by_deadline(self) -> bool:
-        """Whether ``send`` ends by ``Request.deadline`` without being cancelled."""
-        return type(self) is HttpxTransport
-
     async def send(self, request: Request) -> Response:
         """Send ``request`` once, on a fresh connection if it must not be repeated.
 
@@ -141,7 +136,7 @@ class HttpxTransport:
         fault: str | None = None
         with anyio.CancelScope(deadline=request.deadline - exchange.margin):
             try:
-                await lowlevel().checkpoint_if_cancelled()
+                await anyio.lowlevel.checkpoint_if_cancelled()
                 # On behalf of the exchange, since one task may have several in flight. A free place is taken
                 # at once, without a turn of the event loop.
                 try:

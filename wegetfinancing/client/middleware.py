@@ -1,4 +1,4 @@
-"""The chain of links around a transport, each one ``async def (request, call_next) -> response``."""
+"""The chain of middleware around a call, each one ``async def (request, call_next) -> response``."""
 
 from collections.abc import Awaitable, Iterable, Sequence
 from typing import Protocol
@@ -9,53 +9,53 @@ from ..http import Handler, Request, Response
 
 
 class Middleware(Protocol):
-    """A link in the chain: it may look at the request, answer it, or pass it on.
+    """Stands between a client and its transport: it can look at a request, answer it, or pass it on.
 
-    It never sees the ``Authorization`` header, which is added below it. Calling ``call_next`` more
-    than once repeats an operation that may be repeated; ``create_request`` and
-    ``create_test_postback`` are sent once per call whatever a link does. Once the call has ended,
-    ``call_next`` sends nothing any more.
+    It never sees the ``Authorization`` header, which is added below it, and it cannot change the body.
+    Calling ``call_next`` more than once repeats an operation that may be repeated;
+    ``create_request`` and ``create_test_postback`` are sent once per call whatever a middleware
+    does. Once the call has ended, ``call_next`` sends nothing any more.
     """
 
     async def __call__(self, request: Request, call_next: Handler) -> Response:
-        """Answer ``request``, as a rule with ``await call_next(request)``."""
+        """Answer ``request``, usually with ``await call_next(request)``."""
         ...
 
 
 def check_middleware(middleware: Iterable[Middleware]) -> tuple[Middleware, ...]:
-    """Return the links as a tuple, or say which one cannot be one.
+    """Return the middleware as a tuple, or say which item cannot be one.
 
     Raises:
-        ConfigurationError: no sequence, or a link that is not ``async def``.
+        ConfigurationError: not a sequence, or an item that is not ``async def``.
 
     """
     if callable(middleware) or not isinstance(middleware, Iterable):
-        msg = "middleware must be a list of links; put a single one in brackets"
+        msg = "middleware must be a list; put a single one in brackets"
         raise ConfigurationError(msg)
-    links = tuple(middleware)
-    for number, link in enumerate(links, start=1):
-        if not is_async(link):
+    found = tuple(middleware)
+    for number, each in enumerate(found, start=1):
+        if not is_async(each):
             msg = (
-                f"middleware number {number} ({_name(link)}) must be 'async def' with the parameters"
+                f"middleware number {number} ({_name(each)}) must be 'async def' with the parameters"
                 " request and call_next, or an object whose __call__ is"
             )
             raise ConfigurationError(msg)
-    return links
+    return found
 
 
-def _name(link: object) -> str:
-    return getattr(link, "__qualname__", type(link).__qualname__)
+def _name(middleware: object) -> str:
+    return getattr(middleware, "__qualname__", type(middleware).__qualname__)
 
 
 def compose(middleware: Sequence[Middleware], handler: Handler) -> Handler:
-    """Put the links around ``handler``, the first one outermost."""
-    for link in reversed(middleware):
-        handler = _joined(link, handler)
+    """Put the middleware around ``handler``, the first one outermost."""
+    for each in reversed(middleware):
+        handler = _around(each, handler)
     return handler
 
 
-def _joined(link: Middleware, call_next: Handler) -> Handler:
+def _around(middleware: Middleware, call_next: Handler) -> Handler:
     def handle(request: Request) -> Awaitable[Response]:
-        return link(request, call_next)
+        return middleware(request, call_next)
 
     return handle

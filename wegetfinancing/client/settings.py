@@ -4,11 +4,12 @@ import os
 import re
 from collections.abc import Mapping
 from typing import Any, Final, Self
+from urllib.parse import urlsplit
 
 import attrs
 
 from .._rules import is_finite_number, is_loopback
-from ..credentials import Environment
+from ..credentials import Credentials, Environment
 from ..errors import ConfigurationError
 
 _PRINTABLE_ASCII: Final = re.compile(r"[\x21-\x7e]+")
@@ -22,8 +23,6 @@ def check_base_url(base_url: str) -> str:
             path, query or fragment, or none at all.
 
     """
-    from urllib.parse import urlsplit  # noqa: PLC0415 - not needed for the vendor's own address
-
     if not isinstance(base_url, str) or not _PRINTABLE_ASCII.fullmatch(base_url) or "\\" in base_url:
         msg = "base_url must be a str of printable ASCII such as https://api.sandbox.wegetfinancing.com"
         raise ConfigurationError(msg)
@@ -37,7 +36,7 @@ def check_base_url(base_url: str) -> str:
         msg = "base_url must begin with https:// and a host"
         raise ConfigurationError(msg)
     if "@" in parts.netloc:
-        msg = "base_url must not hold a username or password; give them as Credentials"
+        msg = "base_url must not contain a username or password; pass them as Credentials"
         raise ConfigurationError(msg)
     if "?" in base_url or "#" in base_url or parts.path not in {"", "/"}:
         msg = "base_url must end after the host and port: no path, query or fragment"
@@ -49,6 +48,14 @@ def check_base_url(base_url: str) -> str:
     return f"{parts.scheme}://{literal}" + (f":{port}" if port is not None else "")
 
 
+def to_environment(value: object) -> Environment | None:
+    """Return the environment that a member or its text names, or ``None`` if it names none."""
+    try:
+        return Environment(value)
+    except ValueError:
+        return None
+
+
 @attrs.frozen(kw_only=True)
 class Endpoint:
     """Where the calls of one client go."""
@@ -57,24 +64,25 @@ class Endpoint:
     is_live: bool
 
     @classmethod
-    def of(cls, environment: Environment, base_url: str | None) -> Self:
-        """Choose the address; a live address has to be asked for by name.
+    def of(cls, environment: Environment | str, base_url: str | None) -> Self:
+        """Choose the address; the live one needs ``environment="live"``.
 
         Raises:
             ConfigurationError: an unknown environment, a wrong address, or the live address
-                without ``environment=Environment.LIVE``.
+                without ``environment="live"``.
 
         """
-        if not isinstance(environment, Environment):
-            msg = "environment must be Environment.SANDBOX or Environment.LIVE"
+        chosen = to_environment(environment)
+        if chosen is None:
+            msg = "environment must be 'sandbox' or 'live', or a member of Environment"
             raise ConfigurationError(msg)
-        is_live = environment is Environment.LIVE
+        is_live = chosen is Environment.LIVE
         if base_url is None:
-            return cls(base_url=environment.base_url, is_live=is_live)
+            return cls(base_url=chosen.base_url, is_live=is_live)
         url = check_base_url(base_url)
         host = url.partition("://")[2].partition(":")[0]
         if not is_live and host.rstrip(".") == Environment.LIVE.base_url.partition("://")[2]:
-            msg = "base_url is the live address; to go live, say environment=Environment.LIVE"
+            msg = "base_url is the live address; to go live, say environment='live'"
             raise ConfigurationError(msg)
         return cls(base_url=url, is_live=is_live)
 
@@ -82,23 +90,37 @@ class Endpoint:
 def settings_from_env(overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Read ``WEGETFINANCING_ENVIRONMENT`` (``sandbox`` or ``live``) and ``_BASE_URL``, if set.
 
-    What ``overrides`` holds is taken from there, and its variable is not even looked at.
+    A setting in ``overrides`` is kept, and its variable is not read.
 
     Raises:
         ConfigurationError: the environment is neither.
 
     """
     settings = dict(overrides)
-    environment = os.environ.get("WEGETFINANCING_ENVIRONMENT", "").strip().lower()
-    if environment and "environment" not in settings:
-        if environment not in {each.value for each in Environment}:
+    text = os.environ.get("WEGETFINANCING_ENVIRONMENT", "").strip().lower()
+    if text and "environment" not in settings:
+        environment = to_environment(text)
+        if environment is None:
             msg = "WEGETFINANCING_ENVIRONMENT must be 'sandbox' or 'live'"
             raise ConfigurationError(msg)
-        settings["environment"] = Environment(environment)
+        settings["environment"] = environment
     base_url = os.environ.get("WEGETFINANCING_BASE_URL", "").strip()
     if base_url:
         settings.setdefault("base_url", base_url)
     return settings
+
+
+def check_credentials(credentials: Credentials) -> Credentials:
+    """Return the credentials, or say that they are something else.
+
+    Raises:
+        ConfigurationError: they are not ``Credentials``.
+
+    """
+    if isinstance(credentials, Credentials):
+        return credentials
+    msg = f"credentials must be Credentials, not {type(credentials).__name__}"
+    raise ConfigurationError(msg)
 
 
 def check_timeout(timeout: object) -> float:

@@ -1,4 +1,4 @@
-"""The emulator over HTTP, for any client, language and browser. Needs ``wegetfinancing[emulator]``."""
+"""The emulator over HTTP, for any client and browser. Needs ``wegetfinancing[emulator]``."""
 
 import time
 from collections import deque
@@ -25,7 +25,9 @@ from ..postbacks.events import Approved, Preapproved, Refunded, Rejected
 from . import pages
 from .core import Application, Emulator
 from .faults import SLOW_SECONDS, Effect
+from .guards import frame_ancestors, read_body, refuse_other_sites
 from .outbox import Outbox, OutgoingPostback
+from .report import call_line, loan_of
 
 __all__ = ["emulator_app"]
 
@@ -34,17 +36,14 @@ LIGHTBOX_PATH: Final = "/libs/1.0/getfinancing.js"
 
 _STATIC: Final = Path(__file__).parent / "static"
 _CALLS_KEPT: Final = 50
-_HEADERS: Final = {
-    "cache-control": "no-store",
-    "content-security-policy": (
-        "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; "
-        "base-uri 'none'"
-    ),
-}
+_CONTENT_SECURITY_POLICY: Final = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; "
+    "base-uri 'none'"
+)
 
 
 class _Silence(HTTPResponse):
-    """No answer at all."""
+    """Never answers."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
         await receive()  # the body has been read, so this is the caller going away
@@ -56,6 +55,7 @@ def emulator_app(
     *,
     hosts: Iterable[str] = (),
     reset: Callable[[Scope], None] | None = None,
+    report: Callable[[str], None] = lambda _: None,
     clock: Callable[[], float] = time.time,
     sleep: Callable[[float], Awaitable[object]] = anyio.sleep,
 ) -> Starlette:
@@ -66,24 +66,25 @@ def emulator_app(
     - ``/merchant/...``: the vendor's API.
     - ``/lc/<inv_id>``: the application page. ``POST`` with the form field ``decision`` (``approved``,
       ``preapproved``, ``rejected`` or ``refund``, then also ``amount``) decides; the postback is
-      delivered before the answer, which sends a browser on to ``success_url`` or ``failure_url`` and
-      tells anybody else in JSON what the shop answered.
+      delivered before the answer, which redirects a browser to ``success_url`` or ``failure_url`` and
+      otherwise reports in JSON what the shop answered.
     - ``/``: the dashboard.
     - ``/libs/1.0/getfinancing.js``: the lightbox script.
 
     Args:
         emulator: what is served.
-        transport: carries the postbacks; an ``HttpxTransport`` unless told otherwise.
+        transport: sends the postbacks; by default an ``HttpxTransport``.
         hosts: where postbacks may go besides loopback addresses.
-        reset: resets the connection of an ASGI scope. ASGI itself cannot; without it a fault that wants
-            it is an answer that breaks off.
+        reset: resets the connection of an ASGI scope, which ASGI itself cannot. Without it, a fault that
+            resets the connection breaks the answer off.
+        report: receives one line for each call and each delivery, as they happen.
         clock: seconds since the epoch.
-        sleep: waits so many seconds.
+        sleep: waits for a number of seconds.
 
     """
-    carrier = HttpxTransport() if transport is None else transport
-    outbox = Outbox(carrier, hosts=hosts, clock=clock, sleep=sleep)
-    endpoints = _Endpoints(emulator, outbox, reset, clock, sleep)
+    sender = HttpxTransport() if transport is None else transport
+    outbox = Outbox(sender, hosts=hosts, report=report, clock=clock, sleep=sleep)
+    endpoints = _Endpoints(emulator, outbox, reset, report, clock, sleep)
     return Starlette(
         routes=[
             Route("/merchant/{rest:path}", endpoints.api, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
@@ -100,37 +101,48 @@ def emulator_app(
 
 
 class _Endpoints:
-    """What answers under each path."""
+    """The endpoint of each path."""
 
     def __init__(
         self,
         emulator: Emulator,
         outbox: Outbox,
         reset: Callable[[Scope], None] | None,
+        report: Callable[[str], None],
         clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[object]],
     ) -> None:
         self._emulator = emulator
         self._outbox = outbox
         self._reset = reset
+        self._report = report
         self._clock = clock
         self._sleep = sleep
-        self._calls: deque[pages.Call] = deque(maxlen=_CALLS_KEPT)
+        self._calls: deque[pages.LoggedCall] = deque(maxlen=_CALLS_KEPT)
 
     async def api(self, request: HTTPRequest) -> HTTPResponse:
+        body = await read_body(request)
+        applications = self._emulator.applications
+        known = len(applications)
         reaction = self._emulator.react(
             Request(
                 operation="",
                 method=request.method,
                 url=str(request.url),
                 headers=request.headers,
-                body=await request.body(),
+                body=body,
             )
         )
         answer = reaction.response
-        result = f"HTTP {answer.status}" if reaction.fault is None else reaction.fault.name
-        what = f"{request.method} {request.url.path}"
-        self._calls.append(pages.Call(at=self._clock(), what=what, result=result))
+        arrives = reaction.effect in {Effect.ANSWER, Effect.SLOW}
+        result = f"HTTP {answer.status}" if arrives else "no answer"
+        if reaction.fault is not None:
+            result += f" ({reaction.fault.name})"
+        path = request.url.path
+        self._calls.append(pages.LoggedCall(at=self._clock(), what=f"{request.method} {path}", result=result))
+        is_new = len(applications) > known
+        application = next(reversed(applications.values())) if is_new else loan_of(body, self._emulator)
+        self._report(call_line(request.method, path, result, application))
         match reaction.effect:
             case Effect.SLOW:
                 await self._sleep(SLOW_SECONDS)
@@ -147,15 +159,16 @@ class _Endpoints:
         application = self._emulator.applications.get(request.path_params["inv_id"])
         if application is None:
             return _page(pages.missing_page(), HTTPStatus.NOT_FOUND)
-        return _page(pages.application_page(application))
+        return _page(pages.application_page(application), framed_for=application)
 
     async def decide(self, request: HTTPRequest) -> HTTPResponse:
+        refuse_other_sites(request)
         application = self._emulator.applications.get(request.path_params["inv_id"])
         wants_page = "text/html" in request.headers.get("accept", "")
         if application is None:
             if wants_page:
                 return _page(pages.missing_page(), HTTPStatus.NOT_FOUND)
-            return _problem("no such request", HTTPStatus.NOT_FOUND)
+            return _problem("unknown request", HTTPStatus.NOT_FOUND)
         fields = await _fields(request)
         try:
             decision, delivery = fields.get("decision", ""), fields.get("delivery", "now")
@@ -164,14 +177,15 @@ class _Endpoints:
             signed = self._emulator.decide(application.inv_id, decision, amount=amount or None)
         except ValueError as error:
             if wants_page:
-                return _page(pages.application_page(application, problem=str(error)))
+                page = pages.application_page(application, problem=str(error))
+                return _page(page, framed_for=application)
             return _problem(str(error), HTTPStatus.BAD_REQUEST)
         postback = self._outbox.add(application, signed)
         later = await self._deliver(postback, delivery)
         if wants_page:
             return _onward(application, fields.get("then", ""), later)
-        told = postback.attempts[-1].answer if postback.attempts else "not delivered yet"
-        return JSONResponse({"decision": postback.status, "postback": told}, background=later)
+        answer = postback.attempts[-1].answer if postback.attempts else "not delivered yet"
+        return JSONResponse({"decision": postback.status, "postback": answer}, background=later)
 
     async def _deliver(self, postback: OutgoingPostback, how: str) -> BackgroundTask | None:
         match how:
@@ -188,9 +202,10 @@ class _Endpoints:
         return None
 
     async def deliver(self, request: HTTPRequest) -> HTTPResponse:
+        refuse_other_sites(request)
         number = request.path_params["number"]
         if not 0 < number <= len(self._outbox.postbacks):
-            return _problem("no such postback", HTTPStatus.NOT_FOUND)
+            return _problem("unknown postback", HTTPStatus.NOT_FOUND)
         how = (await _fields(request)).get("how", "")
         try:
             _check_delivery(how, "again", "twice", "late", "forged")
@@ -200,10 +215,12 @@ class _Endpoints:
         return RedirectResponse(f"/#postback-{number}", HTTPStatus.SEE_OTHER, background=later)
 
     async def out_of_order(self, request: HTTPRequest) -> HTTPResponse:
+        refuse_other_sites(request)
         await self._outbox.deliver_out_of_order(request.path_params["inv_id"])
         return RedirectResponse("/#postbacks", HTTPStatus.SEE_OTHER)
 
     async def fail_next(self, request: HTTPRequest) -> HTTPResponse:
+        refuse_other_sites(request)
         try:
             self._emulator.fail_next((await _fields(request)).get("fault", ""))
         except ValueError as error:
@@ -217,8 +234,20 @@ class _Endpoints:
         return FileResponse(_STATIC / "getfinancing.js", headers={"cache-control": "no-store"})
 
 
-def _page(html: str, status: int = HTTPStatus.OK) -> HTTPResponse:
-    return HTMLResponse(html, status, _HEADERS)
+def _page(
+    html: str,
+    status: int = HTTPStatus.OK,
+    *,
+    framed_for: Application | None = None,
+    background: BackgroundTask | None = None,
+) -> HTTPResponse:
+    """Answer with a page, which a lightbox may frame if it belongs to an application."""
+    ancestors = frame_ancestors(None if framed_for is None else framed_for.request)
+    headers = {
+        "cache-control": "no-store",
+        "content-security-policy": f"{_CONTENT_SECURITY_POLICY}; {ancestors}",
+    }
+    return HTMLResponse(html, status, headers, background=background)
 
 
 def _problem(text: str, status: int) -> HTTPResponse:
@@ -232,14 +261,15 @@ def _check_delivery(how: str, *known: str) -> None:
 
 
 async def _fields(request: HTTPRequest) -> dict[str, str]:
-    return dict(parse_qsl((await request.body()).decode("ascii", "replace")))
+    return dict(parse_qsl((await read_body(request)).decode("ascii", "replace")))
 
 
 def _onward(application: Application, then: str, later: BackgroundTask | None) -> HTTPResponse:
-    """Send the browser on after a decision."""
+    """Redirect the browser after a decision."""
     granted = application.status in {Approved.status, Preapproved.status}
     if then == "lightbox":
-        return HTMLResponse(pages.finished_page(granted=granted), headers=_HEADERS, background=later)
+        page = pages.finished_page(granted=granted)
+        return _page(page, framed_for=application, background=later)
     if then == "dashboard":
         destination: str | None = "/"
     elif granted:

@@ -1,10 +1,10 @@
-"""The emulator itself: it answers as the vendor is known to, and says where that is its own choice.
+"""The emulator itself. It answers as the vendor is known to; the rest is listed here as its own choice.
 
 Documented or seen: paths, authentication, required fields, error bodies, how ``amount`` comes about,
 the answers of ``create_request`` and ``update_shipping``, dialects and signature of postbacks. Its own
 choice, since nobody outside the vendor can see it: the answer for an unknown loan, that shipping events
-are appended and never merged, that refunds end where the loan is used up, the answer of
-``create_test_postback``, the form of ``x-timestamp``, and what ``validation`` says of itself.
+are appended and never merged, that refunds cannot exceed the loan, the answer of
+``create_test_postback``, the form of ``x-timestamp``, and what the docstring of ``validation`` lists.
 """
 
 import hmac
@@ -31,7 +31,8 @@ from ..models import FinancingRequest, ShippingEvent
 from ..postbacks.events import Refunded
 from .faults import SLOW_SECONDS, Effect, Fault, fault_of_order, named_fault
 from .postbacks import SignedPostback, signed_postback
-from .validation import error_answer, json_answer, read_request, read_shipping_event
+from .responses import created_response, done_response, error_response, shipping_response
+from .validation import read_request, read_shipping_event
 
 _BY_PATH: Final = MappingProxyType({each.path: each.name for each in OPERATIONS.values()})
 
@@ -41,13 +42,13 @@ class Application:
     """A financing request as the emulator keeps it.
 
     Attributes:
-        inv_id: its id.
+        inv_id: its ID.
         href: the address of its page.
         request: what the shop sent.
         amount: what is financed, in USD.
         status: the last decision: ``approved``, ``preapproved``, ``rejected`` or ``refund``.
-        refunded: USD, in all.
-        shipping_events: in the order they came, repeats included.
+        refunded: the sum of all refunds, in USD.
+        shipping_events: in the order of arrival, repeats included.
 
     """
 
@@ -67,7 +68,7 @@ class Reaction:
     Attributes:
         effect: what happens to the answer on its way.
         response: the answer.
-        fault: the one that was asked for.
+        fault: the simulated fault, if any.
 
     """
 
@@ -77,17 +78,17 @@ class Reaction:
 
 
 class Emulator:
-    """The vendor's API in memory. It is a ``Transport``: give it to ``AsyncClient``.
+    """The vendor's API in memory. It is a ``Transport``: pass it to ``AsyncClient``.
 
     Args:
         credentials: the ones it accepts, and signs its postbacks with.
-        page: what the ``href`` of a request begins with.
-        new_inv_id: makes the ids; random ones of the vendor's form unless told otherwise.
+        page: the beginning of the ``href`` of a request.
+        new_inv_id: makes the IDs; by default random ones in the vendor's form.
         clock: seconds since the epoch, for ``x-timestamp``.
-        faults: for the next calls in their order, a name of ``wegetfinancing.emulator.FAULTS`` or
-            ``None`` for a call that goes well. A ``create_request`` whose ``merchant_transaction_id``
+        faults: one for each of the next calls, in order: a name of ``wegetfinancing.emulator.FAULTS``, or
+            ``None`` for a call that succeeds. A ``create_request`` whose ``merchant_transaction_id``
             is such a name, or begins with one and ``-``, fails in that way too.
-        sleep: waits so many seconds, for ``fault-slow``.
+        sleep: waits for a number of seconds, for ``fault-slow``.
 
     Attributes:
         applications: what was created, by ``inv_id``.
@@ -118,7 +119,7 @@ class Emulator:
         faults: Iterable[str | None] = (),
         sleep: Callable[[float], Awaitable[object]] = anyio.sleep,
     ) -> None:
-        """Start with nothing created."""
+        """Start without applications."""
         self.applications: dict[str, Application] = {}
         self.test_postbacks: list[Any] = []
         self._credentials = credentials
@@ -137,20 +138,20 @@ class Emulator:
 
     @property
     def next_faults(self) -> tuple[Fault | None, ...]:
-        """The faults that the next calls will meet, in their order."""
+        """The faults that the next calls will meet, in order."""
         return tuple(self._faults)
 
     def fail_next(self, *faults: str | None) -> None:
-        """Let the next calls meet these faults, behind those that wait already.
+        """Queue these faults for the next calls, after those that are queued already.
 
         Raises:
-            ValueError: no such fault.
+            ValueError: a name is unknown.
 
         """
         self._faults.extend([None if name is None else named_fault(name) for name in faults])
 
     async def send(self, request: Request) -> Response:
-        """Answer ``request``, or fail as asked.
+        """Answer ``request``, or simulate a fault.
 
         Raises:
             TransportError: the fault is a connection that is reset.
@@ -164,16 +165,16 @@ class Emulator:
             case Effect.SILENCE:
                 await anyio.sleep_forever()
             case Effect.RESET:
-                msg = "the emulator was asked to reset the connection"
+                msg = "the emulator simulates a reset connection"
                 raise TransportError(msg, operation=request.operation)
         return reaction.response
 
     async def aclose(self) -> None:
-        """Do nothing: there is nothing to close."""
+        """Do nothing: the emulator holds no resources."""
         await anyio.lowlevel.checkpoint()
 
     def react(self, request: Request) -> Reaction:
-        """Answer ``request`` without awaiting anything; what happens to the answer is left to do."""
+        """Answer ``request`` without awaiting anything; applying the effect is left to the caller."""
         operation = _operation(request)
         if refusal := self._refusal(request, operation):
             return Reaction(Effect.ANSWER, refusal)
@@ -198,43 +199,44 @@ class Emulator:
         except ValueError:
             wire = None
         if not isinstance(wire, dict):
-            return error_answer(400, "generic", "MalformedJson")
+            return error_response(400, "generic", message="MalformedJson")
         return self._answers[operation](wire)
 
     def _refusal(self, request: Request, operation: str) -> Response | None:
         if not hmac.compare_digest(
             request.headers.get("authorization", "").encode(), self._authorization.encode()
         ):
-            return error_answer(401, "http", "Unauthorized")
+            return error_response(401, "http", message="Unauthorized")
         if operation not in self._answers:
-            return error_answer(404, "http", "NotFound")
+            return error_response(404, "http", message="NotFound")
         if _path_parts(request)[1] != self._credentials.merchant_id:
-            return error_answer(403, "http", "Forbidden")
+            return error_response(403, "http", message="Forbidden")
         if request.method != "POST":
-            return error_answer(405, "http", "MethodNotAllowed")
+            return error_response(405, "http", message="MethodNotAllowed")
         return None
 
     def decide(
         self, inv_id: str, status: str, *, amount: Decimal | int | str | None = None
     ) -> SignedPostback:
-        """Decide on a request and write the postback that tells the shop.
+        """Decide on a request and return the postback that reports it to the shop.
 
-        It is not delivered: that is the caller's to do, once, twice, late or never.
+        Delivering it is left to the caller: once, twice, late or never.
 
         Args:
             inv_id: of a request in ``applications``.
             status: ``approved``, ``preapproved``, ``rejected`` or ``refund``.
-            amount: USD, for a refund: all that is left unless told otherwise.
+            amount: USD, for a refund; by default all that remains.
 
         Raises:
-            KeyError: no such request.
-            ValueError: no such status or amount, or none that the dialect asked for can say.
+            KeyError: the request is unknown.
+            ValueError: the status is unknown, the amount is not possible, or the requested dialect cannot
+                express the decision.
 
         """
         application = self.applications[inv_id]
-        left = application.amount - application.refunded
+        remaining = application.amount - application.refunded
         if status == Refunded.status and amount is None:
-            amount = left
+            amount = remaining
         postback = signed_postback(
             status,
             self._credentials,
@@ -245,8 +247,8 @@ class Emulator:
             timestamp=str(int(self._clock())),
         )
         if status == Refunded.status and amount is not None:
-            if not 0 < to_decimal(amount) <= left:
-                msg = f"amount must be above 0 and at most the {left:.2f} that are left"
+            if not 0 < to_decimal(amount) <= remaining:
+                msg = f"amount must be above 0 and at most the remaining {remaining:.2f}"
                 raise ValueError(msg)
             application.refunded += to_decimal(amount)
         application.status = status
@@ -261,9 +263,7 @@ class Emulator:
             inv_id=inv_id, href=self._page + inv_id, request=request, amount=request.expected_amount
         )
         self.applications[inv_id] = application
-        return json_answer(
-            200, {"inv_id": inv_id, "href": application.href, "amount": f"{application.amount:.2f}"}
-        )
+        return created_response(inv_id, href=application.href, amount=application.amount)
 
     def _update_shipping(self, wire: dict[str, Any]) -> Response:
         event = read_shipping_event(wire)
@@ -272,13 +272,13 @@ class Emulator:
         loan_id = wire["loan_id"]
         application = self.applications.get(loan_id) if isinstance(loan_id, str) else None
         if application is None:
-            return error_answer(404, "generic", "LoanNotFound")
+            return error_response(404, "generic", message="LoanNotFound")
         application.shipping_events.append(event)
-        return json_answer(200, {"loan": loan_id, "type": "done", "http_code": 200})
+        return shipping_response(application.inv_id)
 
     def _create_test_postback(self, wire: dict[str, Any]) -> Response:
         self.test_postbacks.append(wire)
-        return json_answer(200, {"type": "done", "http_code": 200})
+        return done_response()
 
 
 def _path_parts(request: Request) -> list[str]:

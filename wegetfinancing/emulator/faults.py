@@ -1,4 +1,4 @@
-"""Faults that the emulator can be asked for, to try one's own checkout against."""
+"""Faults that the emulator can simulate, to test one's own checkout with."""
 
 import enum
 from collections.abc import Callable, Mapping
@@ -10,10 +10,10 @@ import attrs
 
 from .._json import from_json, to_json
 from ..http import Response
-from .validation import error_answer
+from .responses import error_response
 
 SLOW_SECONDS: Final = 5.0
-"""How long the emulator takes when it is slow."""
+"""How long the emulator waits before a slow answer."""
 
 
 class Effect(enum.Enum):
@@ -29,7 +29,7 @@ class Effect(enum.Enum):
     """It never comes."""
 
     RESET = "reset"
-    """The connection is reset in its place."""
+    """The connection is reset instead."""
 
 
 @attrs.frozen(kw_only=True)
@@ -37,16 +37,16 @@ class Fault:
     """One way to fail.
 
     Attributes:
-        name: what to ask for it with.
-        happens: what the caller sees, in a sentence.
-        carried_out: whether the emulator does what it was asked before it fails.
+        name: identifies it, such as ``fault-502``.
+        description: what the caller sees, in a sentence.
+        carried_out: whether the request is carried out before it fails.
         effect: what happens to the answer.
-        answer: makes the answer from the good one's body, which is empty if nothing was carried out.
+        answer: makes the answer from the good one, whose body is empty if nothing was carried out.
 
     """
 
     name: str
-    happens: str
+    description: str
     carried_out: bool
     effect: Effect = Effect.ANSWER
     answer: Callable[[Response], Response] = lambda good: good
@@ -66,7 +66,7 @@ def _dollar_more(answer: dict[str, Any]) -> dict[str, Any]:
 
 
 def _as_in_the_guide(answer: dict[str, Any]) -> dict[str, Any]:
-    """One of the vendor's guides shows ``request_token`` in place of ``inv_id``, and no amount."""
+    """One of the vendor's guides shows ``request_token`` instead of ``inv_id``, and omits the amount."""
     renamed = {"inv_id": "request_token"}
     return {renamed.get(name, name): value for name, value in answer.items() if name != "amount"}
 
@@ -74,93 +74,96 @@ def _as_in_the_guide(answer: dict[str, Any]) -> dict[str, Any]:
 _FAULTS: Final = (
     Fault(
         name="fault-timeout-after-commit",
-        happens="no answer ever comes",
+        description="no answer ever comes",
         carried_out=True,
         effect=Effect.SILENCE,
     ),
     Fault(
         name="fault-timeout-before-commit",
-        happens="no answer ever comes",
+        description="no answer ever comes",
         carried_out=False,
         effect=Effect.SILENCE,
     ),
     Fault(
         name="fault-reset-after-commit",
-        happens="the connection is reset without an answer",
+        description="the connection is reset without an answer",
         carried_out=True,
         effect=Effect.RESET,
     ),
     Fault(
         name="fault-reset",
-        happens="the connection is reset without an answer",
+        description="the connection is reset without an answer",
         carried_out=False,
         effect=Effect.RESET,
     ),
     Fault(
         name="fault-slow",
-        happens=f"the answer takes {SLOW_SECONDS:.0f} seconds",
+        description=f"the answer arrives after {SLOW_SECONDS:.0f} seconds",
         carried_out=True,
         effect=Effect.SLOW,
     ),
     Fault(
         name="fault-malformed-json",
-        happens="200 with JSON that breaks off in the middle",
+        description="200 with JSON that breaks off in the middle",
         carried_out=True,
         answer=lambda good: attrs.evolve(good, body=good.body[: len(good.body) // 2]),
     ),
     Fault(
         name="fault-html",
-        happens="200 with a page in place of JSON",
+        description="200 with an HTML page instead of JSON",
         carried_out=True,
         answer=_proxy_page(200, "Welcome"),
     ),
     Fault(
         name="fault-502-after-commit",
-        happens="502 with a proxy's page",
+        description="502 with a proxy's page",
         carried_out=True,
         answer=_proxy_page(502, "Bad Gateway"),
     ),
     Fault(
         name="fault-502",
-        happens="502 with a proxy's page",
+        description="502 with a proxy's page",
         carried_out=False,
         answer=_proxy_page(502, "Bad Gateway"),
     ),
     Fault(
         name="fault-503",
-        happens="503 with Retry-After: 1",
+        description="503 with Retry-After: 1",
         carried_out=False,
         answer=_proxy_page(503, "Service Unavailable", **{"retry-after": "1"}),
     ),
     Fault(
         name="fault-429",
-        happens="429 with Retry-After: 2",
+        description="429 with Retry-After: 2",
         carried_out=False,
         answer=_proxy_page(429, "Too Many Requests", **{"retry-after": "2"}),
     ),
     Fault(
         name="fault-500",
-        happens="500 in the vendor's form, as for a business refusal",
+        description="500 in the vendor's form, as for a business refusal",
         carried_out=False,
-        answer=lambda _: error_answer(500, "generic", "InternalServerError"),
+        answer=lambda _: error_response(500, message="InternalServerError"),
     ),
     Fault(
         name="fault-400",
-        happens="400 that names billing_address.zipcode",
+        description="400 that names billing_address.zipcode",
         carried_out=False,
-        answer=lambda _: error_answer(
-            400, "invalid_parameters", "InvalidParameters", {"billing_address.zipcode": "is not served"}
+        answer=lambda _: error_response(
+            400,
+            "invalid_parameters",
+            message="InvalidParameters",
+            reasons={"billing_address.zipcode": "is not served"},
         ),
     ),
     Fault(
         name="fault-wrong-amount",
-        happens="the answer finances one dollar more than was asked for",
+        description="the answer finances one dollar more than was asked for",
         carried_out=True,
         answer=_rewritten(_dollar_more),
     ),
     Fault(
         name="fault-no-amount",
-        happens="the answer says request_token in place of inv_id, and no amount",
+        description="the answer has request_token instead of inv_id, and lacks the amount",
         carried_out=True,
         answer=_rewritten(_as_in_the_guide),
     ),
@@ -176,16 +179,16 @@ def named_fault(name: str) -> Fault:
     """Return the fault of that name.
 
     Raises:
-        ValueError: there is none.
+        ValueError: the name is unknown.
 
     """
     if name not in FAULTS:
-        msg = f"no such fault; there are {', '.join(FAULTS)}"
+        msg = f"unknown fault; the faults are {', '.join(FAULTS)}"
         raise ValueError(msg)
     return FAULTS[name]
 
 
 def fault_of_order(merchant_transaction_id: object) -> Fault | None:
-    """Return the fault an order id asks for: ``fault-502``, or ``fault-502-`` with anything behind it."""
+    """Return the fault that an order ID asks for: ``fault-502``, or ``fault-502-`` and anything after it."""
     text = f"{merchant_transaction_id}-"
     return next((FAULTS[name] for name in _LONGEST_FIRST if text.startswith(f"{name}-")), None)

@@ -1,4 +1,4 @@
-"""The postbacks of a served emulator: what was delivered, and what the shop answered."""
+"""The postbacks of a served emulator: deliveries, and what the shop answered."""
 
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -13,9 +13,10 @@ from ..client.transport import Transport
 from ..errors import TransportError
 from .core import Application
 from .postbacks import SignedPostback, delivery, forged
+from .report import delivery_line, order_of
 
 LATE_SECONDS: Final = 10.0
-"""How late a late delivery is."""
+"""Seconds before a late delivery."""
 
 _DELIVERY_SECONDS: Final = 10.0
 
@@ -26,8 +27,8 @@ class Attempt:
 
     Attributes:
         at: seconds since the epoch.
-        how: in which way it was special; empty if in none.
-        answer: what the shop answered, or why it was not asked.
+        how: what was special about it, such as ``late``; empty for an ordinary delivery.
+        answer: the shop's status, or why the postback was not sent.
 
     """
 
@@ -38,20 +39,22 @@ class Attempt:
 
 @attrs.frozen(kw_only=True)
 class OutgoingPostback:
-    """A decision on its way to the shop.
+    """A decision to be delivered to the shop.
 
     Attributes:
         number: from 1, in the order of the decisions.
-        inv_id: of the request that was decided on.
+        inv_id: of the request.
+        order: the shop's order ID, or the ``inv_id`` if there is none.
         status: the decision.
-        url: where it goes.
-        signed: what is delivered.
+        url: the request's ``postback_url``.
+        signed: headers and body.
         attempts: oldest first.
 
     """
 
     number: int
     inv_id: str
+    order: str
     status: str
     url: str | None
     signed: SignedPostback = attrs.field(repr=False)
@@ -62,10 +65,11 @@ class Outbox:
     """Delivers postbacks: once, again, twice at once, late, forged, out of order.
 
     Args:
-        transport: carries them.
+        transport: sends them.
         hosts: where they may go besides loopback addresses.
+        report: receives one line for each delivery.
         clock: seconds since the epoch.
-        sleep: waits so many seconds.
+        sleep: waits for a number of seconds.
 
     Attributes:
         postbacks: all of them, oldest first.
@@ -77,6 +81,7 @@ class Outbox:
         transport: Transport,
         *,
         hosts: Iterable[str] = (),
+        report: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[object]] = anyio.sleep,
     ) -> None:
@@ -84,14 +89,16 @@ class Outbox:
         self.postbacks: list[OutgoingPostback] = []
         self._transport = transport
         self._hosts = frozenset(host.lower() for host in hosts)
+        self._report = report
         self._clock = clock
         self._sleep = sleep
 
     def add(self, application: Application, signed: SignedPostback) -> OutgoingPostback:
-        """Take in the postback of a decision just made; it is not delivered yet."""
+        """Add the postback of a decision, without delivering it."""
         postback = OutgoingPostback(
             number=len(self.postbacks) + 1,
             inv_id=application.inv_id,
+            order=order_of(application),
             status=str(application.status),
             url=application.request.postback_url,
             signed=signed,
@@ -100,7 +107,7 @@ class Outbox:
         return postback
 
     async def deliver(self, postback: OutgoingPostback, how: str = "") -> None:
-        """Deliver it as it is."""
+        """Deliver it unchanged."""
         await self._attempt(postback, postback.signed, how)
 
     async def deliver_twice(self, postback: OutgoingPostback) -> None:
@@ -110,7 +117,7 @@ class Outbox:
                 tasks.start_soon(self.deliver, postback, "twice at once")
 
     async def deliver_late(self, postback: OutgoingPostback) -> None:
-        """Deliver it in ``LATE_SECONDS``."""
+        """Deliver it after ``LATE_SECONDS``."""
         await self._sleep(LATE_SECONDS)
         await self.deliver(postback, "late")
 
@@ -119,12 +126,15 @@ class Outbox:
         await self._attempt(postback, forged(postback.signed), "wrong signature")
 
     async def deliver_out_of_order(self, inv_id: str) -> None:
-        """Deliver all that a request has had, the newest first."""
+        """Deliver all postbacks of a request, the newest first."""
         for postback in reversed([each for each in self.postbacks if each.inv_id == inv_id]):
             await self.deliver(postback, "out of order")
 
     async def _attempt(self, postback: OutgoingPostback, signed: SignedPostback, how: str) -> None:
+        began = anyio.current_time()
         answer = await self._answer_to(postback.url, signed)
+        seconds = anyio.current_time() - began
+        self._report(delivery_line(postback.status, postback.order, answer, seconds, how))
         postback.attempts.append(Attempt(at=self._clock(), how=how, answer=answer))
 
     async def _answer_to(self, url: str | None, signed: SignedPostback) -> str:
@@ -132,7 +142,7 @@ class Outbox:
             return "discarded: the request named no postback_url"
         host = urlsplit(url).hostname or ""
         if not is_loopback(host) and host not in self._hosts:
-            return f"discarded: {host} is no loopback address and was not allowed"
+            return f"discarded: {host} is not a loopback address and was not allowed"
         request = delivery(signed, url, anyio.current_time() + _DELIVERY_SECONDS)
         try:
             answer = await self._transport.send(request)

@@ -15,7 +15,7 @@ from .faults import FAULTS
 from .outbox import LATE_SECONDS, Outbox
 from .postbacks import STATUSES
 
-_WORDS: Final = {
+_STATUS_TEXTS: Final = {
     None: "waiting for a decision",
     Approved.status: "approved",
     Preapproved.status: "pre-approved",
@@ -40,11 +40,11 @@ def _time_of_day(seconds: float) -> str:
 
 _environment.filters["time"] = _time_of_day
 _environment.filters["dollars"] = "${:,.2f}".format
-_environment.filters["words"] = _WORDS.get
+_environment.filters["words"] = _STATUS_TEXTS.get
 
 
 @attrs.frozen(kw_only=True)
-class Call:
+class LoggedCall:
     """A call of the API, for the dashboard.
 
     Attributes:
@@ -60,8 +60,8 @@ class Call:
 
 
 def application_page(application: Application, *, problem: str | None = None) -> str:
-    """Show what the shop's customer sees: the cart and what can be decided now."""
-    left = application.amount - application.refunded
+    """Render what the shop's customer sees: the cart and the decisions that are possible now."""
+    remaining = application.amount - application.refunded
     return _render(
         "application.html",
         application=application,
@@ -69,25 +69,25 @@ def application_page(application: Application, *, problem: str | None = None) ->
         problem=problem,
         can_be_decided=application.status in _OPEN,
         can_be_refunded=application.status in _DONE
-        and left > 0
+        and remaining > 0
         and application.request.version is PostbackVersion.V1_9,
-        left=left,
+        remaining=remaining,
         late_seconds=LATE_SECONDS,
     )
 
 
 def finished_page(*, granted: bool) -> str:
-    """End the visit in a lightbox: the page tells the lightbox script, which closes it."""
+    """Render the end of a visit in a lightbox: the page tells the lightbox script, which closes it."""
     return _render("finished.html", outcome="complete" if granted else "abort")
 
 
 def missing_page() -> str:
-    """Say that there is no such request."""
+    """Render the page for an unknown request."""
     return _render("missing.html")
 
 
-def dashboard(emulator: Emulator, outbox: Outbox, calls: Iterable[Call]) -> str:
-    """Show every request, postback and call."""
+def dashboard(emulator: Emulator, outbox: Outbox, calls: Iterable[LoggedCall]) -> str:
+    """Render every request, postback and call."""
     return _render(
         "dashboard.html",
         applications=list(reversed(emulator.applications.values())),

@@ -51,7 +51,8 @@ def signed_postback(
     """Write and sign a postback.
 
     Raises:
-        ValueError: no such decision, amount or version, or nobody has seen the decision in this dialect.
+        ValueError: the status or the version is unknown, the amount is not possible, or such a decision has
+            never been seen in this dialect.
 
     """
     version = to_member(PostbackVersion, version)
@@ -70,7 +71,7 @@ def signed_postback(
         body = _updates(status, inv_id, merchant_transaction_id, dollars)
     else:
         if status not in _LEGACY_WORDS:
-            msg = f"nobody has seen a {status} in the dialect {version.value}; use 1.9"
+            msg = f"a {status} has never been seen in the dialect {version.value}; use 1.9"
             raise ValueError(msg)
         fields = _legacy_fields(status, inv_id, merchant_transaction_id, version)
         is_form = version is PostbackVersion.V0_2

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from weakref import WeakValueDictionary
 
 import uvicorn
@@ -19,24 +19,29 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, for 0 seconds
 
 
 def emulator_server(
-    credentials: Credentials, listening: socket.socket, *, hosts: Iterable[str] = ()
+    credentials: Credentials,
+    listening: socket.socket,
+    *,
+    hosts: Iterable[str] = (),
+    report: Callable[[str], None] = lambda _: None,
 ) -> uvicorn.Server:
     """Make the server of a new emulator; start it with ``run(sockets=[listening])``.
 
     Args:
         credentials: the ones it accepts.
-        listening: a socket that listens already.
+        listening: a listening socket.
         hosts: where postbacks may go besides loopback addresses.
+        report: receives one line for each call and each delivery.
 
     """
     host, port = listening.getsockname()[:2]
     transports: WeakValueDictionary[tuple[str, int], asyncio.Transport] = WeakValueDictionary()
 
     class Protocol(H11Protocol):
-        """Keeps each connection at hand, to reset it."""
+        """Remembers each connection, to be able to reset it."""
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
-            """Take note of it."""
+            """Remember it."""
             transports[transport.get_extra_info("peername")[:2]] = transport
             super().connection_made(transport)
 
@@ -45,14 +50,15 @@ def emulator_server(
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         transport.abort()
 
-    app = emulator_app(Emulator(credentials, page=f"http://{host}:{port}/lc/"), hosts=hosts, reset=reset)
-    # Otherwise a page of the internet could reach the emulator through a name that resolves to this machine.
+    emulator = Emulator(credentials, page=f"http://{host}:{port}/lc/")
+    app = emulator_app(emulator, hosts=hosts, reset=reset, report=report)
+    # Otherwise a web site whose name resolves to this machine could reach the emulator.
     guarded = TrustedHostMiddleware(app, allowed_hosts=[host, "localhost"])
     config = uvicorn.Config(
         guarded,
         http=Protocol,
         lifespan="off",
-        log_level="critical",  # a call that is silent at the end, or whose caller has gone, is no error here
+        log_level="critical",  # a fault that never answers, or whose caller has left, is not an error here
         proxy_headers=False,  # a connection is found by the peer's own address
         timeout_graceful_shutdown=1,
     )

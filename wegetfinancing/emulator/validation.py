@@ -1,11 +1,10 @@
 """What the emulator finds wrong with a request, in the vendor's form.
 
-Its own choice, since nobody outside the vendor can see it: which of two faults is reported first beyond
+Its own choice, since nobody outside the vendor can see it: which problem is reported first, beyond
 "missing before invalid", and the texts of reasons.
 """
 
 import re
-import secrets
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final
@@ -13,10 +12,10 @@ from typing import Any, Final
 import attrs
 
 from .._converter import from_wire
-from .._json import to_json
 from .._rules import Checked
 from ..http import Response
 from ..models import Address, CartItem, FinancingRequest, ShippingEvent
+from .responses import error_response
 
 _INSIDE: Final[Mapping[str, type[Checked]]] = MappingProxyType(
     {
@@ -60,19 +59,6 @@ def read_shipping_event(wire: Mapping[str, Any]) -> ShippingEvent | Response:
     return event
 
 
-def error_answer(status: int, error: str, message: str, reasons: Mapping[str, str] | None = None) -> Response:
-    """Make an error answer in the vendor's form."""
-    fields = {"subjects": list(reasons), "reasons": dict(reasons)} if reasons else {}
-    stamp = secrets.token_hex(8)
-    body = {"type": "error", "error": error, "code": status, "message": message, **fields, "stamp": stamp}
-    return json_answer(status, body)
-
-
-def json_answer(status: int, value: object) -> Response:
-    """Make an answer in JSON."""
-    return Response(status, {"content-type": "application/json"}, to_json(value))
-
-
 def _missing(model: type[Checked], wire: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     for field in attrs.fields(model):  # type: ignore[arg-type] # subclasses are attrs classes
         path, value = prefix + field.name, wire.get(field.name)
@@ -84,7 +70,7 @@ def _missing(model: type[Checked], wire: Mapping[str, Any], prefix: str = "") ->
 
 
 def _unknown(model: type[Checked], wire: Mapping[str, Any], prefix: str) -> Iterator[str]:
-    known = {field.name for field in attrs.fields(model)}  # type: ignore[arg-type] # likewise
+    known = {field.name for field in attrs.fields(model)}  # type: ignore[arg-type] # subclasses are attrs classes
     for name, value in wire.items():
         if name not in known:
             yield prefix + name
@@ -95,7 +81,9 @@ def _unknown(model: type[Checked], wire: Mapping[str, Any], prefix: str) -> Iter
 
 def _missing_parameters(names: list[str]) -> Response | None:
     reasons = dict.fromkeys(names, "Missing required parameter")
-    return error_answer(400, "missing_parameters", "MissingParameters", reasons) if reasons else None
+    if not reasons:
+        return None
+    return error_response(400, "missing_parameters", message="MissingParameters", reasons=reasons)
 
 
 def _unknown_parameters(model: type[Checked], wire: Mapping[str, Any], prefix: str = "") -> Response | None:
@@ -106,4 +94,4 @@ def _unknown_parameters(model: type[Checked], wire: Mapping[str, Any], prefix: s
 def _invalid_parameters(problems: Mapping[str, str]) -> Response:
     # The vendor is believed to name fields inside others with dots and without an index.
     reasons = {_INDEX.sub("", path): text for path, text in problems.items()}
-    return error_answer(400, "invalid_parameters", "InvalidParameters", reasons)
+    return error_response(400, "invalid_parameters", message="InvalidParameters", reasons=reasons)

@@ -1,16 +1,16 @@
 """Decisions in: the endpoint that receives the vendor's postbacks, and what it is made of."""
 
-from .app import BODY_LIMIT, BODY_SECONDS, Answers, NotYet, PostbackApp, PostbackHandler
-from .deliveries import CLAIM_SECONDS, KEEP_SECONDS, Claim, DeliveryStore, MemoryDeliveryStore
+from .app import PostbackApp
+from .deliveries import CLAIM_SECONDS, Claim, DeliveryStore, MemoryDeliveryStore
+from .handling import PostbackHandler
 from .loan_state import Advice, LoanState
+from .receiving import BODY_LIMIT, BODY_SECONDS, NotYet, ResponseStatuses
 
 __all__ = [
     "BODY_LIMIT",
     "BODY_SECONDS",
     "CLAIM_SECONDS",
-    "KEEP_SECONDS",
     "Advice",
-    "Answers",
     "Claim",
     "DeliveryStore",
     "LoanState",
@@ -18,4 +18,5 @@ __all__ = [
     "NotYet",
     "PostbackApp",
     "PostbackHandler",
+    "ResponseStatuses",
 ]

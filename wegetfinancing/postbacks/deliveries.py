@@ -1,4 +1,4 @@
-"""Handling each decision once, whatever the number of deliveries and workers.
+"""Claims, so that each decision is handled once, however many deliveries and workers there are.
 
 A delivery claims the decision's key, handles it, and settles the claim. A claim expires, so that a
 worker killed in the middle loses nothing: a later delivery handles the decision again. Handlers
@@ -7,6 +7,7 @@ as inserting the key into a unique column together with the order.
 """
 
 import enum
+import math
 import time
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -14,20 +15,19 @@ from typing import Final, Protocol
 import anyio.lowlevel
 import attrs
 
-__all__ = ["CLAIM_SECONDS", "KEEP_SECONDS", "Claim", "DeliveryStore", "MemoryDeliveryStore"]
+from .settings import as_seconds
+
+__all__ = ["CLAIM_SECONDS", "Claim", "DeliveryStore", "MemoryDeliveryStore"]
 
 CLAIM_SECONDS: Final = 60.0
-"""How long a claim lasts unless told otherwise."""
-
-KEEP_SECONDS: Final = 30 * 24 * 3600.0
-"""How long a handled decision is remembered unless told otherwise."""
+"""How long a claim lasts by default."""
 
 
 class Claim(enum.Enum):
-    """What became of an attempt to claim a decision."""
+    """The result of an attempt to claim a decision."""
 
     GRANTED = "granted"
-    """It is yours to handle, until the claim expires."""
+    """The caller handles it, until the claim expires."""
 
     IN_PROGRESS = "in_progress"
     """Another delivery is handling it right now."""
@@ -37,18 +37,28 @@ class Claim(enum.Enum):
 
 
 class DeliveryStore(Protocol):
-    """Remembers which decisions are being handled and which have been. Each method is atomic."""
+    """Remembers which decisions are being handled and which have been. Each method is atomic.
+
+    A postback that somebody has captured keeps its valid signature. Once its decision is forgotten, a
+    replay of it would be handled as a new one. So ``PostbackApp`` accepts a store that forgets only together
+    with a ``max_age``, and only if ``keep_seconds`` is at least ``2 * max_age + 60``.
+    """
+
+    @property
+    def keep_seconds(self) -> float | None:
+        """Seconds for which a handled decision is remembered; ``None`` for ever."""
+        ...
 
     async def claim(self, key: str, owner: str) -> Claim:
         """Claim the decision ``key`` for ``owner``, a text no other delivery has."""
         ...
 
     async def release(self, key: str, owner: str) -> None:
-        """Give the claim back, so that a redelivery is handled; nothing if it is no longer held."""
+        """Release the claim, so that a redelivery is handled; do nothing if it is no longer held."""
         ...
 
     async def settle(self, key: str, owner: str) -> None:
-        """Note that the decision was handled; nothing if another owner holds the claim by now."""
+        """Record that the decision was handled; do nothing if another owner holds the claim by now."""
         ...
 
 
@@ -63,8 +73,11 @@ class MemoryDeliveryStore:
 
     Args:
         claim_seconds: how long a claim lasts; longer than any handler takes.
-        keep_seconds: how long a handled decision is remembered.
+        keep_seconds: how long a handled decision is remembered; ``None`` for as long as the process lives.
         clock: seconds on any clock that only goes forward.
+
+    Raises:
+        ConfigurationError: a number of seconds that is not above 0.
 
     """
 
@@ -74,15 +87,20 @@ class MemoryDeliveryStore:
         self,
         *,
         claim_seconds: float = CLAIM_SECONDS,
-        keep_seconds: float = KEEP_SECONDS,
+        keep_seconds: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Start with nothing remembered."""
-        self._claim_seconds = claim_seconds
-        self._keep_seconds = keep_seconds
+        self._claim_seconds = as_seconds("claim_seconds", claim_seconds)
+        self._keep_seconds = None if keep_seconds is None else as_seconds("keep_seconds", keep_seconds)
         self._clock = clock
         self._entries: dict[str, _Entry] = {}
         self._prune_at = 0.0
+
+    @property
+    def keep_seconds(self) -> float | None:
+        """Seconds for which a handled decision is remembered; ``None`` while the process lives."""
+        return self._keep_seconds
 
     async def claim(self, key: str, owner: str) -> Claim:
         """Claim the decision unless it is settled or another claim on it has not expired."""
@@ -105,7 +123,8 @@ class MemoryDeliveryStore:
         """Remember the decision as handled, unless another owner holds the claim by now."""
         await anyio.lowlevel.checkpoint()
         if key not in self._entries or self._holds(key, owner):
-            self._entries[key] = _Entry(None, self._clock() + self._keep_seconds)
+            until = math.inf if self._keep_seconds is None else self._clock() + self._keep_seconds
+            self._entries[key] = _Entry(None, until)
 
     def __len__(self) -> int:
         """Count what is remembered."""

@@ -5,20 +5,26 @@ A postback has no id and no sequence number; any status may follow any other, an
 vendor's official clients where a comment says so.
 """
 
+import datetime as dt
+import hashlib
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
+from urllib.parse import parse_qsl
+
+import attrs
 
 from .._json import from_json, read_amount, to_json
 from ..credentials import Credentials
 from ..enums import PostbackVersion
 from ..errors import MalformedPostbackError
 from .events import Approved, Postback, Preapproved, Refunded, Rejected, UnknownPostback
-from .signatures import require_bytes, verified_delivery
+from .signatures import check_signature, require_bytes
+from .tracebacks import clears_locals
 
 _NO_TEXT: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-_MOST_FORM_FIELDS: Final = 100  # real ones have nine
+_MAX_FORM_FIELDS: Final = 100  # real ones have nine
 
 
 _WITHOUT_AMOUNT: Final[Mapping[str, type[Approved | Preapproved | Rejected]]] = {
@@ -26,12 +32,13 @@ _WITHOUT_AMOUNT: Final[Mapping[str, type[Approved | Preapproved | Rejected]]] = 
 }
 
 
+@clears_locals
 def parse_postback(
     body: bytes,
     headers: Mapping[str, str],
     credentials: Credentials | Iterable[Credentials],
     *,
-    max_age: float | None = None,
+    max_age: float | dt.timedelta | None = None,
     clock: Callable[[], float] = time.time,
 ) -> Postback:
     """Verify the signature of a postback, then read it.
@@ -43,27 +50,25 @@ def parse_postback(
         body: the raw bytes of the request; text or re-serialised JSON does not verify.
         headers: the request's headers, in any spelling.
         credentials: one, or several while a password is being rotated.
-        max_age: seconds that ``x-timestamp`` may lie in the past or the future; ``None`` for any.
+        max_age: seconds, or a ``timedelta``, that ``x-timestamp`` may lie in the past or the future;
+            ``None`` for any.
         clock: seconds since the epoch.
 
     Raises:
         SignatureError: do not act on it; answer 401.
         MalformedPostbackError: authentic, but it cannot be read; answer 400.
-        ConfigurationError: no credentials, or a ``max_age`` that is no number of seconds.
-        TypeError: ``body`` is not bytes, or ``headers`` no mapping.
+        ConfigurationError: no credentials, a username that consists of characters of a timestamp only, or
+            a ``max_age`` that is not a length of time.
+        TypeError: ``body`` is not bytes, or ``headers`` is not a mapping.
 
     """
-    delivery = verified_delivery(body, headers, credentials, max_age=max_age, clock=clock)
-    verified = {
-        "merchant_id": delivery.merchant_id,
-        "signed_at": delivery.signed_at,
-        "digest": delivery.digest,
-    }
-    return _read(body, verified)
+    delivery = check_signature(body, headers, credentials, max_age, clock)
+    return _read(body, attrs.asdict(delivery))
 
 
+@clears_locals
 def parse_unverified_postback(body: bytes) -> Postback:
-    """Read a postback that nobody has verified: for tools and tests, never to act upon.
+    """Read a postback without verifying it: for tools and tests, never to act upon.
 
     Args:
         body: the raw bytes.
@@ -100,15 +105,13 @@ def _read_json(body: bytes, verified: Mapping[str, Any]) -> Postback:
 
 
 def _read_form(body: bytes, verified: Mapping[str, Any]) -> Postback:
-    from urllib.parse import parse_qsl  # noqa: PLC0415 - most postbacks are JSON
-
     try:
         pairs = parse_qsl(
             body.decode("utf-8"),
             keep_blank_values=True,
             strict_parsing=True,
             errors="strict",
-            max_num_fields=_MOST_FORM_FIELDS,
+            max_num_fields=_MAX_FORM_FIELDS,
         )
     except ValueError:
         pairs = []
@@ -123,7 +126,7 @@ def _read_updates(raw: dict[str, Any], verified: Mapping[str, Any]) -> Postback:
     """Dialect 1.9."""
     updates = raw["updates"]
     if not isinstance(updates, dict):
-        msg = "has updates that are no object"
+        msg = "has updates that are not an object"
         raise ValueError(msg)  # noqa: TRY004 - a fault of the postback, not of the caller
     common: dict[str, Any] = {
         "inv_id": _required_text(raw.get("request_token") or raw.get("inv_id")),
@@ -169,8 +172,6 @@ def _read_legacy(raw: dict[str, Any], version: PostbackVersion, verified: Mappin
 
 
 def _unknown(status: str | None, common: dict[str, Any]) -> UnknownPostback:
-    import hashlib  # noqa: PLC0415 - loads OpenSSL, which a client that has not called yet does without
-
     content_hash = hashlib.sha256(to_json(common["raw"], sort_keys=True)).hexdigest()
     return UnknownPostback(reported_status=status, content_hash=content_hash, **common)
 
@@ -186,7 +187,7 @@ def _text(value: object) -> str | None:
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
     if not value.strip():
         return None
-    if not value.isprintable() and _NO_TEXT.search(value):
+    if _NO_TEXT.search(value):
         msg = "holds control characters or half of a surrogate pair"
         raise ValueError(msg)
     return value

@@ -1,9 +1,10 @@
-"""What a postback can say: the decisions of the vendor about a request."""
+"""What a postback can say: the vendor's decisions about a financing request."""
 
+import datetime as dt
 from collections.abc import Mapping
-from datetime import datetime
 from decimal import Decimal
 from typing import Any, ClassVar, TypeAlias
+from urllib.parse import quote
 
 import attrs
 
@@ -15,7 +16,7 @@ class _Postback:
     version: str
     raw: Mapping[str, Any] = attrs.field(repr=False, eq=False)
     merchant_id: str | None = None
-    signed_at: datetime | None = attrs.field(default=None, eq=False)
+    signed_at: dt.datetime | None = attrs.field(default=None, eq=False)
     digest: str = attrs.field(default="", repr=False, eq=False)
 
     status: ClassVar[str]
@@ -24,11 +25,9 @@ class _Postback:
     def key(self) -> str:
         """A text that is equal for two deliveries of the same decision.
 
-        The API gives deliveries no id, so this is made of the merchant and what was decided. Two partial
-        refunds of the same amount for one request therefore have the same key.
+        Deliveries have no id, so this is made of the merchant and of what was decided. Two partial refunds
+        of the same amount for one request therefore have the same key.
         """
-        from urllib.parse import quote  # noqa: PLC0415 - a client that only calls does without
-
         merchant = "" if self.merchant_id is None else f"{self.merchant_id}:"
         return f"{merchant}{quote(self.inv_id, safe='')}:{self._decision()}"
 
@@ -44,11 +43,11 @@ class Approved(_Postback):
         merchant_transaction_id: your order id; ``None`` where the vendor left it out.
         version: the dialect's version, as the postback names it.
         raw: the whole postback, decoded.
-        merchant_id: whose credentials the signature matches; ``None`` where nobody has verified it.
+        merchant_id: the merchant whose credentials the signature matches; ``None`` if it was not verified.
         signed_at: when it was signed, in UTC, from the signed ``x-timestamp``; ``None`` where that has a
-            form that is not understood, or nobody has verified it.
-        digest: a hash of the signed body and timestamp: equal for repeats of one delivery; empty where
-            nobody has verified it.
+            form that is not understood, or if it was not verified.
+        digest: a hash of the signed body and timestamp, equal for repeats of one delivery; empty if it was
+            not verified.
 
     """
 
@@ -72,10 +71,13 @@ class Rejected(_Postback):
 
 @attrs.frozen(kw_only=True)
 class Refunded(_Postback):
-    """Give back ``amount``, once; it may be a part (seen in the official clients).
+    """The vendor has refunded ``amount`` to the customer; it may be a part of the loan.
+
+    This reports what has happened and asks for no payment: record it, restock, and pay nobody. The official
+    clients do the same.
 
     Attributes:
-        amount: USD; ``None`` where the vendor named none, which a person has to look into.
+        amount: USD; ``None`` where the vendor named none: look it up in the back-office.
 
     The others are as on ``Approved``.
     """
@@ -92,11 +94,11 @@ class Refunded(_Postback):
 
 @attrs.frozen(kw_only=True)
 class UnknownPostback(_Postback):
-    """Something else. Log it and look; never treat it as an approval.
+    """Something else. Log it for manual review; never treat it as an approval.
 
     Attributes:
         reported_status: the vendor's word; ``None`` where there is none.
-        content_hash: of the whole postback, so that two of them can be told apart.
+        content_hash: of the whole postback, which tells two of them apart.
 
     The others are as on ``Approved``.
     """

@@ -1,8 +1,8 @@
-"""Order in disorder: what a postback means to a shop that already knows something.
+"""One loan's state across late, repeated or reordered postbacks.
 
-Any status may follow any other, and nothing the vendor sends tells a late repeat from a new decision
-of the same kind. So three answers are given, and the one that ships goods is given only where it is
-certain.
+Any status may follow any other, and nothing the vendor sends distinguishes a late repeat from a new
+decision of the same kind. So there are three kinds of advice, and goods may ship only if nothing speaks
+against it.
 """
 
 import enum
@@ -25,7 +25,7 @@ class Advice(enum.Enum):
     """It changes nothing: answer OK."""
 
     SURPRISING = "surprising"
-    """It contradicts what is known, or cannot be told from a repeat: let a person look. Do not ship."""
+    """It contradicts what is known, or may be a repeat: hold it for manual review. Do not ship."""
 
 
 _APPROVED: Final = Approved.status
@@ -64,12 +64,12 @@ _CHANGES_NOTHING: Final = frozenset(
 
 @attrs.frozen(kw_only=True)
 class LoanState:
-    """What a shop knows of one financing request. Keep the three fields with the order.
+    """What a shop knows about one financing request. Keep the three fields with the order.
 
     Attributes:
         status: of the last postback that was applied; ``None`` before the first.
         handled: the ``key`` of every postback that was applied.
-        surprises: the ``key`` of every surprising one that no person has looked at yet.
+        surprises: the ``key`` of every surprising one that has not been reviewed yet.
 
     """
 
@@ -79,11 +79,11 @@ class LoanState:
 
     @property
     def may_ship(self) -> bool:
-        """Whether the last decision is an approval and nothing surprising waits for a person."""
+        """Whether the last decision is an approval and nothing waits for manual review."""
         return self.status == Approved.status and not self.surprises
 
     def advise(self, postback: Postback) -> Advice:
-        """Say what a postback means now. Never raises on what the vendor sent."""
+        """Return what to do with a postback now. Never raises on what the vendor sent."""
         step = (self.status, postback.status)
         if postback.key in self.surprises:
             return Advice.DUPLICATE
@@ -102,6 +102,6 @@ class LoanState:
         return self
 
     def resolved(self, status: str | None) -> Self:
-        """Return what is known after a person has looked: the decision that stands."""
+        """Return what is known after a manual review, in which ``status`` turned out to be the decision."""
         handled = self.handled | self.surprises
         return attrs.evolve(self, status=status, handled=handled, surprises=frozenset())

@@ -8,10 +8,12 @@ from typing import Final
 
 import anyio
 
+from .._rules import is_async
 from .._threads import Threads
 from ..errors import ConfigurationError, LedgerError
 from .decisions import Claim, DecisionHandler, DecisionLedger, Recorded
 from .events import Postback
+from .receiving import NotYet, UnhandledError
 
 POLL_SECONDS: Final = 1.0
 _BEAT_SECONDS: Final = 10.0
@@ -37,17 +39,23 @@ def check_handler(ledger: DecisionLedger, handler: DecisionHandler | None) -> No
     if ledger.applies and handler is not None:
         msg = "the ledger has an apply of its own, and a handler was passed too; choose one"
         raise ConfigurationError(msg)
+    if not (handler is None or is_async(handler)):
+        msg = "handler must be 'async def (decision)'; a plain function is the ledger's apply="
+        raise ConfigurationError(msg)
     if not ledger.applies and handler is None:
         msg = "nothing handles decisions: make the ledger with apply=, or pass handler="
         raise ConfigurationError(msg)
 
 
-class Handling:
+class LedgerHandling:
     """Awaits a ledger, whose methods block, in threads of its own; hands decisions to the handler."""
 
-    def __init__(self, ledger: DecisionLedger, handler: DecisionHandler | None) -> None:
-        """``handler``: ``None`` where the ledger applies."""
+    def __init__(
+        self, ledger: DecisionLedger, handler: DecisionHandler | None, patience: float = 0.0
+    ) -> None:
+        """``handler``: ``None`` where the ledger applies. ``patience``: seconds to try to store."""
         check_handler(ledger, handler)
+        self._patience = patience
         self.ledger = ledger
         self._handler = handler
         self._threads = Threads(_PLACES, "decisions")
@@ -56,31 +64,40 @@ class Handling:
         """Let the threads end."""
         self._threads.close()
 
-    async def receive(self, postback: Postback, patience: float) -> bool:
-        """Store a postback, have it handled, and say whether the vendor is answered OK.
+    async def __call__(self, postback: Postback) -> None:
+        """Store a postback and have it handled; return if the vendor is to be answered OK.
 
-        OK when it is stored and nothing is left to do; OK too when handling failed and a worker is alive to
-        try again; otherwise a vendor that delivers again may do so.
+        That is when nothing is left to do, or when handling failed and a worker is alive to try again.
+        Otherwise a vendor that delivers again may do so.
 
         Raises:
-            LedgerError: it could not be stored within ``patience`` seconds.
+            NotYet: it could not be stored.
+            UnhandledError: it is stored, handling has failed, and no worker is alive.
 
         """
-        recorded = await self._record(postback, patience)
-        if recorded.settled:
-            return True
-        try:
-            while (claim := await self._claim(recorded.id)) is not None:
-                if not await self.handle(claim):
-                    break
-            if (await self._threads.run(partial(self.ledger.record, postback))).settled:
-                return True
-            return await self._threads.run(self.ledger.has_worker)
-        except LedgerError:
-            return False
+        recorded = await self._record(postback)
+        is_done = recorded.settled
+        with contextlib.suppress(LedgerError):  # it is stored, and that is as far as it came
+            is_done = is_done or await self._is_handled(postback, recorded.id)
+        if not is_done:
+            _LOGGER.error(
+                "decision %d (%s, order %s) is stored and not handled, and no worker is alive to try again",
+                recorded.id,
+                postback.status,
+                recorded.order_id or postback.merchant_transaction_id,
+            )
+            raise UnhandledError
 
-    async def _record(self, postback: Postback, patience: float) -> Recorded:
-        give_up = anyio.current_time() + patience
+    async def _is_handled(self, postback: Postback, decision_id: int) -> bool:
+        while (claim := await self._claim(decision_id)) is not None:
+            if not await self.handle(claim):
+                break
+        if (await self._threads.run(partial(self.ledger.record, postback))).settled:
+            return True
+        return await self._threads.run(self.ledger.has_worker)
+
+    async def _record(self, postback: Postback) -> Recorded:
+        give_up = anyio.current_time() + self._patience
         pause = _FIRST_PAUSE
         while True:
             try:
@@ -94,7 +111,7 @@ class Handling:
                         postback.status,
                         error,
                     )
-                    raise
+                    raise NotYet from None
             await anyio.sleep(pause)
             pause = min(2 * pause, _MAX_PAUSE)
 
@@ -160,18 +177,30 @@ class Handling:
         await self.handle(claim)
         return True
 
-    async def keep_beating(self, worker: str) -> None:
-        """Say again and again that this worker is alive."""
+    async def work(self) -> None:
+        """Handle what waits until cancelled, and say meanwhile that a worker is alive."""
+        worker = secrets.token_hex(8)
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._keep_beating, worker)
+                while True:
+                    is_busy = False
+                    try:
+                        is_busy = await self.work_once()
+                    except LedgerError as error:
+                        _LOGGER.warning("the worker waits: %s", error)
+                    if not is_busy:
+                        await anyio.sleep(POLL_SECONDS)
+        finally:
+            with anyio.CancelScope(deadline=anyio.current_time() + _ENDING_SECONDS, shield=True):
+                with contextlib.suppress(LedgerError):
+                    await self._threads.run(partial(self.ledger.end_beat, worker))
+
+    async def _keep_beating(self, worker: str) -> None:
         while True:
             with contextlib.suppress(LedgerError):
                 await self._threads.run(partial(self.ledger.beat, worker))
             await anyio.sleep(_BEAT_SECONDS)
-
-    async def end_beat(self, worker: str) -> None:
-        """Say that this worker is not alive any more."""
-        with anyio.CancelScope(deadline=anyio.current_time() + _ENDING_SECONDS, shield=True):
-            with contextlib.suppress(LedgerError):
-                await self._threads.run(partial(self.ledger.end_beat, worker))
 
 
 async def run_worker(
@@ -190,30 +219,12 @@ async def run_worker(
         LedgerError: the database failed, with ``until_idle``; otherwise it is tried again.
 
     """
-    handling = Handling(ledger, handler)
+    handling = LedgerHandling(ledger, handler)
     try:
         if until_idle:
             while await handling.work_once():
                 pass
         else:
-            await work(handling)
+            await handling.work()
     finally:
         handling.close()
-
-
-async def work(handling: Handling) -> None:
-    """Handle what waits until cancelled, and say meanwhile that a worker is alive."""
-    worker = secrets.token_hex(8)
-    try:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(handling.keep_beating, worker)
-            while True:
-                is_busy = False
-                try:
-                    is_busy = await handling.work_once()
-                except LedgerError as error:
-                    _LOGGER.warning("the worker waits: %s", error)
-                if not is_busy:
-                    await anyio.sleep(POLL_SECONDS)
-    finally:
-        await handling.end_beat(worker)

@@ -1,25 +1,22 @@
-"""For the test suites of shops: a fake transport at the seam, sensible values, signed postbacks.
+"""For the test suites of shops: a fake transport, builders of valid values, signed postbacks.
 
-And the contract of a transport, as checks that one of your own can run. It needs neither pytest nor
+It also has the contract of a transport as checks that you can run on your own. It needs neither pytest nor
 httpx, and patches nothing.
 """
 
 from ..emulator.postbacks import SignedPostback
+from ..emulator.responses import INV_ID, created_response, error_response, shipping_response
 from .contract.checking import TransportCheck
 from .contract.ledger_checking import LedgerCheck
 from .contract.ledgers import LEDGER_CHECKS, check_ledger_contract
 from .contract.transports import IN_MEMORY_TRANSPORT_CHECKS, TRANSPORT_CHECKS, check_transport_contract
 from .fakes import (
-    INV_ID,
     FakeTransport,
     address,
     cart_item,
-    created_response,
     credentials,
-    error_response,
     financing_request,
     shipping_event,
-    shipping_response,
     signed_postback,
 )
 

@@ -4,30 +4,28 @@ import datetime as dt
 import time
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NoReturn, TypeAlias
 
 import anyio.lowlevel
 import attrs
 
 from .._converter import from_wire
-from .._json import from_json, to_json
+from .._json import from_json
 from ..client.operations import CREATE_REQUEST, CREATE_TEST_POSTBACK, UPDATE_SHIPPING
 from ..credentials import Credentials
 from ..emulator.postbacks import SignedPostback
 from ..emulator.postbacks import signed_postback as _signed_postback
+from ..emulator.responses import INV_ID, created_response, done_response, shipping_response
 from ..enums import PostbackVersion, ShippingState
 from ..errors import Outcome, TransportError
 from ..http import Request, Response
 from ..models import Address, CartItem, FinancingRequest, ShippingEvent
 
-INV_ID: Final = "df0c3186b69be8aad35ff837a841d347"
-"""The id that the answers and postbacks made here name unless told otherwise."""
-
 Reply: TypeAlias = Response | Exception | Callable[[Request], Response]
 
 
 class FakeTransport:
-    """A ``Transport`` that answers from a script and keeps what it was sent.
+    """A ``Transport`` that answers from a script and records what was sent.
 
     Each reply of the script serves one request: a ``Response``, an exception to raise such as
     ``TransportError("lost", outcome=Outcome.UNKNOWN)``, or a function of the request. Without a
@@ -40,7 +38,7 @@ class FakeTransport:
     """
 
     def __init__(self, *script: Reply) -> None:
-        """Take the replies in the order they are to be given."""
+        """Check the replies, which are used in this order."""
         for number, reply in enumerate(script, start=1):
             is_function = callable(reply) and not isinstance(reply, type)
             if not is_function and not isinstance(reply, Response | Exception):
@@ -52,10 +50,10 @@ class FakeTransport:
         self._scripted = bool(script)
 
     async def send(self, request: Request) -> Response:
-        """Record the request and give the next reply.
+        """Record the request and return the next reply.
 
         Raises:
-            TransportError: the script has come to its end; nothing was sent.
+            TransportError: the script has ended; nothing was sent.
 
         """
         await anyio.lowlevel.checkpoint()
@@ -71,18 +69,23 @@ class FakeTransport:
         return reply if isinstance(reply, Response) else reply(request)
 
     async def aclose(self) -> None:
-        """Note that it was closed."""
+        """Record that it was closed."""
         await anyio.lowlevel.checkpoint()
         self.closed = True
 
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled: it records what was sent."""
+        msg = "a FakeTransport records credentials and customer data, and is not pickled"
+        raise TypeError(msg)
+
     @property
     def financing_requests(self) -> list[FinancingRequest]:
-        """What ``create_request`` has sent, decoded."""
+        """What ``create_request`` sent, as models."""
         return [from_wire(FinancingRequest, wire) for wire in self._bodies(CREATE_REQUEST.name)]
 
     @property
     def shipping_updates(self) -> list[tuple[str, ShippingEvent]]:
-        """What ``update_shipping`` has sent, decoded: the id and the event."""
+        """What ``update_shipping`` sent: the ID and the event as a model."""
         return [
             (wire["loan_id"], from_wire(ShippingEvent, wire["shipping_event"]))
             for wire in self._bodies(UPDATE_SHIPPING.name)
@@ -90,7 +93,7 @@ class FakeTransport:
 
     @property
     def test_postbacks(self) -> list[dict[str, Any]]:
-        """What ``create_test_postback`` has sent, decoded."""
+        """What ``create_test_postback`` sent, decoded."""
         return self._bodies(CREATE_TEST_POSTBACK.name)
 
     def _bodies(self, operation: str) -> list[dict[str, Any]]:
@@ -103,39 +106,7 @@ def _success(request: Request) -> Response:
         return created_response(amount=expected)
     if request.operation == UPDATE_SHIPPING.name:
         return shipping_response(from_json(request.body)["loan_id"])
-    return _json(200, {"type": "done", "http_code": 200})
-
-
-def created_response(
-    inv_id: str = INV_ID, *, href: str | None = None, amount: Decimal | int | str = "499.00"
-) -> Response:
-    """Make the answer to a ``create_request`` that succeeded."""
-    href = f"https://emulator.invalid/lc/{inv_id}" if href is None else href
-    return _json(200, {"inv_id": inv_id, "href": href, "amount": f"{Decimal(amount):.2f}"})
-
-
-def shipping_response(loan: str = INV_ID) -> Response:
-    """Make the answer to an ``update_shipping`` that succeeded."""
-    return _json(200, {"loan": loan, "type": "done", "http_code": 200})
-
-
-def error_response(
-    status: int,
-    error: str = "generic",
-    *,
-    message: str = "",
-    reasons: dict[str, str] | None = None,
-    retry_after: str | None = None,
-) -> Response:
-    """Make an error answer in the vendor's form; ``retry_after`` is the header as it stands there."""
-    fields = {"subjects": list(reasons), "reasons": reasons} if reasons else {}
-    body = {"type": "error", "error": error, "code": status, "message": message, **fields}
-    headers = {"content-type": "application/json"} | ({"retry-after": retry_after} if retry_after else {})
-    return Response(status, headers, to_json(body))
-
-
-def _json(status: int, value: object) -> Response:
-    return Response(status, {"content-type": "application/json"}, to_json(value))
+    return done_response()
 
 
 _CREDENTIALS: Final = Credentials(merchant_id="1234", username="api-user", password="api-password")  # noqa: S106 - invented
@@ -198,15 +169,16 @@ def signed_postback(
 
     Args:
         status: ``approved``, ``preapproved``, ``rejected`` or ``refund``.
-        inv_id: the request it is about.
-        merchant_transaction_id: your order id; ``None`` leaves it out, as the vendor may.
+        inv_id: the ID of the request.
+        merchant_transaction_id: your order ID; ``None`` omits it, as the vendor sometimes does.
         amount: USD, for a refund.
         version: the dialect, also as text: ``"0.2"``.
-        credentials: who signs; those of ``credentials()`` unless told otherwise.
-        timestamp: the text of ``x-timestamp``; now unless told otherwise.
+        credentials: the ones to sign with; by default those of ``credentials()``.
+        timestamp: the text of ``x-timestamp``; by default the current time in epoch seconds.
 
     Raises:
-        ValueError: no such status or version, or nobody has seen the status in this dialect.
+        ValueError: the status or the version is unknown, or such a decision has never been seen in this
+            dialect.
 
     """
     return _signed_postback(

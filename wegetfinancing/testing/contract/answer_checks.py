@@ -8,7 +8,7 @@ import anyio
 
 from ...errors import Outcome, TransportError
 from ...http import Response
-from .checking import SOON, Bench, check, outcome_of, require
+from .checking import SOON, CheckContext, check, outcome_of, require
 from .loopback import Behaviour, Connection, unused_url
 
 _STATUSES: Final = (200, 201, 400, 401, 404, 408, 429, 500, 502, 503, 520)
@@ -39,11 +39,11 @@ def _sending(*pieces: bytes, reset: bool = False) -> Behaviour:
 
 
 @check
-async def an_answer_comes_back_as_it_is(bench: Bench) -> None:
+async def an_answer_comes_back_as_it_is(context: CheckContext) -> None:
     """Status, headers and body are those that came; a repeated header is joined by commas."""
     behaviour = _answering("200 OK", "X-Extra: 1", "X-Extra: 2", body=_LARGE)
-    async with bench.serve(behaviour) as server, bench.transport() as transport:
-        response = await bench.answer(transport, bench.create(server.url))
+    async with context.serve(behaviour) as server, context.transport() as transport:
+        response = await context.answer(transport, context.create(server.url))
     require(response.status == 200, f"200 came, and the Response says {response.status}")  # noqa: PLR2004 - the status
     require(response.headers.get("x-extra") == "1, 2", "a header that came twice is not '1, 2'")
     require(
@@ -53,35 +53,35 @@ async def an_answer_comes_back_as_it_is(bench: Bench) -> None:
 
 
 @check
-async def an_answer_in_chunks_comes_back_whole(bench: Bench) -> None:
-    """A body in chunks is put together, and an interim 1xx answer is not taken for the answer."""
+async def an_answer_in_chunks_comes_back_whole(context: CheckContext) -> None:
+    """A body in chunks is put together, and an interim 1xx answer is not mistaken for the answer."""
     behaviour = _sending(
         b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n",
         b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n{"a"\r\n',
         b"3\r\n:1}\r\n0\r\n\r\n",
     )
-    async with bench.serve(behaviour) as server, bench.transport() as transport:
-        response = await bench.answer(transport, bench.create(server.url))
+    async with context.serve(behaviour) as server, context.transport() as transport:
+        response = await context.answer(transport, context.create(server.url))
     came = (response.status, response.body, response.body_error)
     require(came == (200, b'{"a":1}', None), "the chunks of a 200 did not come back as its whole body")
 
 
 @check
-async def an_error_status_is_returned(bench: Bench) -> None:
+async def an_error_status_is_returned(context: CheckContext) -> None:
     """Any status is an answer: send() returns it and raises nothing, since it decides what happened."""
     for status in _STATUSES:
-        async with bench.serve(_answering(f"{status} X")) as server, bench.transport() as transport:
-            response = await bench.answer(transport, bench.create(server.url))
+        async with context.serve(_answering(f"{status} X")) as server, context.transport() as transport:
+            response = await context.answer(transport, context.create(server.url))
         require(response.status == status, f"{status} came, and the Response says {response.status}")
 
 
 @check
-async def a_redirect_is_not_followed(bench: Bench) -> None:
+async def a_redirect_is_not_followed(context: CheckContext) -> None:
     """A redirect is returned like any status: following it sends the customer's data elsewhere."""
     for status in _REDIRECTS:
         behaviour = _answering(f"{status} X", "Location: /elsewhere")
-        async with bench.serve(behaviour) as server, bench.transport() as transport:
-            result = await bench.result(transport, bench.create(server.url))
+        async with context.serve(behaviour) as server, context.transport() as transport:
+            result = await context.result(transport, context.create(server.url))
             times = len(server.requests)
         require(times == 1, f"after {status} another request went out")
         require(
@@ -91,17 +91,17 @@ async def a_redirect_is_not_followed(bench: Bench) -> None:
 
 
 @check
-async def a_body_cut_short_is_not_whole(bench: Bench) -> None:
+async def a_body_cut_short_is_not_whole(context: CheckContext) -> None:
     """A body that breaks off has a body_error, or send() raises with the outcome UNKNOWN."""
     behaviour = _sending(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{}")
-    async with bench.serve(behaviour) as server, bench.transport() as transport:
-        result = await bench.result(transport, bench.create(server.url))
+    async with context.serve(behaviour) as server, context.transport() as transport:
+        result = await context.result(transport, context.create(server.url))
     if isinstance(result, Response):
         require(result.body_error is not None, "2 of 100 bytes came, and the Response passes as whole")
 
 
 @check
-async def an_answer_is_bounded(bench: Bench) -> None:
+async def an_answer_is_bounded(context: CheckContext) -> None:
     """An answer that does not end is not read without end: about 1 MiB is the most there can be."""
     sent = 0
 
@@ -113,29 +113,29 @@ async def an_answer_is_bounded(bench: Bench) -> None:
             await connection.send(b"x" * _MIB)
             sent += 1
 
-    async with bench.serve(flood) as server, bench.transport() as transport:
-        result = await bench.result(transport, bench.create(server.url))
+    async with context.serve(flood) as server, context.transport() as transport:
+        result = await context.result(transport, context.create(server.url))
     require(sent < _FLOOD_MIB, f"all of {_FLOOD_MIB} MiB were read")
     if isinstance(result, Response):
         require(result.body_error is not None, "the Response of a body without end passes as whole")
 
 
 @check
-async def a_compressed_answer_is_not_unpacked(bench: Bench) -> None:
+async def a_compressed_answer_is_not_unpacked(context: CheckContext) -> None:
     """A body that came compressed is not unpacked: identity was asked for, and a bomb is small."""
     behaviour = _answering("200 OK", "Content-Encoding: gzip", body=gzip.compress(b'{"a":1}'))
-    async with bench.serve(behaviour) as server, bench.transport() as transport:
-        result = await bench.result(transport, bench.create(server.url))
+    async with context.serve(behaviour) as server, context.transport() as transport:
+        result = await context.result(transport, context.create(server.url))
     if isinstance(result, Response):
         require(result.body != b'{"a":1}', "a compressed answer was unpacked")
 
 
 @check
-async def no_answer_is_a_transport_error(bench: Bench) -> None:
+async def no_answer_is_a_transport_error(context: CheckContext) -> None:
     """Where no answer came, send() raises TransportError and nothing of the library below it."""
-    async with bench.serve(_sending()) as server, bench.transport() as transport:
+    async with context.serve(_sending()) as server, context.transport() as transport:
         for url in (server.url, await unused_url()):
-            result = await bench.result(transport, bench.create(url))
+            result = await context.result(transport, context.create(url))
             require(
                 isinstance(result, TransportError),
                 f"no answer came, and send() ended with {type(result).__name__}",
@@ -143,8 +143,8 @@ async def no_answer_is_a_transport_error(bench: Bench) -> None:
 
 
 @check
-async def not_sent_is_never_wrong(bench: Bench) -> None:
-    """NOT_SENT is said only where it is certain: whatever the server read counts as UNKNOWN."""
+async def not_sent_is_never_wrong(context: CheckContext) -> None:
+    """NOT_SENT is reported only where it is certain: whatever the server read counts as UNKNOWN."""
 
     async def stay_silent(connection: Connection) -> None:
         await connection.read()
@@ -159,11 +159,11 @@ async def not_sent_is_never_wrong(bench: Bench) -> None:
         "the deadline passed": stay_silent,
     }
     for what, behaviour in behaviours.items():
-        async with bench.serve(behaviour) as server, bench.transport() as transport:
+        async with context.serve(behaviour) as server, context.transport() as transport:
             result: Response | Exception | None = None
-            request = bench.create(server.url, timeout=SOON)
+            request = context.create(server.url, timeout=SOON)
             with anyio.CancelScope(deadline=request.deadline):
-                result = await bench.result(transport, request)
+                result = await context.result(transport, request)
             arrived = bool(server.requests)
         require(
             not (arrived and isinstance(result, Exception) and outcome_of(result) is Outcome.NOT_SENT),
@@ -172,11 +172,11 @@ async def not_sent_is_never_wrong(bench: Bench) -> None:
 
 
 @check
-async def an_error_shows_nothing_of_the_request(bench: Bench) -> None:
+async def an_error_shows_nothing_of_the_request(context: CheckContext) -> None:
     """Errors are logged: neither credentials nor the customer show in them or in what caused them."""
-    async with bench.serve(_sending()) as server, bench.transport() as transport:
-        request = bench.create(server.url)
-        result = await bench.result(transport, request)
+    async with context.serve(_sending()) as server, context.transport() as transport:
+        request = context.create(server.url)
+        result = await context.result(transport, request)
     shown = "".join(traceback.format_exception(result)) if isinstance(result, Exception) else ""
     for secret in (request.headers["authorization"], request.body.decode(), "jane@example.com"):
         require(secret not in shown + repr(result), "the error shows credentials or the customer")

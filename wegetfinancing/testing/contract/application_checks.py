@@ -5,9 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from ..._loan import ApplicationState, Verdict
+from ...emulator.responses import INV_ID
 from ...errors import ConfigurationError, Outcome
 from ...ledger import Decision, Ledger
-from ..fakes import INV_ID
 from .ledger_checking import (
     MERCHANT,
     ORDER,

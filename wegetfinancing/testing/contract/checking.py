@@ -1,4 +1,4 @@
-"""What a check of the transport contract is made of."""
+"""What the checks of the transport contract use."""
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -11,9 +11,10 @@ import attrs
 from ...client.authentication import basic_authorization
 from ...client.operations import CREATE_REQUEST, UPDATE_SHIPPING, create_request_body, update_shipping_body
 from ...client.transport import Transport
+from ...emulator.responses import INV_ID
 from ...errors import Outcome, TransportError
 from ...http import Headers, Request, Response
-from ..fakes import INV_ID, credentials, financing_request, shipping_event
+from ..fakes import credentials, financing_request, shipping_event
 from .loopback import Behaviour, LoopbackServer, loopback_server
 
 PATIENCE: Final = 5.0
@@ -28,7 +29,7 @@ _NOWHERE: Final = "http://127.0.0.1:9"
 
 
 @attrs.frozen
-class Bench:
+class CheckContext:
     """What a check works with: the transport's maker, a server, and requests as the client makes them."""
 
     make_transport: Callable[[], Transport]
@@ -61,11 +62,11 @@ class Bench:
         return _authorized(UPDATE_SHIPPING.request(url, credentials().merchant_id, body, deadline))
 
     async def result(self, transport: Transport, request: Request) -> Response | Exception:
-        """Send a request, and say what it came to."""
+        """Send a request, and return a description of the result."""
         with anyio.move_on_after(2 * self.patience):
             try:
                 return await transport.send(request)
-            except Exception as error:  # noqa: BLE001 - what it raises is what is looked at
+            except Exception as error:  # noqa: BLE001 - whatever it raises is the result
                 return error
         msg = f"send() had not ended after {2 * self.patience:g} seconds"
         raise AssertionError(msg)
@@ -86,7 +87,7 @@ def _authorized(request: Request) -> Request:
 
 
 def outcome_of(failure: Exception) -> Outcome:
-    """Say what the client makes of a failure: any exception of another kind counts as ``UNKNOWN``."""
+    """Return the outcome that the client reports: any other exception counts as ``UNKNOWN``."""
     return failure.outcome if isinstance(failure, TransportError) else Outcome.UNKNOWN
 
 
@@ -96,7 +97,7 @@ def require(condition: bool, what: str) -> None:  # noqa: FBT001 - reads as an a
         raise AssertionError(what)
 
 
-Body: TypeAlias = Callable[[Bench], Awaitable[None]]
+Body: TypeAlias = Callable[[CheckContext], Awaitable[None]]
 
 
 @attrs.frozen
@@ -126,7 +127,7 @@ class TransportCheck:
         """
         failure: BaseException | None = None
         try:
-            await self._body(Bench(make_transport, patience))
+            await self._body(CheckContext(make_transport, patience))
         except AssertionError as error:
             failure = error
         except BaseExceptionGroup as group:

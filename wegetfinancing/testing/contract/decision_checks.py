@@ -1,10 +1,11 @@
 """A decision is recorded, and finds its order: checks of the ledger contract."""
 
 from ..._loan import ApplicationState, Verdict
+from ...emulator.responses import INV_ID
 from ...errors import ConfigurationError, Outcome
 from ...ledger import Ledger
 from ...postbacks.dialects import parse_unverified_postback
-from ..fakes import INV_ID, credentials, signed_postback
+from ..fakes import credentials, signed_postback
 from .ledger_checking import (
     LedgerBench,
     Shop,

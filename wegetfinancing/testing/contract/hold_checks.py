@@ -3,9 +3,9 @@
 import datetime as dt
 from decimal import Decimal
 
+from ...emulator.responses import INV_ID
 from ...errors import Outcome
 from ...ledger import Ledger
-from ..fakes import INV_ID
 from .ledger_checking import ORDER, LedgerBench, Shop, created, ledger_check, postback, require
 
 

@@ -8,12 +8,13 @@ from typing import Any, Final, TypeAlias
 import attrs
 
 from ..._loan import Application, Loan, Verdict
+from ...emulator.responses import INV_ID
 from ...ledger import Decision, Ledger
 from ...models import CreatedRequest
 from ...postbacks.decisions import Recorded
 from ...postbacks.dialects import parse_postback
 from ...postbacks.events import Postback
-from ..fakes import INV_ID, credentials, signed_postback
+from ..fakes import credentials, signed_postback
 
 MakeLedger: TypeAlias = Callable[..., Ledger]
 """``make_ledger(**settings)`` returns a ledger of the sandbox with nothing in it."""

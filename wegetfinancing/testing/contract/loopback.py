@@ -1,4 +1,4 @@
-"""A tiny HTTP/1.1 server on a loopback port that can also misbehave, and remembers what arrived."""
+"""A tiny HTTP/1.1 server on a loopback port that can also misbehave, and records what arrived."""
 
 import contextlib
 import re
@@ -18,13 +18,13 @@ _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER: on, for 0 seconds
 
 
 @attrs.frozen
-class Arrived:
+class ReceivedRequest:
     """A request that arrived whole.
 
     Attributes:
         connection: the number of the connection it came on.
         start_line: as it came.
-        headers: likewise, a text ``name: value`` for each line, the name in lower case.
+        headers: a text ``name: value`` for each line as it was received, the name in lower case.
         body: as many bytes as ``Content-Length`` says.
 
     """
@@ -53,7 +53,7 @@ class Connection:
     left_by_client: bool = False
     _buffer: bytes = b""
 
-    async def read(self) -> Arrived:
+    async def read(self) -> ReceivedRequest:
         """Read one whole request and record it."""
         while (end := self._buffer.find(b"\r\n\r\n")) < 0:
             self._buffer += await self._stream.receive()
@@ -64,13 +64,13 @@ class Connection:
         size = end + 4 + length
         while len(self._buffer) < size:
             self._buffer += await self._stream.receive()
-        arrived = Arrived(self.number, start_line, headers, self._buffer[end + 4 : size])
+        received = ReceivedRequest(self.number, start_line, headers, self._buffer[end + 4 : size])
         self._buffer = self._buffer[size:]
-        self.server.requests.append(arrived)
-        return arrived
+        self.server.requests.append(received)
+        return received
 
     async def send(self, data: bytes) -> None:
-        """Send bytes as they are."""
+        """Send bytes unchanged."""
         await self._stream.send(data)
 
     async def answer(self, body: bytes = b"{}", status: str = "200 OK", *headers: str) -> None:
@@ -80,7 +80,7 @@ class Connection:
         await self.send(head.encode("latin-1") + body)
 
     async def until_left(self) -> None:
-        """Say nothing until the client closes the connection, or patience ends."""
+        """Stay silent until the client closes the connection, or patience ends."""
         with anyio.move_on_after(self.server.patience):
             try:
                 while True:
@@ -113,7 +113,7 @@ class LoopbackServer:
     url: str
     patience: float
     connections: list[Connection] = attrs.field(factory=list)
-    requests: list[Arrived] = attrs.field(factory=list)
+    requests: list[ReceivedRequest] = attrs.field(factory=list)
 
     async def is_left(self) -> bool:
         """Wait until every connection is closed, or patience ends; say whether all are."""
