@@ -1,22 +1,22 @@
 """The rules on values: what speaks against a loan, what a decision means, what a create may do."""
 
 import datetime as dt
-import enum
 from collections.abc import Iterable
 from decimal import Decimal
 from typing import Final
 
 import attrs
 
-from .._loan import APPROVED, ApplicationState, Hold, Loan, Verdict
+from .._loan import ApplicationState, Hold, Loan, Verdict
+from ..postbacks.events import Approved, Preapproved, Refunded, Rejected
+from ..postbacks.ordering import Order, order_of
 from . import rows
 from .rows import DecisionRow, Fact, LoanRow
 
-PREAPPROVED: Final = "preapproved"
-REJECTED: Final = "rejected"
-REFUND: Final = "refund"
-_FINAL: Final = frozenset({APPROVED, REJECTED})
-_DECISIONS: Final = frozenset({APPROVED, REJECTED, PREAPPROVED})
+PREAPPROVED: Final = Preapproved.status
+_REFUND: Final = Refunded.status
+_FINAL: Final = frozenset({Approved.status, Rejected.status})
+_DECISIONS: Final = _FINAL | {PREAPPROVED}
 
 _FIRST_PAUSE: Final = 2.0
 _MAX_PAUSE: Final = 3600.0
@@ -70,6 +70,10 @@ def _moment(seconds: float) -> dt.datetime:
     return dt.datetime.fromtimestamp(seconds, dt.UTC)
 
 
+def _when(seconds: float | None) -> dt.datetime | None:
+    return None if seconds is None else _moment(seconds)
+
+
 def loan(row: LoanRow) -> Loan:
     """Show a row as the shop sees it."""
     return Loan(
@@ -111,49 +115,12 @@ def verdict(row: LoanRow, fingerprint: str) -> Verdict:
 # What a decision means
 
 
-class Order(enum.Enum):
-    """What a decision means next to the last one that counts."""
-
-    COUNTS = "counts"
-    """It is the newer one: it counts from now on."""
-
-    CHANGES_NOTHING = "changes_nothing"
-    """It is older, and the newer one says more."""
-
-    CANNOT_BE_TOLD = "cannot_be_told"
-    """The two contradict each other, and which is newer cannot be determined."""
-
-
-def order_of(last: str | None, last_signed_at: object, new: str, new_signed_at: object) -> Order:
-    """Put two decisions of one loan in order by when they were signed.
-
-    Args:
-        last: the status that counts; ``None`` if there is none.
-        last_signed_at: when it was signed; ``None`` if that cannot be determined.
-        new: the status of the decision that arrived.
-        new_signed_at: when that was signed, of the same type.
-
-    """
-    if last is None:
-        return Order.COUNTS
-    both = last_signed_at is not None and new_signed_at is not None
-    if both and new_signed_at > last_signed_at:  # type: ignore[operator] # of one type that compares
-        return Order.COUNTS
-    is_older = both and new_signed_at < last_signed_at  # type: ignore[operator] # as above
-    if is_older:
-        return Order.CHANGES_NOTHING if new == PREAPPROVED else Order.CANNOT_BE_TOLD
-    # A preapproval is followed by the decision; nothing says that it ever follows one.
-    if last == PREAPPROVED and new in _FINAL:
-        return Order.COUNTS
-    return Order.CANNOT_BE_TOLD
-
-
 def received(
     row: LoanRow, decision: DecisionRow, earlier: Iterable[DecisionRow]
 ) -> tuple[LoanRow, DecisionRow]:
     """Say what a decision that belongs to this loan does to it, and what becomes of the decision."""
     decision = attrs.evolve(decision, loan_id=row.id, state=rows.WAITING, due=decision.received_at)
-    order = order_of(row.status, row.signed_at, decision.status, decision.signed_at)
+    order = order_of(row.status, _when(row.signed_at), decision.status, _when(decision.signed_at))
     held: Fact | None = None
     if row.forgotten:
         text = f"A postback ({decision.status}) came after the details of this order were erased."
@@ -161,7 +128,7 @@ def received(
     elif any(each.key == decision.key and each.id != decision.id for each in earlier):
         text = f"The same decision ({_words(decision)}) came again, signed at another time."
         held = f"repeated:{decision.id}", text
-    elif decision.status == REFUND:
+    elif decision.status == _REFUND:
         row = noting(row, f"refund:{decision.id}", f"The vendor reports a {_words(decision)}.")
     elif decision.status not in _DECISIONS:
         text = "A postback says something that this version does not know."
@@ -178,7 +145,7 @@ def received(
 
 def counting(row: LoanRow, decision: DecisionRow) -> LoanRow:
     """Let a decision count: it becomes the status, or adds to what was refunded."""
-    if decision.status == REFUND:
+    if decision.status == _REFUND:
         return attrs.evolve(row, refunded=row.refunded + (decision.amount or 0))
     if decision.status not in _DECISIONS:
         return row
@@ -187,7 +154,7 @@ def counting(row: LoanRow, decision: DecisionRow) -> LoanRow:
 
 
 def _words(decision: DecisionRow) -> str:
-    if decision.status != REFUND:
+    if decision.status != _REFUND:
         return decision.status
     return f"refund of {'an amount that it does not name' if decision.amount is None else decision.amount}"
 
