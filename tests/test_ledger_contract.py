@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from broken_ledgers import BROKEN, HoldsNothing
 from support.ledgers import memory_ledgers, postgresql_ledgers, sqlite_ledgers
-from wegetfinancing.ledger import Ledger
-from wegetfinancing.testing import LEDGER_CHECKS, LedgerCheck
+from wegetfinancing.ledger import Ledger, MemoryLedger
+from wegetfinancing.testing import LEDGER_CHECKS, LedgerCheck, check_ledger_contract
 
 
 @pytest.fixture(scope="module", params=["memory", "sqlite", "postgresql"])
@@ -29,3 +30,24 @@ def make_ledger(
 @pytest.mark.parametrize("check", LEDGER_CHECKS, ids=str)
 def test_our_ledgers_keep_the_contract(make_ledger: Callable[..., Ledger], check: LedgerCheck) -> None:
     check(make_ledger)
+
+
+@pytest.mark.parametrize(
+    ("broken", "name"), BROKEN, ids=[f"{broken.__name__}-{name}" for broken, name in BROKEN]
+)
+def test_a_broken_ledger_fails_the_check_that_is_meant_for_it(
+    broken: Callable[..., Ledger], name: str
+) -> None:
+    (check,) = [each for each in LEDGER_CHECKS if each.name == name]
+    with pytest.raises(AssertionError, match=f"^{name}: "):
+        check(broken)
+
+
+def test_every_check_has_a_ledger_that_it_is_meant_for() -> None:
+    assert [name for _, name in BROKEN] == [each.name for each in LEDGER_CHECKS]
+
+
+def test_all_checks_run_in_one_call() -> None:
+    check_ledger_contract(MemoryLedger)
+    with pytest.raises(AssertionError, match=r"(?s)an_amount_has_to_be_seen.*contradicting_decisions"):
+        check_ledger_contract(HoldsNothing)
