@@ -154,7 +154,10 @@ class LedgerMachine(RuleBasedStateMachine):
             model.identified()
 
     @rule(
-        order=st.sampled_from(ORDERS), outcome=st.sampled_from(Outcome), at=at_statement, lost=st.booleans()
+        order=st.sampled_from(ORDERS),
+        outcome=st.sampled_from(Outcome),
+        at=at_statement,
+        is_lost=st.booleans(),
     )
     def the_call_fails(self, order: str, outcome: Outcome, at: int, is_lost: bool) -> None:
         intent, model = self.attempts.get(order), self.models[order]
@@ -201,8 +204,8 @@ class LedgerMachine(RuleBasedStateMachine):
         if model.has_id:
             model.hear(status, signed)
         elif named and model.state is not None:
-            # The ID is known from here on; what came before it is matched by the worker.
-            model.has_id, model.state = True, "created"
+            model.state = "created"
+            model.identified()
             model.hear(status, signed)
         else:
             model.early.append((status, signed, named))

@@ -36,7 +36,9 @@ def match(tx: Transaction, decision: DecisionRow, owner_id: int | None) -> Decis
         return _hold_for_all(tx, [row], decision, text)
     row = rules.confirmed(row, decision.inv_id)
     assign(tx, row, decision.inv_id)
-    return _receive(tx, row, decision)
+    row = match_unmatched(tx, row, decision.inv_id)  # this one, and what came before it
+    tx.save_loan(rules.derived(row, tx.now()))
+    return tx.decision(decision.id) or decision
 
 
 def _receive(tx: Transaction, row: LoanRow, decision: DecisionRow) -> DecisionRow:

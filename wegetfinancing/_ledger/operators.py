@@ -1,5 +1,6 @@
 """What operators ask of a ledger, and what they decide."""
 
+import abc
 import datetime as dt
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
@@ -16,11 +17,12 @@ _REVIEW_LIMIT: Final = 1000
 _BATCH: Final = 200
 
 
-class OperatedLedger:
+class OperatedLedger(abc.ABC):
     """The methods for operators, one transaction each; a storage adds ``transaction``."""
 
     _grace: float
 
+    @abc.abstractmethod
     def transaction(
         self,
         *,
@@ -30,7 +32,6 @@ class OperatedLedger:
         handler: bool = False,
     ) -> AbstractContextManager[Transaction]:
         """Open a transaction; see ``Storage``. ``handler``: the shop's code runs in it, with a time limit."""
-        raise NotImplementedError
 
     def review(self) -> Review:
         """List what someone should look at, up to a thousand each."""

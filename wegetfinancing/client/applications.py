@@ -184,8 +184,6 @@ class Applications:
                 begun = await self._asking.run(lambda: self._begin_or_undo(application, handover, undo))
             except LedgerError as error:
                 outcome = Outcome.UNKNOWN if waited or error.uncertain else Outcome.NOT_SENT
-                if error.uncertain:
-                    self._unrecorded.append(undo)
                 failure = CallError(str(error), outcome=outcome, operation=CREATE_REQUEST.name)
             except BaseException:
                 if handover.give_up():
@@ -207,7 +205,12 @@ class Applications:
         if not handover.start():
             return None
         timeout = application.seconds * _SHARE_OF_DATABASE
-        begun = self._ledger.begin(application, timeout=timeout)
+        try:
+            begun = self._ledger.begin(application, timeout=timeout)
+        except LedgerError as error:
+            if error.uncertain:
+                self._unrecorded.append(undo)
+            raise
         if begun.verdict is Verdict.SEND and not handover.take():
             self._persist(undo, _RECORD_SECONDS)
         return begun
@@ -253,7 +256,8 @@ class Applications:
         """Run to the end although the caller is cancelled; retry while the call has time."""
         seconds = max(deadline - anyio.current_time(), _RECORD_SECONDS)
         # Even a database that never answers ends this; the thread then goes on by itself.
-        with anyio.CancelScope(deadline=anyio.current_time() + 2 * seconds, shield=True):
+        give_up = anyio.current_time() + seconds + _RECORD_SECONDS
+        with anyio.CancelScope(deadline=give_up, shield=True):
             return await self._recording.run(lambda: self._persist(record, seconds))
         return None
 
