@@ -25,11 +25,12 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
+import anyio
 import anyio.lowlevel
 
 from ..errors import ConfigurationError, DeadlineExceededError, TransportError
 from ..http import Request, Response
-from .event_loop import current_event_loop
+from .event_loop import current_event_loop, in_child_task
 from .httpx_exchange import Envelopes, Exchange, close_quietly
 
 if TYPE_CHECKING:
@@ -144,7 +145,10 @@ class HttpxTransport:
                 except anyio.WouldBlock:
                     await self._limiter.acquire_on_behalf_of(exchange)
                 try:
-                    return await self._carry(exchange)
+                    if self._client is None:
+                        return await self._carry(exchange)
+                    # Cancelled by asyncio while it connects, httpx's pool loses a place for good.
+                    return await in_child_task(functools.partial(self._carry, exchange))
                 finally:
                     self._limiter.release_on_behalf_of(exchange)
             except Exception as error:  # noqa: BLE001 - the one border to httpx: it also lets out RuntimeError, ssl.SSLError and others
