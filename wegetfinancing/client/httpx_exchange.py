@@ -24,7 +24,6 @@ _MOST_PIECES: Final = 4096
 # Our own end comes this much before the call's deadline, so that the error can say what was sent.
 _MARGIN_SECONDS: Final = 0.02
 _CLOSE_SECONDS: Final = 1.0
-_MOST_ENVELOPES: Final = 8  # a client needs three
 _BELOW: Final = ("", "httpcore", "httpcore2")
 _NO_HEADERS: Final = Headers()
 # What httpx and httpx2 raise before there is a connection. Asked only where nothing was traced, as
@@ -94,9 +93,8 @@ class Exchange:
             return Outcome.NOT_SENT
         return Outcome.UNKNOWN
 
-    def prepare(self, library: ModuleType, envelopes: "Envelopes", *, keep_alive: bool) -> Any:  # noqa: ANN401 - a Request of either library
+    def prepare(self, library: ModuleType, url: Any, *, keep_alive: bool) -> Any:  # noqa: ANN401 - types of either library
         """Make the library's own request, past the client's defaults for headers and the like."""
-        url, headers = envelopes.of(library, self.request, keep_alive=keep_alive)
         # httpx ends a little before our own scope: it then cleans up itself, and says how far it was.
         left = self._time_left() - 2 * self.margin
         seconds = None if left == math.inf else max(0.0, left)
@@ -104,12 +102,10 @@ class Exchange:
         prepared = library.Request(
             self.request.method,
             url,
-            headers=headers,
+            headers=_library_headers(library, self.request, url, keep_alive=keep_alive),
             stream=_body_class(library)(self.request.body),
             extensions={"timeout": timeout, "trace": self.trace},
         )
-        if "content-length" not in self.request.headers:
-            prepared.headers["Content-Length"] = str(len(self.request.body))
         prepared.read()  # what looks at it, such as an event hook or a stand-in, finds its content
         self.begun = True
         return prepared
@@ -209,28 +205,14 @@ class Exchange:
             await close_quietly(self.socket)
 
 
-class Envelopes:
-    """Addresses and headers in the library's own types, made once: that is most of a request's price."""
-
-    __slots__ = ("_made",)
-
-    def __init__(self) -> None:
-        """Start with none."""
-        self._made: dict[tuple[str, bool], tuple[Headers, Any, Any]] = {}
-
-    def of(self, library: ModuleType, request: Request, *, keep_alive: bool) -> tuple[Any, Any]:
-        """Give the library's URL and headers, all but the length, which only the body knows."""
-        known = self._made.get((request.url, keep_alive))
-        if known is None or known[0] != request.headers:
-            url = library.URL(request.url)
-            headers = [] if "host" in request.headers else [("Host", url.netloc.decode("ascii"))]
-            headers += request.headers.items()
-            if not keep_alive:
-                headers.append(("connection", "close"))
-            if len(self._made) == _MOST_ENVELOPES:
-                self._made.clear()
-            self._made[request.url, keep_alive] = known = (request.headers, url, library.Headers(headers))
-        return known[1:]
+def _library_headers(library: ModuleType, request: Request, url: Any, *, keep_alive: bool) -> Any:  # noqa: ANN401 - types of either library
+    headers = [] if "host" in request.headers else [("Host", url.netloc.decode("ascii"))]
+    headers += request.headers.items()
+    if "content-length" not in request.headers:
+        headers.append(("Content-Length", str(len(request.body))))
+    if not keep_alive:
+        headers.append(("connection", "close"))
+    return library.Headers(headers)
 
 
 @functools.cache

@@ -31,7 +31,7 @@ import anyio.lowlevel
 from ..errors import ConfigurationError, DeadlineExceededError, TransportError
 from ..http import Request, Response
 from .event_loop import current_event_loop, in_child_task
-from .httpx_exchange import Envelopes, Exchange, close_quietly
+from .httpx_exchange import Exchange, close_quietly
 
 if TYPE_CHECKING:
     import ssl
@@ -80,7 +80,6 @@ class HttpxTransport:
         "_client",
         "_closed",
         "_direct",
-        "_envelopes",
         "_event_loop",
         "_idle",
         "_library",
@@ -111,7 +110,6 @@ class HttpxTransport:
         self._limits = limits
         self._ssl = ssl_context
         self._proxy = proxy
-        self._envelopes = Envelopes()
         self._limiter: anyio.CapacityLimiter | None = None
         self._idle: list[tuple[Carrier, Any]] = []  # each with its socket
         self._direct: bool | None = None  # whether no proxy is to be used
@@ -197,7 +195,7 @@ class HttpxTransport:
         whole = False
         try:
             library = self._library or importlib.import_module("httpx")
-            prepared = exchange.prepare(library, self._envelopes, keep_alive=keep_alive)
+            prepared = exchange.prepare(library, _parsed_url(library, request.url), keep_alive=keep_alive)
             if hasattr(carrier, "handle_async_request"):
                 response = await carrier.handle_async_request(prepared)
             else:
@@ -252,6 +250,11 @@ def _library_of(client: object) -> ModuleType:
             return importlib.import_module(root)
     msg = "client must be an AsyncClient of httpx or httpx2, or a transport of theirs"
     raise ConfigurationError(msg)
+
+
+@functools.lru_cache(maxsize=8)  # a client calls three addresses
+def _parsed_url(library: ModuleType, url: str) -> Any:  # noqa: ANN401 - a URL of either library
+    return library.URL(url)
 
 
 _CA_VARIABLES: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR")
