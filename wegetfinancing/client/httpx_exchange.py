@@ -14,6 +14,7 @@ from typing import Any, Final, Self
 
 import anyio
 
+from .._rules import is_loopback
 from ..errors import ConfigurationError, Outcome
 from ..http import Headers, Request, Response
 
@@ -52,6 +53,7 @@ class Exchange:
     """
 
     __slots__ = (
+        "_plain_loopback",
         "_tunnelling",
         "begun",
         "connected_never",
@@ -71,6 +73,7 @@ class Exchange:
         self.request: Request = request
         self.margin: float = min(_MARGIN_SECONDS, max(0.0, self._time_left()) / 10)
         self.socket: Any = None
+        self._plain_loopback = False
         self._tunnelling = False
         self.begun: bool = False
         self.traced: bool = False
@@ -95,6 +98,7 @@ class Exchange:
 
     def prepare(self, library: ModuleType, url: Any, *, keep_alive: bool) -> Any:  # noqa: ANN401 - types of either library
         """Make the library's own request, past the client's defaults for headers and the like."""
+        self._plain_loopback = is_plain_loopback(url)
         # httpx ends a little before our own scope: it then cleans up itself, and says how far it was.
         left = self._time_left() - 2 * self.margin
         seconds = None if left == math.inf else max(0.0, left)
@@ -117,6 +121,10 @@ class Exchange:
             self.socket = info["return_value"]
         elif event == "http11.send_request_headers.started":
             self._tunnelling = info["request"].method == b"CONNECT"
+            # A proxy that passes plain http on is sent the whole URL in place of the path.
+            if self._plain_loopback and not info["request"].url.target.startswith(b"/"):
+                msg = "the client given sends plain http to this machine through a proxy; make it without"
+                raise ConfigurationError(msg)
             if self.socket is None and not self.request.repeatable:
                 msg = "the client given reused a connection; give it to HttpxTransport and to nothing else"
                 raise ConfigurationError(msg)
@@ -203,6 +211,11 @@ class Exchange:
         """Close what may still be open: a handshake that was cancelled leaves its socket behind."""
         if self.socket is not None:
             await close_quietly(self.socket)
+
+
+def is_plain_loopback(url: Any) -> bool:  # noqa: ANN401 - a URL of either library
+    """Tell whether a URL names plain ``http`` on this machine, which must never meet a proxy."""
+    return url.scheme == "http" and is_loopback(url.host)
 
 
 def _library_headers(library: ModuleType, request: Request, url: Any, *, keep_alive: bool) -> Any:  # noqa: ANN401 - types of either library

@@ -27,18 +27,19 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
 import anyio
 import anyio.lowlevel
+import attrs
 
 from ..errors import ConfigurationError, DeadlineExceededError, TransportError
 from ..http import Request, Response
 from .event_loop import current_event_loop, in_child_task
-from .httpx_exchange import Exchange, close_quietly
+from .httpx_exchange import Exchange, close_quietly, is_plain_loopback
 
 if TYPE_CHECKING:
     import ssl
 
     import httpx
 
-    Carrier: TypeAlias = httpx.AsyncClient | httpx.AsyncBaseTransport
+    Connection: TypeAlias = httpx.AsyncClient | httpx.AsyncBaseTransport
 
 _LIBRARIES: Final = ("httpx", "httpx2")
 # Above 32 connections at once a shared pool only costs more, since its scan is quadratic; and below
@@ -47,11 +48,21 @@ _MAX_CONNECTIONS: Final = 32
 _KEEPALIVE_SECONDS: Final = 5.0
 
 
+@attrs.frozen
+class _Idle:
+    """A connection of our own that waits for its next request to the same origin."""
+
+    origin: tuple[str, str, int | None]
+    connection: "Connection"
+    socket: Any
+
+
 class HttpxTransport:
     """A ``Transport`` on httpx.
 
     Without ``client`` it makes its own connections: certificates and proxies come from the
-    environment, as httpx's users know it.
+    environment, as httpx's users know it. Plain ``http`` to a loopback address never goes through a
+    proxy, whatever the environment or ``proxy`` say; a ready client that would do so is refused.
 
     With a ready ``httpx.AsyncClient`` or ``httpx2.AsyncClient`` that client's transport, proxies and
     certificates are used and its event hooks run, but not its base URL, headers, cookies, auth,
@@ -79,12 +90,12 @@ class HttpxTransport:
     __slots__ = (
         "_client",
         "_closed",
-        "_direct",
         "_event_loop",
         "_idle",
         "_library",
         "_limiter",
         "_limits",
+        "_no_proxies",
         "_proxy",
         "_ssl",
     )
@@ -111,8 +122,8 @@ class HttpxTransport:
         self._ssl = ssl_context
         self._proxy = proxy
         self._limiter: anyio.CapacityLimiter | None = None
-        self._idle: list[tuple[Carrier, Any]] = []  # each with its socket
-        self._direct: bool | None = None  # whether no proxy is to be used
+        self._idle: list[_Idle] = []
+        self._no_proxies: bool | None = None  # whether none is configured, once that was looked up
         self._event_loop: object = None
         self._closed = False
 
@@ -144,9 +155,9 @@ class HttpxTransport:
                     await self._limiter.acquire_on_behalf_of(exchange)
                 try:
                     if self._client is None:
-                        return await self._carry(exchange)
+                        return await self._send_on_connection(exchange)
                     # Cancelled by asyncio while it connects, httpx's pool loses a place for good.
-                    return await in_child_task(functools.partial(self._carry, exchange))
+                    return await in_child_task(functools.partial(self._send_on_connection, exchange))
                 finally:
                     self._limiter.release_on_behalf_of(exchange)
             except Exception as error:  # noqa: BLE001 - the one border to httpx: it also lets out RuntimeError, ssl.SSLError and others
@@ -169,7 +180,7 @@ class HttpxTransport:
         """Close the idle connections of our own; those in use close when their call ends."""
         self._closed = True
         while self._idle:
-            await close_quietly(self._idle.pop()[0])
+            await close_quietly(self._idle.pop().connection)
 
     def __reduce__(self) -> NoReturn:
         """Refuse to be copied or pickled: it holds connections, and ``proxy`` may hold a password."""
@@ -185,21 +196,20 @@ class HttpxTransport:
             return "the transport belongs to another event loop; make one in each"
         return None
 
-    async def _carry(self, exchange: Exchange) -> Response:
+    async def _send_on_connection(self, exchange: Exchange) -> Response:
         request = exchange.request
         own = self._client is None
         keep_alive = own and request.repeatable
-        carrier: Any = (
-            self._connection(exchange, keep_alive=keep_alive) if self._client is None else self._client
-        )
+        library = self._library or importlib.import_module("httpx")
+        url = _parsed_url(library, request.url)
+        connection: Any = self._own_connection(exchange, url, keep_alive=keep_alive) if own else self._client
         whole = False
         try:
-            library = self._library or importlib.import_module("httpx")
-            prepared = exchange.prepare(library, _parsed_url(library, request.url), keep_alive=keep_alive)
-            if hasattr(carrier, "handle_async_request"):
-                response = await carrier.handle_async_request(prepared)
+            prepared = exchange.prepare(library, url, keep_alive=keep_alive)
+            if hasattr(connection, "handle_async_request"):
+                response = await connection.handle_async_request(prepared)
             else:
-                response = await carrier.send(prepared, stream=True, auth=None, follow_redirects=False)
+                response = await connection.send(prepared, stream=True, auth=None, follow_redirects=False)
             try:
                 answer = await exchange.read(response)
             finally:
@@ -210,37 +220,46 @@ class HttpxTransport:
             if not whole:
                 await exchange.close_socket()
             if own:
-                await self._put_back(carrier, exchange.socket, reusable=whole and keep_alive)
+                idle = _Idle(_origin(url), connection, exchange.socket)
+                await self._put_back(idle, reusable=whole and keep_alive)
         return answer
 
-    def _connection(self, exchange: Exchange, *, keep_alive: bool) -> "Carrier":
-        if keep_alive and self._idle:
-            carrier, exchange.socket = self._idle.pop()
-            return carrier
+    def _own_connection(self, exchange: Exchange, url: "httpx.URL", *, keep_alive: bool) -> "Connection":
+        if keep_alive:
+            for place in reversed(range(len(self._idle))):
+                # One for another origin may go through a proxy, or past the proxy this one needs.
+                if self._idle[place].origin == _origin(url):
+                    idle = self._idle.pop(place)
+                    exchange.socket = idle.socket
+                    return idle.connection
         import httpx  # noqa: PLC0415 - not before it is needed
 
         context = self._ssl or _shared_ssl_context(*map(os.environ.get, _CA_VARIABLES))
         expiry = self._limit("keepalive_expiry", _KEEPALIVE_SECONDS)
         limits = httpx.Limits(max_connections=1, keepalive_expiry=expiry)
-        if self._direct is None:
-            import urllib.request  # noqa: PLC0415 - likewise
+        if self._no_proxies is None:
+            import urllib.request  # noqa: PLC0415 - it brings ssl and email, which few processes need
 
-            self._direct = self._proxy is None and not urllib.request.getproxies()
-        if self._direct:
+            self._no_proxies = self._proxy is None and not urllib.request.getproxies()
+        if self._no_proxies or is_plain_loopback(url):
             return httpx.AsyncHTTPTransport(verify=context, limits=limits)
         # Which proxy the environment means for an address is for httpx to say, as its users know it.
         return httpx.AsyncClient(verify=context, proxy=self._proxy, limits=limits)
 
-    async def _put_back(self, carrier: "Carrier", socket: object, *, reusable: bool) -> None:
+    async def _put_back(self, idle: _Idle, *, reusable: bool) -> None:
         room = self._limit("max_keepalive_connections", _MAX_CONNECTIONS)
         if reusable and not self._closed and len(self._idle) < room:
-            self._idle.append((carrier, socket))
+            self._idle.append(idle)
         else:
-            await close_quietly(carrier)
+            await close_quietly(idle.connection)
 
     def _limit(self, name: str, default: float) -> float:
         limit = getattr(self._limits, name, None)
         return default if limit is None else limit
+
+
+def _origin(url: "httpx.URL") -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port
 
 
 def _library_of(client: object) -> ModuleType:
