@@ -109,18 +109,20 @@ class HttpxTransport:
         proxy: str | None = None,
     ) -> None:
         """Open nothing yet."""
-        if client is not None and (ssl_context is not None or proxy is not None):
-            msg = "ssl_context and proxy are for connections of our own; set them on the client given"
-            raise ConfigurationError(msg)
-        most = getattr(limits, "max_connections", None)
-        if most is not None and (not isinstance(most, int) or most < 1):
-            msg = "limits.max_connections must be a whole number from 1 on, or None"
-            raise ConfigurationError(msg)
         self._client = client
-        self._library = None if client is None else _library_of(client)
         self._limits = limits
         self._ssl = ssl_context
         self._proxy = proxy
+        # A traceback with local variables must not show a proxy's password.
+        del client, limits, ssl_context, proxy
+        if self._client is not None and (self._ssl is not None or self._proxy is not None):
+            msg = "ssl_context and proxy are for connections of our own; set them on the client given"
+            raise ConfigurationError(msg)
+        most = getattr(self._limits, "max_connections", None)
+        if most is not None and (not isinstance(most, int) or most < 1):
+            msg = "limits.max_connections must be a whole number from 1 on, or None"
+            raise ConfigurationError(msg)
+        self._library = None if self._client is None else _library_of(type(self._client))
         self._limiter: anyio.CapacityLimiter | None = None
         self._idle: list[_Idle] = []
         self._no_proxies: bool | None = None  # whether none is configured, once that was looked up
@@ -262,8 +264,8 @@ def _origin(url: "httpx.URL") -> tuple[str, str, int | None]:
     return url.scheme, url.host, url.port
 
 
-def _library_of(client: object) -> ModuleType:
-    for cls in type(client).__mro__:
+def _library_of(client_class: type) -> ModuleType:
+    for cls in client_class.__mro__:
         root = cls.__module__.partition(".")[0]
         if root in _LIBRARIES and cls.__name__ in {"AsyncClient", "AsyncBaseTransport"}:
             return importlib.import_module(root)
