@@ -80,15 +80,15 @@ async def test_a_create_calls_not_many_more_functions_than_posting_by_hand() -> 
         ours = await function_calls(lambda: client.create_request(next(fresh)))
         checked = await function_calls(lambda: client.create_request(requests[0]))
     theirs = await by_hand(create_request_body(requests[0]), answer)
-    assert ours <= 1.5 * theirs
-    assert checked <= 1.35 * theirs
+    assert ours <= 1.8 * theirs
+    assert checked <= 1.7 * theirs
 
 
 async def test_a_shipping_update_calls_not_many_more_functions_than_posting_by_hand() -> None:
     answer = shipping_response().body
     async with AsyncClient(credentials(), transport=HttpxTransport(answering(answer))) as client:
         ours = await function_calls(lambda: client.update_shipping("inv-1", next(fresh)))
-    assert ours <= 1.35 * await by_hand(b"x" * 200, answer)
+    assert ours <= 1.7 * await by_hand(b"x" * 200, answer)
 
 
 async def test_reading_a_postback_calls_few_functions() -> None:

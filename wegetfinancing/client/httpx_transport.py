@@ -29,9 +29,10 @@ import anyio
 import anyio.lowlevel
 import attrs
 
-from ..errors import ConfigurationError, DeadlineExceededError, TransportError
+from ..errors import ConfigurationError, DeadlineExceededError, Outcome, TransportError
 from ..http import Request, Response
 from .event_loop import current_event_loop, in_child_task
+from .httpx_errors import Failure, read_error
 from .httpx_exchange import Exchange, close_quietly, is_plain_loopback
 
 if TYPE_CHECKING:
@@ -136,46 +137,37 @@ class HttpxTransport:
             TransportError: no answer came; ``NOT_SENT`` only if no byte of the request left.
 
         """
-        exchange = Exchange(request)
-        handled_by_caller = sys.exception()
         if problem := self._why_unusable(request):
             raise TransportError(
-                problem, outcome=exchange.outcome, operation=request.operation, permanent=True
+                problem, outcome=Outcome.NOT_SENT, operation=request.operation, permanent=True
             )
         if self._limiter is None:
             self._event_loop = current_event_loop()
             self._limiter = anyio.CapacityLimiter(self._limit("max_connections", _MAX_CONNECTIONS))
-        fault: str | None = None
+        exchange = Exchange(request, own=self._client is None)
+        attempt = functools.partial(self._attempt, exchange, sys.exception())
+        result: Response | Failure | None = None
         with anyio.CancelScope(deadline=request.deadline - exchange.margin):
+            await anyio.lowlevel.checkpoint_if_cancelled()
+            # On behalf of the exchange, since one task may have several in flight.
+            await self._limiter.acquire_on_behalf_of(exchange)
             try:
-                await anyio.lowlevel.checkpoint_if_cancelled()
-                # On behalf of the exchange, since one task may have several in flight. A free place is taken
-                # at once, without a turn of the event loop.
-                try:
-                    self._limiter.acquire_on_behalf_of_nowait(exchange)
-                except anyio.WouldBlock:
-                    await self._limiter.acquire_on_behalf_of(exchange)
-                try:
-                    if self._client is None:
-                        return await self._send_on_connection(exchange)
-                    # Cancelled by asyncio while it connects, httpx's pool loses a place for good.
-                    return await in_child_task(functools.partial(self._send_on_connection, exchange))
-                finally:
-                    self._limiter.release_on_behalf_of(exchange)
-            except Exception as error:  # noqa: BLE001 - the one border to httpx: it also lets out RuntimeError, ssl.SSLError and others
-                fault = exchange.describe(error, handled_by_caller)
-        if exchange.status is not None:
-            return exchange.answer_without_body(fault or "did not end before the deadline")
-        if fault is None or exchange.timed_out:
-            # A connection of our own would have traced its first step.
-            exchange.traced = exchange.traced or self._client is None
-            msg = "no answer came before the deadline"
-            raise DeadlineExceededError(msg, outcome=exchange.outcome, operation=request.operation)
+                # Cancelled by asyncio while it connects, the pool of a ready client loses a place for good.
+                result = await (attempt() if self._client is None else in_child_task(attempt))
+            finally:
+                self._limiter.release_on_behalf_of(exchange)
+        if isinstance(result, Response):
+            return result
+        failure = exchange.out_of_time() if result is None else result
+        if exchange.head is not None:  # its status decides
+            return attrs.evolve(exchange.head, body_error=failure.text)
+        if failure.timed_out:
+            raise DeadlineExceededError(failure.text, outcome=failure.outcome, operation=request.operation)
         raise TransportError(
-            fault,
-            outcome=exchange.outcome,
+            failure.text,
+            outcome=failure.outcome,
             operation=request.operation,
-            permanent=exchange.permanent,
+            permanent=failure.permanent,
         )
 
     async def aclose(self) -> None:
@@ -197,6 +189,14 @@ class HttpxTransport:
         if self._limiter is not None and self._event_loop is not current_event_loop():
             return "the transport belongs to another event loop; make one in each"
         return None
+
+    async def _attempt(
+        self, exchange: Exchange, handled_by_caller: BaseException | None
+    ) -> Response | Failure:
+        try:
+            return await self._send_on_connection(exchange)
+        except Exception as error:  # noqa: BLE001 - the one border to httpx: it also lets out RuntimeError, ssl.SSLError and others
+            return exchange.failure(read_error(error, handled_by_caller))
 
     async def _send_on_connection(self, exchange: Exchange) -> Response:
         request = exchange.request
