@@ -7,7 +7,7 @@ libraries share, and imports neither.
 import contextlib
 import functools
 import math
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from types import ModuleType
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
@@ -27,6 +27,7 @@ _MAX_CHUNKS: Final = 4096
 # Our own end comes this much before the call's deadline, so that the error can say what was sent.
 _MARGIN_SECONDS: Final = 0.02
 _CLOSE_SECONDS: Final = 1.0
+_SENDS_AGAIN: Final = "the client given sends requests again by itself; repeating is up to Retry"
 _NO_ANSWER: Final = "no answer came before the deadline"
 
 
@@ -44,6 +45,7 @@ class Exchange:
 
     __slots__ = (
         "_begun",
+        "_body_began",
         "_own",
         "_plain_loopback",
         "_sending_began",
@@ -65,6 +67,7 @@ class Exchange:
         self._own = own
         self._begun = False  # handed to the library
         self._sending_began = False  # its first byte may have left
+        self._body_began = False  # its body was read, presumably to be sent
         self._plain_loopback = False
         self._tunnelling = False
 
@@ -100,15 +103,18 @@ class Exchange:
 
     def _outcome(self, *, failed_before_connecting: bool) -> Outcome:
         """``NOT_SENT`` only where it is certain; if it cannot be determined, it counts as sent."""
-        if self._sending_began:
+        if self._sending_began or self._body_began:
             return Outcome.UNKNOWN
         if self.traced or not self._begun or failed_before_connecting:
             return Outcome.NOT_SENT
         return Outcome.UNKNOWN
 
     def _failed_before_connecting(self, error: ErrorReport) -> bool:
-        """Believe what an exception is called, where nobody else can have chosen the name."""
-        return error.before_connecting and error.behind is not Behind.OTHER
+        """Believe what an exception is called only where that says what became of the whole exchange."""
+        if error.behind is Behind.NOTHING or self._own or self.traced:
+            return error.before_connecting
+        # A client that drops the trace may have sent the request before: the name tells of its last attempt.
+        return error.behind is Behind.HTTPCORE and error.in_pool
 
     def prepare(self, library: ModuleType, url: Any, *, keep_alive: bool) -> Any:  # noqa: ANN401 - types of either library
         """Make the library's own request, past the client's defaults for headers and the like."""
@@ -117,16 +123,25 @@ class Exchange:
         left = self._time_left() - 2 * self.margin
         seconds = None if left == math.inf else max(0.0, left)
         timeout = dict.fromkeys(("connect", "read", "write", "pool"), seconds)
+        headers = list(self.request.headers.items())
+        if not keep_alive:
+            headers.append(("connection", "close"))
         prepared = library.Request(
             self.request.method,
             url,
-            headers=_library_headers(library, self.request, url, keep_alive=keep_alive),
-            stream=_body_class(library)(self.request.body),
+            headers=headers,
+            content=self.request.body,  # for what looks at it, such as an event hook or a stand-in
             extensions={"timeout": timeout, "trace": self.trace},
         )
-        prepared.read()  # what looks at it, such as an event hook or a stand-in, finds its content
+        prepared.stream = _body_class(library)(self.request.body, self._start_body)
         self._begun = True
         return prepared
+
+    def _start_body(self) -> None:
+        """Notice that the body is read, and let that happen once where no trace tells what for."""
+        if self._body_began and not self.traced:
+            raise ConfigurationError(_SENDS_AGAIN)
+        self._body_began = True
 
     async def trace(self, event: str, info: dict[str, Any]) -> None:
         """Take httpcore's word for how far the request is."""
@@ -143,8 +158,7 @@ class Exchange:
                 msg = "the client given reused a connection; give it to HttpxTransport and to nothing else"
                 raise ConfigurationError(msg)
             if self._sending_began:
-                msg = "the client given sends requests again by itself; repeating is up to Retry"
-                raise ConfigurationError(msg)
+                raise ConfigurationError(_SENDS_AGAIN)
             self._sending_began = not self._tunnelling
         elif event == "http11.receive_response_headers.complete" and not self._tunnelling:
             _, status, _, headers = info["return_value"]
@@ -191,30 +205,21 @@ def is_plain_loopback(url: Any) -> bool:  # noqa: ANN401 - a URL of either libra
     return url.scheme == "http" and is_loopback(url.host)
 
 
-def _library_headers(library: ModuleType, request: Request, url: Any, *, keep_alive: bool) -> Any:  # noqa: ANN401 - types of either library
-    headers = [] if "host" in request.headers else [("Host", url.netloc.decode("ascii"))]
-    headers += request.headers.items()
-    if "content-length" not in request.headers:
-        headers.append(("Content-Length", str(len(request.body))))
-    if not keep_alive:
-        headers.append(("connection", "close"))
-    return library.Headers(headers)
-
-
 @functools.cache
 def _body_class(library: ModuleType) -> Any:  # noqa: ANN401 - a class of either library
-    """Make a body whose iterator needs no closing.
+    """Make a body that says when it is sent, and whose iterator needs no closing.
 
     The library's own is an async generator, left to the collector when a body is not sent to its end;
     trio then gives a ``ResourceWarning``.
     """
 
-    class Body(library.ByteStream):  # type: ignore[misc,name-defined] # either library
-        def __init__(self, data: bytes) -> None:
-            super().__init__(data)
+    class Body(library.AsyncByteStream):  # type: ignore[misc,name-defined] # either library
+        def __init__(self, data: bytes, start: Callable[[], None]) -> None:
             self._data = data
+            self._start = start
 
         def __aiter__(self) -> AsyncIterator[bytes]:
+            self._start()
             return aiter(_Once(self._data))
 
     return Body

@@ -32,7 +32,7 @@ import attrs
 from ..errors import ConfigurationError, DeadlineExceededError, Outcome, TransportError
 from ..http import Request, Response
 from .event_loop import current_event_loop, in_child_task
-from .httpx_errors import Failure, read_error
+from .httpx_errors import Behind, Failure, is_of_httpcore, read_error
 from .httpx_exchange import Exchange, close_quietly, is_plain_loopback
 
 if TYPE_CHECKING:
@@ -99,6 +99,7 @@ class HttpxTransport:
         "_no_proxies",
         "_proxy",
         "_ssl",
+        "_trace_is_dropped",
     )
 
     def __init__(
@@ -128,6 +129,7 @@ class HttpxTransport:
         self._idle: list[_Idle] = []
         self._no_proxies: bool | None = None  # whether none is configured, once that was looked up
         self._event_loop: object = None
+        self._trace_is_dropped = False  # by the client given, as one exchange has shown
         self._closed = False
 
     async def send(self, request: Request) -> Response:
@@ -196,12 +198,22 @@ class HttpxTransport:
         try:
             return await self._send_on_connection(exchange)
         except Exception as error:  # noqa: BLE001 - the one border to httpx: it also lets out RuntimeError, ssl.SSLError and others
-            return exchange.failure(read_error(error, handled_by_caller))
+            report = read_error(error, handled_by_caller)
+            # Before the pool has a place for it, httpcore has nothing to report.
+            self._check_trace(exchange, by_httpcore=report.behind is Behind.HTTPCORE and not report.in_pool)
+            return exchange.failure(report)
+
+    def _check_trace(self, exchange: Exchange, *, by_httpcore: bool) -> None:
+        if by_httpcore and not exchange.traced and self._client is not None:
+            self._trace_is_dropped = True
 
     async def _send_on_connection(self, exchange: Exchange) -> Response:
         request = exchange.request
         own = self._client is None
         keep_alive = own and request.repeatable
+        if self._trace_is_dropped and not request.repeatable:
+            msg = "the client given drops the 'trace' extension, so nobody can tell what it sends; pass it on"
+            raise ConfigurationError(msg)
         library = self._library or importlib.import_module("httpx")
         url = _parsed_url(library, request.url)
         connection: Any = self._own_connection(exchange, url, keep_alive=keep_alive) if own else self._client
@@ -212,6 +224,7 @@ class HttpxTransport:
                 response = await connection.handle_async_request(prepared)
             else:
                 response = await connection.send(prepared, stream=True, auth=None, follow_redirects=False)
+            self._check_trace(exchange, by_httpcore=is_of_httpcore(response.extensions.get("network_stream")))
             try:
                 answer = await exchange.read(response)
             finally:
