@@ -1,11 +1,14 @@
 """Which requests a proxy sees: never plain text for this machine."""
 
+import contextlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import anyio
+import attrs
 import httpx
+import httpx2
 import pytest
 
 from fault_server import FaultServer, Peer
@@ -160,3 +163,66 @@ async def test_a_kept_alive_connection_to_this_machine_carries_nothing_for_anoth
         assert (here.status, there.status) == (200, 502)
     await transport.aclose()
     assert (server.connections, len(server.arrivals)) == (1, 2)
+
+
+API = "https://api.sandbox.wegetfinancing.com"
+SECRET = "proxy-password"
+
+
+def with_secret(proxy: str) -> str:
+    return proxy.replace("://", f"://proxy-user:{SECRET}@")
+
+
+async def failure_through(proxy: str, kind: str, timeout: float = 30) -> TransportError:
+    async with contextlib.AsyncExitStack() as stack:
+        if kind == "own":
+            transport = HttpxTransport(proxy=with_secret(proxy))
+        else:
+            library: Any = {"httpx": httpx, "httpx2": httpx2}[kind]
+            client = await stack.enter_async_context(library.AsyncClient(proxy=with_secret(proxy)))
+            transport = HttpxTransport(client)
+        request = attrs.evolve(make_request(API), deadline=anyio.current_time() + timeout)
+        with pytest.raises(TransportError) as caught:
+            await transport.send(request)
+    assert SECRET not in str(caught.value)
+    assert "proxy-user" not in str(caught.value)
+    assert caught.value.outcome is Outcome.NOT_SENT
+    return caught.value
+
+
+KINDS = pytest.mark.parametrize("kind", ["own", "httpx", "httpx2"])
+
+
+@KINDS
+async def test_behind_a_dead_proxy_an_error_names_the_proxy_and_the_api(kind: str) -> None:
+    with FaultServer(answers_well, listens=False) as dead:
+        error = await failure_through(url_of(dead), kind)
+    expected = (
+        f"no connection to api.sandbox.wegetfinancing.com through the proxy 127.0.0.1:{dead.port} was made"
+    )
+    assert expected in str(error)
+
+
+@KINDS
+async def test_behind_a_proxy_that_refuses_an_error_names_it(kind: str) -> None:
+    def refuse(peer: Peer) -> None:
+        peer.read_tunnel()
+        peer.send(http("407 Proxy Authentication Required"))
+
+    with FaultServer(refuse) as proxy:
+        error = await failure_through(url_of(proxy), kind)
+    assert f"through the proxy 127.0.0.1:{proxy.port} was made" in str(error)
+
+
+@KINDS
+async def test_behind_a_silent_proxy_a_deadline_names_it(kind: str) -> None:
+    with FaultServer(Peer.silence) as silent:
+        error = await failure_through(url_of(silent), kind, timeout=0.3)
+    assert "no answer came before the deadline" in str(error)
+    assert f"through the proxy 127.0.0.1:{silent.port}" in str(error)
+
+
+async def test_without_a_proxy_none_is_named() -> None:
+    with FaultServer(answers_well, listens=False) as dead, pytest.raises(TransportError) as caught:
+        await HttpxTransport().send(make_request(url_of(dead, "localhost")))
+    assert f"no connection to localhost:{dead.port} was made" in str(caught.value)

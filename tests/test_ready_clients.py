@@ -1,9 +1,10 @@
-"""Ready clients that hide from HttpxTransport what httpcore does."""
+"""Ready clients: what they hide of httpcore's work, and what of theirs is not used."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import anyio
+import attrs
 import httpcore
 import httpcore2
 import httpx
@@ -202,3 +203,27 @@ async def test_respx_may_pass_a_request_on(
         for _ in range(2):
             assert (await transport.send(make_request(url_of(server)))).status == 200
     assert whole(server) == 2
+
+
+async def test_a_deadline_names_the_timeout_that_counts(library: Any) -> None:
+    """The ready client's own does not, which surprises who has set it."""
+
+    async def handler(request: Any) -> Any:
+        await anyio.sleep_forever()
+
+    async with library.AsyncClient(transport=library.MockTransport(handler), timeout=60) as client:
+        request = attrs.evolve(make_request("https://x.example"), deadline=anyio.current_time() + 0.05)
+        error = await failure_of(HttpxTransport(client), request)
+    assert "no answer came before the deadline" in str(error)
+    assert "AsyncClient's timeout sets it; that of the client given is not used" in str(error)
+
+
+async def test_a_request_with_the_method_connect_counts_as_sent_once_it_was(library: Any) -> None:
+    """A middleware may rewrite the method; a proxy's CONNECT is another one."""
+    with FaultServer(Peer.read_tunnel) as server:
+        request = make_request(url_of(server), method="CONNECT")
+        assert (await failure_of(HttpxTransport(), request)).outcome is Outcome.UNKNOWN
+        async with library.AsyncClient() as client:
+            request = make_request(url_of(server), method="connect")
+            assert (await failure_of(HttpxTransport(client), request)).outcome is Outcome.UNKNOWN
+        assert server.connections == 2

@@ -10,7 +10,6 @@ import math
 from collections.abc import AsyncIterator, Callable, Iterable
 from types import ModuleType
 from typing import Any, Final, Self
-from urllib.parse import urlsplit
 
 import anyio
 import attrs
@@ -28,7 +27,7 @@ _MAX_CHUNKS: Final = 4096
 _MARGIN_SECONDS: Final = 0.02
 _CLOSE_SECONDS: Final = 1.0
 _SENDS_AGAIN: Final = "the client given sends requests again by itself; repeating is up to Retry"
-_NO_ANSWER: Final = "no answer came before the deadline"
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
 class Exchange:
@@ -44,11 +43,15 @@ class Exchange:
     """
 
     __slots__ = (
+        "_address",
         "_begun",
         "_body_began",
+        "_host",
+        "_is_connect",
         "_own",
         "_plain_loopback",
         "_sending_began",
+        "_through",
         "_tunnelling",
         "head",
         "margin",
@@ -68,7 +71,11 @@ class Exchange:
         self._begun = False  # handed to the library
         self._sending_began = False  # its first byte may have left
         self._body_began = False  # its body was read, presumably to be sent
+        self._is_connect = request.method.upper() == "CONNECT"
         self._plain_loopback = False
+        self._host = ""  # as a person reads it
+        self._address: tuple[str, int] | None = None
+        self._through = ""  # the proxy, if any, in the words of an error
         self._tunnelling = False
 
     def _time_left(self) -> float:
@@ -80,16 +87,15 @@ class Exchange:
             return Failure("was cut short", Outcome.UNKNOWN)
         outcome = self._outcome(failed_before_connecting=self._failed_before_connecting(error))
         if error.timed_out and (self.traced or error.behind is not Behind.OTHER):
-            return Failure(_NO_ANSWER, outcome, timed_out=True)
-        host = urlsplit(self.request.url).netloc
+            return self._no_answer(outcome)
         if not self._begun:
             what = "no connection could be prepared"
             if not error.misuse:
                 what += "; are HTTPS_PROXY and SSL_CERT_FILE right?"
         elif outcome is Outcome.UNKNOWN:
-            what = f"the connection to {host} was lost"
+            what = f"the connection to {self._host}{self._through} was lost"
         else:
-            what = f"no connection to {host} was made"
+            what = f"no connection to {self._host}{self._through} was made"
         text = f"{what} ({error.name}{': ' if error.detail else ''}{error.detail})"
         return Failure(text, outcome, permanent=error.incurable or not self._begun)
 
@@ -99,7 +105,13 @@ class Exchange:
             return Failure("did not end before the deadline", Outcome.UNKNOWN, timed_out=True)
         # A connection of our own would have traced its first step.
         outcome = self._outcome(failed_before_connecting=self._own and not self.traced)
-        return Failure(_NO_ANSWER, outcome, timed_out=True)
+        return self._no_answer(outcome)
+
+    def _no_answer(self, outcome: Outcome) -> Failure:
+        text = f"no answer came before the deadline{self._through}"
+        if not self._own:
+            text += " (AsyncClient's timeout sets it; that of the client given is not used)"
+        return Failure(text, outcome, timed_out=True)
 
     def _outcome(self, *, failed_before_connecting: bool) -> Outcome:
         """``NOT_SENT`` only where it is certain; if it cannot be determined, it counts as sent."""
@@ -118,6 +130,8 @@ class Exchange:
 
     def prepare(self, library: ModuleType, url: Any, *, keep_alive: bool) -> Any:  # noqa: ANN401 - types of either library
         """Make the library's own request, past the client's defaults for headers and the like."""
+        self._host = url.netloc.decode("ascii")
+        self._address = url.raw_host.decode("ascii"), url.port or _DEFAULT_PORTS.get(url.scheme, 0)
         self._plain_loopback = is_plain_loopback(url)
         # httpx ends a little before our own scope: it then cleans up itself, and says how far it was.
         left = self._time_left() - 2 * self.margin
@@ -146,10 +160,16 @@ class Exchange:
     async def trace(self, event: str, info: dict[str, Any]) -> None:
         """Take httpcore's word for how far the request is."""
         self.traced = True
-        if event.endswith(("connect_tcp.complete", "connect_unix_socket.complete")):
+        if event.endswith("connect_tcp.started"):
+            host, port = info["host"], info["port"]
+            is_proxy = (host, port) != self._address
+            literal = f"[{host}]" if ":" in host else host
+            self._through = f" through the proxy {literal}:{port}" if is_proxy else ""
+        elif event.endswith(("connect_tcp.complete", "connect_unix_socket.complete")):
             self.socket = info["return_value"]
         elif event == "http11.send_request_headers.started":
-            self._tunnelling = info["request"].method == b"CONNECT"
+            # A proxy's CONNECT sends nothing of ours, unless a middleware has made CONNECT our own method.
+            self._tunnelling = info["request"].method == b"CONNECT" and not self._is_connect
             # A proxy that passes plain http on is sent the whole URL in place of the path.
             if self._plain_loopback and not info["request"].url.target.startswith(b"/"):
                 msg = "the client given sends plain http to this machine through a proxy; make it without"

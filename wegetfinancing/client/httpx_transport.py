@@ -66,18 +66,20 @@ class HttpxTransport:
     proxy, whatever the environment or ``proxy`` say; a ready client that would do so is refused.
 
     With a ready ``httpx.AsyncClient`` or ``httpx2.AsyncClient`` that client's transport, proxies and
-    certificates are used and its event hooks run, but not its base URL, headers, cookies, auth,
-    timeout or redirects. Each request then goes out with ``Connection: close``, since nothing else
-    keeps a client from reusing a connection. It must not speak HTTP/2 or repeat by itself, its maker
-    closes it, and nothing else may use it. Behind a proxy rather use ``proxy`` or the environment:
-    httpx's pool keeps the place of every tunnel whose TLS handshake failed, until it is full.
+    certificates are used and its event hooks run, but not its base URL, headers, cookies, auth or
+    redirects, and **not its timeout**: ``AsyncClient(timeout=...)`` bounds the whole call. Each
+    request then goes out with ``Connection: close``, since nothing else keeps a client from reusing a
+    connection. The client must not speak HTTP/2 or repeat by itself, and must pass the ``trace``
+    extension on. Whoever made it closes it, and nothing else may use it. Behind a proxy rather use
+    ``proxy`` or the environment: httpx's pool keeps the place of every tunnel whose TLS handshake
+    failed, until it is full.
 
-    A transport of theirs, such as ``httpx.MockTransport(handler)``, does in place of a client, at half
-    the price; a client's send costs as much as all the rest of a call.
+    A transport of theirs, such as ``httpx.MockTransport(handler)``, can be passed in place of a client.
 
     Args:
-        client: a ready client of httpx or httpx2, or a transport of theirs.
-        limits: ``max_connections`` bounds the requests at once (32 unless told otherwise); for a
+        client: a ready client of httpx or httpx2, or a transport of theirs. A timeout set on it is
+            not used.
+        limits: ``max_connections`` bounds the requests at once (32 by default); for a
             ready client it must not exceed that client's own. ``max_keepalive_connections`` and
             ``keepalive_expiry`` (seconds) are about connections of our own.
         ssl_context: for connections of our own, in place of httpx's default.
@@ -97,6 +99,7 @@ class HttpxTransport:
         "_limiter",
         "_limits",
         "_no_proxies",
+        "_process",
         "_proxy",
         "_ssl",
         "_trace_is_dropped",
@@ -129,6 +132,7 @@ class HttpxTransport:
         self._idle: list[_Idle] = []
         self._no_proxies: bool | None = None  # whether none is configured, once that was looked up
         self._event_loop: object = None
+        self._process: int | None = None
         self._trace_is_dropped = False  # by the client given, as one exchange has shown
         self._closed = False
 
@@ -144,7 +148,7 @@ class HttpxTransport:
                 problem, outcome=Outcome.NOT_SENT, operation=request.operation, permanent=True
             )
         if self._limiter is None:
-            self._event_loop = current_event_loop()
+            self._event_loop, self._process = current_event_loop(), os.getpid()
             self._limiter = anyio.CapacityLimiter(self._limit("max_connections", _MAX_CONNECTIONS))
         exchange = Exchange(request, own=self._client is None)
         attempt = functools.partial(self._attempt, exchange, sys.exception())
@@ -175,6 +179,8 @@ class HttpxTransport:
     async def aclose(self) -> None:
         """Close the idle connections of our own; those in use close when their call ends."""
         self._closed = True
+        if self._is_forked():
+            return  # they are the parent's
         while self._idle:
             await close_quietly(self._idle.pop().connection)
 
@@ -183,7 +189,13 @@ class HttpxTransport:
         msg = "an HttpxTransport cannot be copied or pickled: it holds connections; make one per process"
         raise TypeError(msg)
 
+    def _is_forked(self) -> bool:
+        return self._process not in (None, os.getpid())
+
     def _why_unusable(self, request: Request) -> str | None:
+        # First of all: asyncio has no running loop in a fork, and trio goes on with the parent's sockets.
+        if self._is_forked():
+            return "the transport was used before the process forked; make one in each process"
         if math.isnan(request.deadline):
             return "the request's deadline is not a number"
         if self._closed or getattr(self._client, "is_closed", False):
