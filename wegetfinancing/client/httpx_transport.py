@@ -82,8 +82,8 @@ class HttpxTransport:
         limits: ``max_connections`` bounds the requests at once (32 by default); for a
             ready client it must not exceed that client's own. ``max_keepalive_connections`` and
             ``keepalive_expiry`` (seconds) are about connections of our own.
-        ssl_context: for connections of our own, in place of httpx's default.
-        proxy: URL of a proxy for connections of our own, in place of the environment's.
+        ssl_context: for connections of our own, instead of httpx's default.
+        proxy: URL of a proxy for connections of our own, instead of the environment's.
 
     Raises:
         ConfigurationError: ``client`` is of another kind, or comes with ``ssl_context`` or ``proxy``.
