@@ -54,7 +54,7 @@ async def an_answer_comes_back_as_it_is(context: CheckContext) -> None:
 
 @check
 async def an_answer_in_chunks_comes_back_whole(context: CheckContext) -> None:
-    """A body in chunks is put together, and an interim 1xx answer is not taken for the answer."""
+    """A body in chunks is put together, and an interim 1xx answer is not mistaken for the answer."""
     behaviour = _sending(
         b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n",
         b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n{"a"\r\n',
@@ -144,7 +144,7 @@ async def no_answer_is_a_transport_error(context: CheckContext) -> None:
 
 @check
 async def not_sent_is_never_wrong(context: CheckContext) -> None:
-    """NOT_SENT is said only where it is certain: whatever the server read counts as UNKNOWN."""
+    """NOT_SENT is reported only where it is certain: whatever the server read counts as UNKNOWN."""
 
     async def stay_silent(connection: Connection) -> None:
         await connection.read()

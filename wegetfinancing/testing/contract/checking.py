@@ -62,7 +62,7 @@ class CheckContext:
         return _authorized(UPDATE_SHIPPING.request(url, credentials().merchant_id, body, deadline))
 
     async def result(self, transport: Transport, request: Request) -> Response | Exception:
-        """Send a request, and return its result."""
+        """Send a request, and return a description of the result."""
         with anyio.move_on_after(2 * self.patience):
             try:
                 return await transport.send(request)
@@ -87,7 +87,7 @@ def _authorized(request: Request) -> Request:
 
 
 def outcome_of(failure: Exception) -> Outcome:
-    """Return the outcome of a failure as the client sees it: any other exception counts as ``UNKNOWN``."""
+    """Return the outcome that the client reports: any other exception counts as ``UNKNOWN``."""
     return failure.outcome if isinstance(failure, TransportError) else Outcome.UNKNOWN
 
 

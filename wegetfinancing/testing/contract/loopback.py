@@ -24,7 +24,7 @@ class ReceivedRequest:
     Attributes:
         connection: the number of the connection it came on.
         start_line: as it came.
-        headers: a text ``name: value`` for each line as it came, the name in lower case.
+        headers: a text ``name: value`` for each line as it was received, the name in lower case.
         body: as many bytes as ``Content-Length`` says.
 
     """

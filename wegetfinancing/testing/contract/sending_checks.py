@@ -11,8 +11,8 @@ from .loopback import Connection
 async def echo(connection: Connection) -> None:
     """Answer each request with its own body."""
     while True:
-        received = await connection.read()
-        await connection.answer(received.body)
+        arrived = await connection.read()
+        await connection.answer(arrived.body)
 
 
 async def _read_and_stay_silent(connection: Connection) -> None:
@@ -57,7 +57,7 @@ async def a_cancelled_call_ends_cancelled(context: CheckContext) -> None:
             scope.cancel()
             try:
                 ended = f"returned {type(await transport.send(context.update())).__name__}"
-            except Exception as error:  # noqa: BLE001 - what it raises is what is looked at
+            except Exception as error:  # noqa: BLE001 - whatever it raises is the result
                 ended = f"raised {type(error).__name__}"
         require(ended == "nothing", f"send() was cancelled and {ended}")
 
