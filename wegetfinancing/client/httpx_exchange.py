@@ -137,17 +137,16 @@ class Exchange:
         left = self._time_left() - 2 * self.margin
         seconds = None if left == math.inf else max(0.0, left)
         timeout = dict.fromkeys(("connect", "read", "write", "pool"), seconds)
-        headers = list(self.request.headers.items())
-        if not keep_alive:
-            headers.append(("connection", "close"))
+        body = self.request.body
         prepared = library.Request(
             self.request.method,
             url,
-            headers=headers,
-            content=self.request.body,  # for what looks at it, such as an event hook or a stand-in
+            headers=_library_headers(library, self.request, url, keep_alive=keep_alive),
+            stream=library.ByteStream(body),
             extensions={"timeout": timeout, "trace": self.trace},
         )
-        prepared.stream = _body_class(library)(self.request.body, self._start_body)
+        prepared.read()  # what looks at it, such as an event hook or a stand-in, finds its content
+        prepared.stream = _body_class(library)(body, self._start_body)
         self._begun = True
         return prepared
 
@@ -223,6 +222,16 @@ class Exchange:
 def is_plain_loopback(url: Any) -> bool:  # noqa: ANN401 - a URL of either library
     """Tell whether a URL names plain ``http`` on this machine, which must never meet a proxy."""
     return url.scheme == "http" and is_loopback(url.host)
+
+
+def _library_headers(library: ModuleType, request: Request, url: Any, *, keep_alive: bool) -> Any:  # noqa: ANN401 - types of either library
+    headers = [] if "host" in request.headers else [("Host", url.netloc.decode("ascii"))]
+    headers += request.headers.items()
+    if "content-length" not in request.headers:
+        headers.append(("Content-Length", str(len(request.body))))
+    if not keep_alive:
+        headers.append(("connection", "close"))
+    return library.Headers(headers)
 
 
 @functools.cache
