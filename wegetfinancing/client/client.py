@@ -317,6 +317,9 @@ class AsyncClient:
                 except Exception as error:
                     error.add_note(f"raised by a middleware of {operation.name}. {call.outcome.description}")
                     raise
+                except BaseException as cancellation:
+                    cancellation.add_note(f"{operation.name} was interrupted. {call.outcome.description}")
+                    raise
                 finally:
                     call.end()
             msg = "the call did not end before its deadline"

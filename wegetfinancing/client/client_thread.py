@@ -1,0 +1,240 @@
+"""A thread that runs an ``AsyncClient`` in an event loop, for callers that do not await.
+
+The event loop runs anyio's blocking portal. The rules, each with its reason:
+
+- The thread starts with the first call and, because a fork copies no thread, again with the first call in
+  each forked process. That process makes an ``AsyncClient`` of its own: one cannot be used after a fork.
+- It is a daemon thread that ``atexit`` ends. Before ``atexit`` the interpreter joins every thread that is not
+  a daemon, so such a thread would never hear that it has to end.
+- Nothing here waits for the event loop longer than a call or an exit may take: a middleware may block it.
+"""
+
+import atexit
+import contextlib
+import functools
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final, TypeVar, cast
+
+import anyio
+
+from ..errors import ConfigurationError, Outcome, TransportError
+from .client import AsyncClient
+from .client_call import ClientCall
+from .event_loop import current_event_loop
+from .transport import Transport
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from anyio.from_thread import BlockingPortal
+
+_Answer = TypeVar("_Answer")
+
+_SECONDS_AT_EXIT: Final = 5.0
+
+
+class ClientThread:
+    """Runs calls of one client for any number of threads.
+
+    Attributes:
+        closed: no call is accepted any more.
+
+    """
+
+    __slots__ = ("__weakref__", "_client", "_lock", "_make_client", "_running", "_transport", "closed")
+
+    def __init__(self, make_client: Callable[[], AsyncClient], transport: Transport | None) -> None:
+        """Make the client, which checks its settings; nothing is opened before the first call.
+
+        Args:
+            make_client: makes the client of this process.
+            transport: closed with the client, in its event loop, since nothing else can run there.
+
+        """
+        self.closed = False
+        self._make_client = make_client
+        self._transport = transport
+        self._client: AsyncClient | None = make_client()
+        # Reentrant, since a signal handler may call while its own thread is in here.
+        self._lock = threading.RLock()
+        self._running: _RunningThread | None = None
+
+    def run(self, call: ClientCall[_Answer]) -> _Answer:
+        """Run ``call`` in the event loop and return its answer.
+
+        Raises:
+            ConfigurationError: closed, or called where it would block an event loop.
+            TransportError: no thread can be started.
+
+        """
+        _refuse_to_block_an_event_loop()
+        running: _RunningThread | None = None
+        try:
+            with self._lock:  # a thread that is told to end accepts no call any more
+                running = self._open(call.name)
+                running.portal.start_task_soon(call.run, running.client)
+            call.wait()
+        except BaseException as interruption:
+            if running is not None:
+                call.interrupt(interruption, running.event_loop)
+            raise
+        return call.answer()
+
+    def close(self) -> None:
+        """Accept no more calls, wait until those in flight have ended, and close the connections."""
+        with self._lock:
+            self.closed = True
+            running, self._running = self._running, None
+        if running is not None:
+            running.end()
+            running.join()
+
+    def close_soon(self, *, cancel: bool = False) -> "threading.Thread | None":
+        """Do the same without waiting, and return the thread that ends."""
+        self.closed = True
+        running, self._running = self._running, None
+        if running is None:
+            return None
+        running.end(cancel=cancel)
+        return running.thread
+
+    def forget(self) -> None:
+        """Let go of what belongs to the process that forked. Its thread may have held the lock."""
+        self._lock = threading.RLock()
+        if self._running is not None:
+            self._running = self._client = None
+
+    def check_open(self) -> None:
+        """Refuse to go on with a client that is closed.
+
+        Raises:
+            ConfigurationError: it is.
+
+        """
+        if self.closed:
+            msg = "this Client is closed; make a new one"
+            raise ConfigurationError(msg)
+
+    def _open(self, name: str) -> "_RunningThread":
+        self.check_open()
+        if self._running is None:
+            _refuse_greenlets()
+            _open_threads().add(self)
+            self._client = self._client or self._make_client()
+            running = _RunningThread(self._client, self._transport)
+            running.start(name)
+            self._running = running
+        return self._running
+
+
+class _RunningThread:
+    """One thread and its event loop, from the start to the end."""
+
+    def __init__(self, client: AsyncClient, transport: Transport | None) -> None:
+        self.client = client
+        self.thread = threading.Thread(target=self._run, name="wegetfinancing.Client", daemon=True)
+        self.portal: BlockingPortal
+        self.event_loop: asyncio.AbstractEventLoop
+        self._transport = transport
+        self._ready = threading.Event()
+        self._is_to_end = False
+        self._failure: BaseException | None = None
+        self._calls: anyio.CancelScope
+        self._end: anyio.Event
+
+    def start(self, name: str) -> None:
+        """Start the thread and wait until its event loop runs."""
+        fault: BaseException | None
+        try:
+            self.thread.start()
+            self._ready.wait()
+            fault = self._failure
+        except RuntimeError as error:  # "can't start new thread": too many, or the interpreter exits
+            fault = error
+        except BaseException:  # interrupted
+            self.end()
+            raise
+        if fault is not None:
+            msg = f"no event loop could be started in a thread ({type(fault).__name__}: {fault})"
+            raise TransportError(msg, outcome=Outcome.NOT_SENT, operation=name)
+
+    def end(self, *, cancel: bool = False) -> None:
+        """Tell the thread to end once its calls have ended, or to cancel them."""
+        self._is_to_end = True
+        if self._ready.is_set():
+            with contextlib.suppress(RuntimeError):  # the event loop is closed
+                self.event_loop.call_soon_threadsafe(self._calls.cancel if cancel else self._end.set)
+
+    def join(self) -> None:
+        """Wait until the thread has ended; raise what a transport raised when it was closed."""
+        if threading.current_thread() is not self.thread:
+            self.thread.join()
+            if self._failure is not None:
+                raise self._failure
+
+    def _run(self) -> None:
+        try:
+            anyio.run(self._serve)
+        except BaseException as error:  # noqa: BLE001 - raised by start or join
+            self._failure = error
+        self._ready.set()
+
+    async def _serve(self) -> None:
+        from anyio.from_thread import BlockingPortal  # noqa: PLC0415 - 14 ms that only a Client's first call needs
+
+        self._end = anyio.Event()
+        with anyio.CancelScope() as self._calls:
+            async with BlockingPortal() as self.portal:
+                self.event_loop = cast("asyncio.AbstractEventLoop", current_event_loop())
+                self._ready.set()
+                if not self._is_to_end:
+                    await self._end.wait()
+        await self.client.aclose()
+        if self._transport is not None:
+            await self._transport.aclose()
+
+
+def _refuse_to_block_an_event_loop() -> None:
+    with contextlib.suppress(anyio.NoEventLoopError):
+        current_event_loop()
+        msg = (
+            "a Client blocks, and this thread runs an event loop; use AsyncClient there, or call the Client"
+            " in a worker thread, such as with anyio.to_thread.run_sync"
+        )
+        raise ConfigurationError(msg)
+
+
+def _refuse_greenlets() -> None:
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is not None and monkey.is_module_patched("threading"):
+        msg = (
+            "a Client does not work where gevent has patched threads, since its event loop needs a real one;"
+            " use threads instead, such as gunicorn's gthread worker"
+        )
+        raise ConfigurationError(msg)
+
+
+@functools.cache
+def _open_threads() -> "weakref.WeakSet[ClientThread]":
+    """Return the threads that may be open, watched from the first one on for an exit and for forks."""
+    threads: weakref.WeakSet[ClientThread] = weakref.WeakSet()
+    atexit.register(_close_at_exit, threads)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=functools.partial(_forget_after_fork, threads))
+    return threads
+
+
+def _close_at_exit(threads: Iterable[ClientThread]) -> None:
+    """Cancel what daemon threads still wait for, and close the connections."""
+    for ending in [each.close_soon(cancel=True) for each in threads]:
+        if ending is not None:
+            ending.join(_SECONDS_AT_EXIT)
+
+
+def _forget_after_fork(threads: Iterable[ClientThread]) -> None:
+    for each in threads:
+        each.forget()
