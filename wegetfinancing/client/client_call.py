@@ -104,14 +104,27 @@ class ClientCall(Generic[_Answer]):
         msg = "the call was cancelled in its event loop"
         raise TransportError(msg, operation=self.name)
 
-    def interrupt(self, interruption: BaseException, event_loop: "asyncio.AbstractEventLoop") -> None:
-        """Cancel the call, wait until it has ended, and note its result at ``interruption``."""
+    def interrupt(
+        self,
+        interruption: BaseException,
+        event_loop: "asyncio.AbstractEventLoop",
+        *,
+        patience: float = _PATIENCE_SECONDS,
+    ) -> None:
+        """Cancel the call, wait until it has ended, and note its result at ``interruption``.
+
+        Args:
+            interruption: what was raised in the thread that waits.
+            event_loop: where the call runs.
+            patience: seconds to wait for a call that does not let itself be cancelled.
+
+        """
         try:
             # The event loop is closed only when every call in it has ended.
             with contextlib.suppress(RuntimeError, queue.Empty):
                 if not self._ended:
                     event_loop.call_soon_threadsafe(self.cancel)
-                    self._end.get(timeout=_PATIENCE_SECONDS)
+                    self._end.get(timeout=patience)
         finally:
             interruption.add_note(self._result_in_words())
             self._error = None

@@ -6,17 +6,15 @@ The event loop runs anyio's blocking portal. The rules, each with its reason:
   each forked process. That process makes an ``AsyncClient`` of its own: one cannot be used after a fork.
 - It is a daemon thread that ``atexit`` ends. Before ``atexit`` the interpreter joins every thread that is not
   a daemon, so such a thread would never hear that it has to end.
+- A fork waits while a client opens, and what a call would import late is imported then: a module that another
+  thread is importing during a fork stays locked in the child for ever.
 - Nothing here waits for the event loop longer than a call or an exit may take: a middleware may block it.
 """
 
-import atexit
 import contextlib
-import functools
-import os
 import sys
 import threading
-import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 import anyio
@@ -25,6 +23,7 @@ from ..errors import ConfigurationError, Outcome, TransportError
 from .client import AsyncClient
 from .client_call import ClientCall
 from .event_loop import current_event_loop
+from .process import this_process
 from .transport import Transport
 
 if TYPE_CHECKING:
@@ -34,7 +33,8 @@ if TYPE_CHECKING:
 
 _Answer = TypeVar("_Answer")
 
-_SECONDS_AT_EXIT: Final = 5.0
+# By the threads and the event loop here; gevent patches all of them, or those it is told to.
+_NEEDED_AS_THEY_ARE: Final = ("queue", "select", "socket", "thread", "threading")
 
 
 class ClientThread:
@@ -58,7 +58,7 @@ class ClientThread:
         self.closed = False
         self._make_client = make_client
         self._transport = transport
-        self._client: AsyncClient | None = make_client()
+        self._client: AsyncClient | None = make_client()  # for the first call
         # Reentrant, since a signal handler may call while its own thread is in here.
         self._lock = threading.RLock()
         self._running: _RunningThread | None = None
@@ -105,8 +105,7 @@ class ClientThread:
     def forget(self) -> None:
         """Let go of what belongs to the process that forked. Its thread may have held the lock."""
         self._lock = threading.RLock()
-        if self._running is not None:
-            self._running = self._client = None
+        self._running = None
 
     def check_open(self) -> None:
         """Refuse to go on with a client that is closed.
@@ -123,11 +122,14 @@ class ClientThread:
         self.check_open()
         if self._running is None:
             _refuse_greenlets()
-            _open_threads().add(self)
-            self._client = self._client or self._make_client()
-            running = _RunningThread(self._client, self._transport)
-            running.start(name)
-            self._running = running
+            process = this_process()
+            with process.opening:
+                process.add(self)
+                _load_libraries()
+                client, self._client = self._client or self._make_client(), None
+                running = _RunningThread(client, self._transport)
+                running.start(name)
+                self._running = running
         return self._running
 
 
@@ -184,15 +186,16 @@ class _RunningThread:
         self._ready.set()
 
     async def _serve(self) -> None:
-        from anyio.from_thread import BlockingPortal  # noqa: PLC0415 - 14 ms that only a Client's first call needs
+        from anyio.from_thread import BlockingPortal  # noqa: PLC0415 - see _load_libraries
 
         self._end = anyio.Event()
         with anyio.CancelScope() as self._calls:
             async with BlockingPortal() as self.portal:
                 self.event_loop = cast("asyncio.AbstractEventLoop", current_event_loop())
                 self._ready.set()
-                if not self._is_to_end:
-                    await self._end.wait()
+                if self._is_to_end:
+                    return  # its start was interrupted
+                await self._end.wait()
         await self.client.aclose()
         if self._transport is not None:
             await self._transport.aclose()
@@ -210,31 +213,19 @@ def _refuse_to_block_an_event_loop() -> None:
 
 def _refuse_greenlets() -> None:
     monkey = sys.modules.get("gevent.monkey")
-    if monkey is not None and monkey.is_module_patched("threading"):
+    if monkey is not None and any(map(monkey.is_module_patched, _NEEDED_AS_THEY_ARE)):
         msg = (
-            "a Client does not work where gevent has patched threads, since its event loop needs a real one;"
+            "a Client does not work under gevent's monkey-patching, since its event loop needs a real thread;"
             " use threads instead, such as gunicorn's gthread worker"
         )
         raise ConfigurationError(msg)
 
 
-@functools.cache
-def _open_threads() -> "weakref.WeakSet[ClientThread]":
-    """Return the threads that may be open, watched from the first one on for an exit and for forks."""
-    threads: weakref.WeakSet[ClientThread] = weakref.WeakSet()
-    atexit.register(_close_at_exit, threads)
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=functools.partial(_forget_after_fork, threads))
-    return threads
+def _load_libraries() -> None:
+    """Import what a call needs, which takes a tenth of a second: not when the package is imported."""
+    import anyio.from_thread  # noqa: F401, PLC0415 - as the docstring says
+    import cattrs.gen  # noqa: F401, PLC0415 - as the docstring says
 
+    from .httpx_transport import load_libraries  # noqa: PLC0415 - as the docstring says
 
-def _close_at_exit(threads: Iterable[ClientThread]) -> None:
-    """Cancel what daemon threads still wait for, and close the connections."""
-    for ending in [each.close_soon(cancel=True) for each in threads]:
-        if ending is not None:
-            ending.join(_SECONDS_AT_EXIT)
-
-
-def _forget_after_fork(threads: Iterable[ClientThread]) -> None:
-    for each in threads:
-        each.forget()
+    load_libraries()

@@ -289,6 +289,13 @@ def _origin(url: "httpx.URL") -> tuple[str, str, int | None]:
     return url.scheme, url.host, url.port
 
 
+def load_libraries() -> None:
+    """Import at once what would be imported while the first request is sent."""
+    import httpx  # noqa: F401, PLC0415 - as the docstring says
+
+    importlib.import_module("httpcore")  # httpx itself imports it for its first transport
+
+
 def _library_of(client_class: type) -> ModuleType:
     for cls in client_class.__mro__:
         root = cls.__module__.partition(".")[0]
