@@ -122,14 +122,18 @@ class ClientThread:
         self.check_open()
         if self._running is None:
             _refuse_greenlets()
-            process = this_process()
-            with process.opening:
-                process.add(self)
-                _load_libraries()
-                client, self._client = self._client or self._make_client(), None
-                running = _RunningThread(client, self._transport)
-                running.start(name)
-                self._running = running
+            try:
+                process = this_process()
+                with process.opening:
+                    process.add(self)
+                    _load_libraries()
+                    client, self._client = self._client or self._make_client(), None
+                    running = _RunningThread(client, self._transport)
+                    running.start()
+                    self._running = running
+            except (OSError, RuntimeError) as error:  # too many threads or files, or the interpreter exits
+                msg = f"no event loop could be started in a thread ({type(error).__name__}: {error})"
+                raise TransportError(msg, outcome=Outcome.NOT_SENT, operation=name) from None
         return self._running
 
 
@@ -148,21 +152,16 @@ class _RunningThread:
         self._calls: anyio.CancelScope
         self._end: anyio.Event
 
-    def start(self, name: str) -> None:
+    def start(self) -> None:
         """Start the thread and wait until its event loop runs."""
-        fault: BaseException | None
         try:
             self.thread.start()
             self._ready.wait()
-            fault = self._failure
-        except RuntimeError as error:  # "can't start new thread": too many, or the interpreter exits
-            fault = error
-        except BaseException:  # interrupted
+        except BaseException:
             self.end()
             raise
-        if fault is not None:
-            msg = f"no event loop could be started in a thread ({type(fault).__name__}: {fault})"
-            raise TransportError(msg, outcome=Outcome.NOT_SENT, operation=name)
+        if self._failure is not None:
+            raise self._failure
 
     def end(self, *, cancel: bool = False) -> None:
         """Tell the thread to end once its calls have ended, or to cancel them."""
