@@ -23,7 +23,7 @@ import pytest
 import trio
 
 import figures
-from canaries import canaries_in_error, credentials_with_canaries, request_with_canaries
+from canaries import canaries_in, canaries_in_error, credentials_with_canaries, request_with_canaries
 from fault_server import Arrived, FaultServer, Peer
 from faults import DONE, FAULTS, GOOD, NOT_SENT, Fault, answers_well, client_context
 from promises import columns
@@ -257,7 +257,7 @@ def test_a_client_dropped_open_gives_a_resource_warning_and_its_thread_ends() ->
         gc.collect()
 
 
-@pytest.mark.parametrize("attempt", [copy.copy, copy.deepcopy, pickle.dumps], ids=str)
+@pytest.mark.parametrize("attempt", [copy.copy, copy.deepcopy, pickle.dumps])
 def test_a_client_is_neither_copied_nor_pickled(attempt: Callable[[Any], Any]) -> None:
     with pytest.raises(
         TypeError, match=r"^a Client cannot be copied or pickled: [^.]+; make one per process$"
@@ -362,9 +362,13 @@ def test_an_interrupted_call_ends_and_says_that_it_may_have_happened(
         peer.silence()
         hung_up.set()
 
-    with FaultServer(interrupt) as server, client_of(server) as client:
+    with (
+        FaultServer(interrupt) as server,
+        Client(credentials_with_canaries(), base_url=f"http://127.0.0.1:{server.port}") as client,
+    ):
         with pytest.raises(interruption) as caught:
-            client.create_request(financing_request())
+            client.create_request(request_with_canaries())
+        assert canaries_in_error(caught.value) == []
         assert caught.value.__notes__ == ["create_request was interrupted. It may have been carried out."]
         assert hung_up.wait(30)  # nothing is left running
         assert len(server.arrivals) == 1
@@ -507,6 +511,7 @@ def test_an_error_shows_no_secret_and_no_customer() -> None:
         with pytest.raises(InvalidRequestError) as caught:
             client.create_request(request_with_canaries())
         assert canaries_in_error(caught.value) == []
+        assert canaries_in(repr(client)) == []
 
 
 # From many threads

@@ -126,14 +126,14 @@ class ClientCall(Generic[_Answer]):
                     event_loop.call_soon_threadsafe(self.cancel)
                     self._end.get(timeout=patience)
         finally:
-            interruption.add_note(self._result_in_words())
+            interruption.add_note(self._result_description())
             self._error = None
 
-    def _result_in_words(self) -> str:
+    def _result_description(self) -> str:
         if not self._ended:
-            return f"{self.name} was interrupted and is still running. {Outcome.UNKNOWN.in_words}"
+            return f"{self.name} was interrupted and is still running. {Outcome.UNKNOWN.description}"
         if not self._started:
-            return f"{self.name} was interrupted. {Outcome.NOT_SENT.in_words}"
+            return f"{self.name} was interrupted. {Outcome.NOT_SENT.description}"
         if self._error is None:
             return f"{self.name} had succeeded when it was interrupted."
         if isinstance(self._error, CallError):
