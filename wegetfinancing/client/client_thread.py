@@ -45,7 +45,16 @@ class ClientThread:
 
     """
 
-    __slots__ = ("__weakref__", "_client", "_lock", "_make_client", "_running", "_transport", "closed")
+    __slots__ = (
+        "__weakref__",
+        "_client",
+        "_lock",
+        "_make_client",
+        "_process",
+        "_running",
+        "_transport",
+        "closed",
+    )
 
     def __init__(self, make_client: Callable[[], AsyncClient], transport: Transport | None) -> None:
         """Make the client, which checks its settings; nothing is opened before the first call.
@@ -62,6 +71,9 @@ class ClientThread:
         # Reentrant, since a signal handler may call while its own thread is in here.
         self._lock = threading.RLock()
         self._running: _RunningThread | None = None
+        # Before any thread can hold the lock: a fork then replaces it in the child.
+        self._process = this_process()
+        self._process.add(self)
 
     def run(self, call: ClientCall[_Answer]) -> _Answer:
         """Run ``call`` in the event loop and return its answer.
@@ -123,9 +135,7 @@ class ClientThread:
         if self._running is None:
             _refuse_greenlets()
             try:
-                process = this_process()
-                with process.opening:
-                    process.add(self)
+                with self._process.opening:
                     _load_libraries()
                     client, self._client = self._client or self._make_client(), None
                     running = _RunningThread(client, self._transport)
