@@ -45,11 +45,13 @@ def server() -> Iterator[FaultServer]:
 
 
 def start(
-    script: str, server: FaultServer, *, host: str = "127.0.0.1", timeout: float = CALLS_SECONDS
+    script: str, server: FaultServer, *, host: str = "127.0.0.1", before: str = ""
 ) -> "subprocess.Popen[str]":
-    text = BEGINNING + textwrap.dedent(script)
+    """Run the script in a process of its own; ``before`` is run before there is a client."""
+    text = before + BEGINNING + textwrap.dedent(script)
     return subprocess.Popen(  # noqa: S603 - the text above
-        [*STRICT, "-c", text, f"http://{host}:{server.port}", str(timeout)],
+        [*STRICT, "-c", text, f"http://{host}:{server.port}", str(CALLS_SECONDS)],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -61,7 +63,10 @@ def start(
 def ended(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
     """Wait for the end, far sooner than a call's timeout, and return the exit status and what was printed."""
     with process:
-        printed, complained = process.communicate(timeout=CALLS_SECONDS / 2)
+        try:
+            printed, complained = process.communicate(timeout=CALLS_SECONDS / 2)
+        finally:
+            process.kill()
     return process.returncode, printed, complained
 
 
@@ -85,31 +90,33 @@ def test_an_interpreter_that_exits_without_close_neither_hangs_nor_prints(
     assert (status, printed.splitlines()[0]) == (0, "True")
 
 
-def test_a_call_in_an_atexit_handler_that_runs_before_ours_succeeds_and_a_later_one_is_refused(
-    server: FaultServer,
-) -> None:
+LATE = """
+import atexit
+
+def late():
+    thread.join(30)
+    try:
+        create()
+    except Exception as error:
+        print(f"{type(error).__name__}: {error}")
+
+atexit.register(late)
+"""
+
+
+def test_a_call_in_an_atexit_handler_succeeds_or_is_refused(server: FaultServer) -> None:
+    """Handlers run in reverse order; the client's own was registered when the client was made."""
     script = """
-    def late():
-        try:
-            create()
-        except Exception as error:
-            print(f"{type(error).__name__}: {error}")
-
-    atexit.register(late)
+    thread = threading.current_thread()
+    thread.join = lambda _: None
     ship()
-    atexit.register(lambda: print(create()))
+    atexit.register(lambda: print(create() == INV_ID))
     """
-    status, printed, complained = ended(start(script, server))
-    assert (status, complained) == (0, "")
-    assert printed.splitlines() == [
-        "df0c3186b69be8aad35ff837a841d347",
-        "ConfigurationError: this Client is closed; make a new one",
-    ]
-
-
-def reads_and_never_answers(peer: Peer) -> None:
-    peer.read_request()
-    peer.silence()
+    assert ended(start(script, server, before=LATE)) == (
+        0,
+        "True\nConfigurationError: this Client is closed; make a new one\n",
+        "",
+    )
 
 
 def test_an_exit_cancels_what_a_daemon_thread_still_waits_for() -> None:
@@ -122,7 +129,6 @@ def test_an_exit_cancels_what_a_daemon_thread_still_waits_for() -> None:
 
     thread = threading.Thread(target=wait, daemon=True)
     thread.start()
-    atexit.register(thread.join, 30)  # runs after the handler of the client, which was registered later
     input()
     """
     read = threading.Event()
@@ -132,28 +138,15 @@ def test_an_exit_cancels_what_a_daemon_thread_still_waits_for() -> None:
         read.set()
         peer.silence()
 
-    with FaultServer(read_and_never_answer) as server:
-        process = subprocess_with_input(script, server)
+    with FaultServer(read_and_never_answer) as server, start(script, server, before=LATE) as process:
         assert read.wait(30)
         printed, complained = process.communicate("\n", timeout=CALLS_SECONDS / 2)
     assert (process.returncode, complained) == (0, "")
-    assert printed == (
+    assert printed.splitlines() == [
         "TransportError: create_request: the call was cancelled in its event loop."
-        " It may have been carried out.\n"
-    )
-
-
-def subprocess_with_input(script: str, server: FaultServer) -> "subprocess.Popen[str]":
-    text = BEGINNING + textwrap.dedent(script)
-    return subprocess.Popen(  # noqa: S603 - the text above
-        [*STRICT, "-c", text, f"http://127.0.0.1:{server.port}", str(CALLS_SECONDS)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
+        " It may have been carried out.",
+        "ConfigurationError: this Client is closed; make a new one",
+    ]
 
 
 def test_an_exit_waits_for_a_thread_that_is_not_a_daemon(server: FaultServer) -> None:

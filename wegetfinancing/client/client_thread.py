@@ -6,8 +6,8 @@ The event loop runs anyio's blocking portal. The rules, each with its reason:
   each forked process. That process makes an ``AsyncClient`` of its own: one cannot be used after a fork.
 - It is a daemon thread that ``atexit`` ends. Before ``atexit`` the interpreter joins every thread that is not
   a daemon, so such a thread would never hear that it has to end.
-- A fork waits while a client opens, and what a call would import late is imported then: a module that another
-  thread is importing during a fork stays locked in the child for ever.
+- A fork waits while a client opens, and what the first call would load late is loaded then: a module that
+  another thread is importing during a fork stays locked in the child for ever, and so does OpenSSL.
 - Nothing here waits for the event loop longer than a call or an exit may take: a middleware may block it.
 """
 
@@ -231,7 +231,7 @@ def _refuse_greenlets() -> None:
 
 
 def _load_libraries() -> None:
-    """Import what a call needs, which takes a tenth of a second: not when the package is imported."""
+    """Load what a call needs, which takes a tenth of a second: not when the package is imported."""
     import anyio.from_thread  # noqa: F401, PLC0415 - as the docstring says
     import cattrs.gen  # noqa: F401, PLC0415 - as the docstring says
 

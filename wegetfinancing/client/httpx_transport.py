@@ -17,6 +17,7 @@ the reason:
   ours: errors are raised only after the ``except`` block has been left.
 """
 
+import contextlib
 import functools
 import importlib
 import math
@@ -290,10 +291,13 @@ def _origin(url: "httpx.URL") -> tuple[str, str, int | None]:
 
 
 def load_libraries() -> None:
-    """Import at once what would be imported while the first request is sent."""
-    import httpx  # noqa: F401, PLC0415 - as the docstring says
+    """Do at once what would be done while the first request is sent: imports and the TLS context.
 
+    In a process that forks in the middle of either, the child would wait for a lock for ever.
+    """
     importlib.import_module("httpcore")  # httpx itself imports it for its first transport
+    with contextlib.suppress(Exception):  # a call says what is wrong with the certificates
+        _shared_ssl_context(*map(os.environ.get, _CA_VARIABLES))
 
 
 def _library_of(client_class: type) -> ModuleType:
