@@ -40,6 +40,7 @@ from wegetfinancing import (
     TransportError,
 )
 from wegetfinancing.client.client_call import ClientCall
+from wegetfinancing.client.process import Process
 from wegetfinancing.http import Handler, Request, Response
 from wegetfinancing.testing import (
     INV_ID,
@@ -284,6 +285,14 @@ def test_a_thread_that_cannot_be_started_is_a_call_that_was_not_sent(monkeypatch
         assert caught.value.outcome is Outcome.NOT_SENT
         assert str(caught.value).startswith("create_request: no event loop could be started in a thread")
         client.create_request(financing_request())  # the next one tries again
+
+
+def test_where_processes_do_not_fork_there_is_nothing_to_watch_forks_with(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr("os.register_at_fork")
+    with Process().opening:
+        pass
 
 
 # Where it would block an event loop
