@@ -2,9 +2,9 @@
 
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from types import TracebackType
-from typing import Any, Literal, NoReturn, Self, TypeAlias, TypedDict, TypeVar, Unpack
+from typing import Any, Literal, NoReturn, Self, TypeAlias, TypedDict, TypeVar, Unpack, cast
 
 import anyio
 
@@ -38,6 +38,7 @@ from .settings import Endpoint, check_credentials, check_timeout, settings_from_
 from .transport import Transport, check_transport
 
 _Answer = TypeVar("_Answer")
+_Client = TypeVar("_Client")
 
 EnvironmentText: TypeAlias = Literal["sandbox", "live"]
 
@@ -61,6 +62,30 @@ def default_middleware() -> list[Middleware]:
     ``[mine, *default_middleware()]`` once per call.
     """
     return [Retry()]
+
+
+def make_from_env(make_client: Callable[..., _Client], overrides: MutableMapping[str, Any]) -> _Client:
+    """Make a client of either kind from the environment, and from ``overrides`` where they say otherwise.
+
+    Raises:
+        ConfigurationError: a variable is missing or invalid.
+        TypeError: the constructor has no such keyword.
+
+    """
+    unknown = sorted(overrides.keys() - ClientSettings.__annotations__.keys())
+    problem: Exception
+    try:
+        if not unknown:
+            settings = settings_from_env(overrides)
+            settings["credentials"] = settings.get("credentials") or Credentials.from_env()
+            return make_client(**settings)
+        problem = TypeError(f"from_env() got an unexpected keyword argument {unknown[0]!r}")
+    except ConfigurationError as error:
+        problem = error.with_traceback(None)
+    # A traceback can show the locals of every frame, and an override may hold a password.
+    overrides.clear()
+    settings = {}
+    raise problem
 
 
 class AsyncClient:
@@ -142,21 +167,7 @@ class AsyncClient:
             TypeError: the constructor has no such keyword.
 
         """
-        unknown = sorted(overrides.keys() - ClientSettings.__annotations__.keys())
-        problem = ""
-        settings: dict[str, Any] = {}
-        try:
-            if not unknown:
-                settings = settings_from_env(overrides)
-                settings["credentials"] = settings.get("credentials") or Credentials.from_env()
-                return cls(**settings)
-        except ConfigurationError as error:
-            problem = str(error)
-        del overrides, settings  # as in the constructor
-        if unknown:
-            msg = f"AsyncClient.from_env() got an unexpected keyword argument {unknown[0]!r}"
-            raise TypeError(msg)
-        raise ConfigurationError(problem)
+        return make_from_env(cls, cast("dict[str, Any]", overrides))
 
     async def create_request(
         self, request: FinancingRequest, *, timeout: float | None = None

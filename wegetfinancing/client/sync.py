@@ -4,15 +4,16 @@ import functools
 import warnings
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn, Self, Unpack, cast
 
 from ..credentials import Credentials, Environment
 from ..models import CreatedRequest, FinancingRequest, ShippingEvent, ShippingReceipt
-from .client import AsyncClient
+from .client import AsyncClient, ClientSettings, EnvironmentText, make_from_env
 from .client_call import ClientCall
 from .client_thread import ClientThread
+from .hooks import Hook
 from .middleware import Middleware
-from .settings import Endpoint, settings_from_env
+from .settings import Endpoint
 from .transport import Transport
 
 
@@ -35,6 +36,7 @@ class Client:
             ``HttpxTransport``. It is closed with the client, since only the client's thread can close it.
         middleware: the middleware, outermost first, each ``async def``; ``default_middleware()`` by default,
             ``[]`` for none.
+        hooks: functions that watch each call and its attempts; they run in the client's thread.
         timeout: seconds for a whole call: waiting for a connection, every attempt, every pause.
 
     Raises:
@@ -48,10 +50,11 @@ class Client:
         self,
         credentials: Credentials,
         *,
-        environment: Environment = Environment.SANDBOX,
+        environment: Environment | EnvironmentText = Environment.SANDBOX,
         base_url: str | None = None,
         transport: Transport | None = None,
         middleware: Sequence[Middleware] | None = None,
+        hooks: Sequence[Hook] = (),
         timeout: float = 30.0,
     ) -> None:
         """Check the settings; nothing is opened before the first call."""
@@ -62,25 +65,25 @@ class Client:
             base_url=base_url,
             transport=transport,
             middleware=middleware,
+            hooks=hooks,
             timeout=timeout,
         )
         self._thread = ClientThread(make_client, transport)
         self._base_url = Endpoint.of(environment, base_url).base_url
 
     @classmethod
-    def from_env(cls, **overrides: Any) -> Self:  # noqa: ANN401 - the constructor's own parameters
+    def from_env(cls, **overrides: Unpack[ClientSettings]) -> Self:
         """Make a client from ``WEGETFINANCING_MERCHANT_ID``, ``_USERNAME``, ``_PASSWORD``.
 
         ``WEGETFINANCING_ENVIRONMENT`` (``sandbox`` or ``live``) and ``_BASE_URL`` are read too, if
-        set. Keywords are those of the constructor and override the environment's.
+        set. Keywords are those of the constructor and override the environment.
 
         Raises:
             ConfigurationError: a variable is missing or invalid.
+            TypeError: the constructor has no such keyword.
 
         """
-        settings = settings_from_env(overrides)
-        credentials = settings.pop("credentials", None) or Credentials.from_env()
-        return cls(credentials, **settings)
+        return make_from_env(cls, cast("dict[str, Any]", overrides))
 
     def create_request(self, request: FinancingRequest, *, timeout: float | None = None) -> CreatedRequest:
         """Create a financing request: send the customer's browser to the answer's ``href``.
