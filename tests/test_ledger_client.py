@@ -304,6 +304,19 @@ async def test_a_call_cancelled_while_it_is_sending_leaves_an_unknown_applicatio
     assert loan.state is ApplicationState.UNKNOWN
 
 
+async def test_a_client_that_is_closed_meanwhile_still_records_the_answer() -> None:
+    ledger, transport = MemoryLedger(), Hanging()
+    client = client_of(ledger, transport)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(client.create_request, financing_request())
+        await transport.arrived.wait()
+        await client.aclose()
+        transport.answers.set()
+    loan = ledger.loan(ORDER)
+    assert loan is not None
+    assert loan.state is ApplicationState.CREATED
+
+
 async def test_a_call_that_reaches_its_deadline_while_sending_is_unknown() -> None:
     ledger, transport = MemoryLedger(), Hanging()
     async with client_of(ledger, transport, timeout=0.1) as client:
