@@ -307,6 +307,9 @@ async def test_a_call_cancelled_while_it_is_sending_leaves_an_unknown_applicatio
 async def test_a_client_that_is_closed_meanwhile_still_records_the_answer() -> None:
     ledger, transport = MemoryLedger(), Hanging()
     client = client_of(ledger, transport)
+    transport.answers.set()
+    await client.create_request(financing_request(merchant_transaction_id="before"))
+    transport.arrived, transport.answers = anyio.Event(), anyio.Event()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(client.create_request, financing_request())
         await transport.arrived.wait()
