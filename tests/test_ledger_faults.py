@@ -12,6 +12,8 @@ from sqlalchemy import Column, Integer, MetaData, Table, Text, func, insert, sel
 from sqlalchemy.engine import Connection
 
 from support.ledgers import new_database
+from support.postgresql import Server
+from support.proxy import losing_proxy
 from support.statements import Fault, KilledError, dying
 from test_asgi import deliver
 from wegetfinancing import AsyncClient, CallError, Outcome
@@ -151,6 +153,31 @@ async def test_a_connection_that_dies_at_any_statement_costs_nothing(url: str, i
     at = 0
     while await trade_with(url, Fault(at, is_lost=is_lost)):
         at += EVERY
+    assert at > 20
+
+
+async def test_an_answer_of_postgresql_that_a_proxy_loses_costs_nothing(postgresql: Server) -> None:
+    """The statement was carried out, COMMIT too, and nobody on this side knows."""
+    direct = new_database(postgresql)
+    with opened(direct) as ledger:
+        ledger.create_tables()
+    engine = sqlalchemy.create_engine(direct)
+    shop_tables.create_all(engine)
+    engine.dispose()
+    with losing_proxy(postgresql) as proxy:
+        at, has_lost = 0, True
+        while has_lost:
+            trade = Trade(proxy.url(direct.partition("@/")[2].partition("?")[0]), f"ORDER-{next(numbers)}")
+            trade.transport = FakeTransport(*[answer_for(trade.order_id)] * 3)
+            proxy.lose(at)
+            await trade.create()
+            statuses = await trade.hear()
+            has_lost = proxy.has_lost
+            proxy.lose(None)
+            assert trade.outcomes[-1] is not Outcome.NOT_SENT, "told NOT_SENT, and stuck"
+            assert 200 in statuses
+            await trade.check()
+            at += 2 * EVERY
     assert at > 20
 
 

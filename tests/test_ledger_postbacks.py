@@ -209,10 +209,10 @@ async def test_a_handler_that_has_lost_its_lease_is_cut_off() -> None:
             self._fail("renew")
             return False
 
-    ledger = Lost({"renew": 1}, lease=3.0)
+    ledger = Lost({"renew": 1}, lease=9.0)
     applied(ledger)
     ledger.record(postback())
-    with anyio.fail_after(1.4):
+    with anyio.fail_after(4.4):
         await run_worker(ledger, handler=slow, until_idle=True)
     assert began.is_set()
 

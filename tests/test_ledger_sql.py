@@ -445,7 +445,7 @@ async def test_a_database_that_fails_lets_nothing_be_sent_and_loses_nothing(
 ) -> None:
     transport = FakeTransport()
     with failing(way) as ledger:
-        async with AsyncClient(credentials(), transport=transport, ledger=ledger, timeout=3.0) as client:
+        async with AsyncClient(credentials(), transport=transport, ledger=ledger, timeout=20.0) as client:
             with pytest.raises(CallError, match="the ledger's database failed") as caught:
                 await client.create_request(financing_request())
         assert caught.value.outcome is Outcome.NOT_SENT

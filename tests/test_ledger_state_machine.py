@@ -37,6 +37,7 @@ class Model:
     token: str | None = None
     has_id: bool = False
     has_amount: bool = False
+    has_page: bool = False
     status: str | None = None
     at: int | None = None
     said: set[str] = attrs.field(factory=set)
@@ -59,6 +60,7 @@ class Model:
             or (at == self.at and self.status == "preapproved" and status in FINAL)
         ):
             self.status, self.at = status, at
+            self.has_page = self.has_page and status not in FINAL
             self.to_handle += 1
         elif not (self.at is not None and at < self.at and status == "preapproved"):
             self.held.append("conflict")
@@ -127,8 +129,7 @@ class LedgerMachine(RuleBasedStateMachine):
         elif model.state == "unknown":
             expected = {Verdict.UNKNOWN}
         elif model.state == "created":
-            has_page = model.has_amount and model.status not in FINAL
-            expected = {Verdict.STORED if has_page else Verdict.EXISTS}
+            expected = {Verdict.STORED if model.has_page else Verdict.EXISTS}
         elif any(named for *_, named in model.early):
             expected = {Verdict.EXISTS}
             model.state = "created"
@@ -150,6 +151,7 @@ class LedgerMachine(RuleBasedStateMachine):
         except LedgerError:
             self.ledger.record_answer(intent, created(f"id-{order}"))
         model.state, model.has_amount = "created", True
+        model.has_page = model.status not in FINAL
         if not model.has_id:
             model.identified()
 
