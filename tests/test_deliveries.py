@@ -6,7 +6,9 @@ import os
 import shutil
 import socket
 import subprocess
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias
 
 import anyio
@@ -16,8 +18,14 @@ import redis.asyncio
 import redis.exceptions
 
 from wegetfinancing import ConfigurationError
-from wegetfinancing.contrib.redis import RedisDeliveryStore
-from wegetfinancing.postbacks import Claim, DeliveryStore, MemoryDeliveryStore
+from wegetfinancing.contrib.redis import RedisDeliveryStore, SyncRedisDeliveryStore
+from wegetfinancing.postbacks import (
+    Claim,
+    DeliveryStore,
+    MemoryDeliveryStore,
+    SyncDeliveryStore,
+    SyncMemoryDeliveryStore,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -54,6 +62,26 @@ async def redis_store(connect: Connect, **settings: Any) -> AsyncIterator[RedisD
         yield RedisDeliveryStore(client, **settings)
 
 
+class Awaited:
+    """A store that does not await, for tests that do."""
+
+    def __init__(self, store: SyncDeliveryStore) -> None:
+        self.store = store
+
+    @property
+    def keep_seconds(self) -> float | None:
+        return self.store.keep_seconds
+
+    async def claim(self, key: str, owner: str) -> Claim:
+        return self.store.claim(key, owner)
+
+    async def release(self, key: str, owner: str) -> None:
+        self.store.release(key, owner)
+
+    async def settle(self, key: str, owner: str) -> None:
+        self.store.settle(key, owner)
+
+
 async def check_a_store(store: DeliveryStore) -> None:
     """What every store has to do."""
     assert await store.claim("a", "one") is GRANTED
@@ -81,6 +109,7 @@ async def check_a_store(store: DeliveryStore) -> None:
 
 async def test_the_store_in_memory_does_what_a_store_has_to() -> None:
     await check_a_store(MemoryDeliveryStore())
+    await check_a_store(Awaited(SyncMemoryDeliveryStore()))
 
 
 class Clock:
@@ -132,9 +161,23 @@ def redis_that_is_not_asked(**settings: Any) -> RedisDeliveryStore:
     return RedisDeliveryStore(redis.asyncio.Redis(), **settings)
 
 
-@pytest.mark.parametrize("make", [MemoryDeliveryStore, redis_that_is_not_asked])
+def sync_redis_that_is_not_asked(**settings: Any) -> SyncRedisDeliveryStore:
+    return SyncRedisDeliveryStore(redis.Redis(), **settings)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        MemoryDeliveryStore,
+        SyncMemoryDeliveryStore,
+        redis_that_is_not_asked,
+        sync_redis_that_is_not_asked,
+    ],
+)
 @pytest.mark.parametrize("name", ["claim_seconds", "keep_seconds"])
-def test_a_store_refuses_a_time_that_cannot_be_right(make: Callable[..., DeliveryStore], name: str) -> None:
+def test_a_store_refuses_a_time_that_cannot_be_right(
+    make: Callable[..., DeliveryStore | SyncDeliveryStore], name: str
+) -> None:
     for wrong in (0, -1, math.nan, math.inf, 10**10, "60", True):
         with pytest.raises(ConfigurationError, match=f"{name} must be a number of seconds, above 0"):
             make(**{name: wrong})
@@ -151,6 +194,62 @@ async def test_of_many_claims_at_once_one_is_granted() -> None:
         for number in range(50):
             tasks.start_soon(claim, str(number))
     assert claims.count(GRANTED) == 1
+
+
+def test_of_many_claims_from_threads_one_is_granted() -> None:
+    store = SyncMemoryDeliveryStore()
+    together = threading.Barrier(8)
+
+    def claim(owner: int) -> list[Claim]:
+        together.wait()
+        return [store.claim(str(key), str(owner)) for key in range(200)]
+
+    with ThreadPoolExecutor(8) as threads:
+        claims = [each for claimed in threads.map(claim, range(8)) for each in claimed]
+    assert claims.count(GRANTED) == 200
+    assert len(store) == 200
+
+
+class SyncFakeRedis:
+    """Answers CONFIG GET as told, and grants every claim."""
+
+    def __init__(self, settings: dict[str, str] | Exception) -> None:
+        self.settings = settings
+        self.asked = 0
+
+    def config_get(self, *_: str) -> dict[str, str]:
+        self.asked += 1
+        if isinstance(self.settings, Exception):
+            raise self.settings
+        return self.settings
+
+    def set(self, *_: str, **__: object) -> None:
+        """Say that there was no claim."""
+
+
+@pytest.mark.parametrize(
+    ("settings", "level"),
+    [
+        ({"maxmemory": "0", "maxmemory-policy": "allkeys-lru"}, None),
+        ({"maxmemory": "100", "maxmemory-policy": "volatile-ttl"}, "ERROR"),
+        (redis.exceptions.NoPermissionError("no permissions to run 'config|get'"), "WARNING"),
+    ],
+)
+def test_without_awaiting_the_first_claim_logs_what_may_be_evicted_and_is_granted(
+    settings: Any, level: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    fake: Any = SyncFakeRedis(settings)
+    store = SyncRedisDeliveryStore(fake)
+    for key in ("a", "b"):
+        assert store.claim(key, "one") is GRANTED
+    assert [each.levelname for each in caplog.records] == ([level] if level else [])
+    assert fake.asked == 1
+
+
+def test_without_awaiting_a_server_that_evicts_is_refused_at_start_up() -> None:
+    fake: Any = SyncFakeRedis({"maxmemory": "100", "maxmemory-policy": "volatile-ttl"})
+    with pytest.raises(ConfigurationError, match="set maxmemory-policy to noeviction"):
+        SyncRedisDeliveryStore(fake).check()
 
 
 class FakeRedis:
@@ -180,6 +279,26 @@ class TestRedis:
     async def test_the_store_in_redis_does_what_a_store_has_to(self, connect: Connect) -> None:
         async with redis_store(connect) as store:
             await check_a_store(store)
+
+    @pytest.mark.parametrize("decode_responses", [False, True])
+    async def test_so_does_the_one_that_does_not_await_and_both_share_their_claims(
+        self, connect: Connect, *, decode_responses: bool
+    ) -> None:
+        async with connect() as client:
+            await client.flushall()
+            settings = client.connection_pool.connection_kwargs
+            sync_client = (
+                fakeredis.FakeRedis(server=settings["server"], decode_responses=decode_responses)
+                if isinstance(client, fakeredis.FakeAsyncRedis)
+                else redis.Redis(port=settings["port"], decode_responses=decode_responses)
+            )
+            with contextlib.closing(sync_client):
+                store = SyncRedisDeliveryStore(sync_client, keep_seconds=4000)
+                await check_a_store(Awaited(store))
+                assert await RedisDeliveryStore(client).claim("a", "async") is SETTLED
+                assert await RedisDeliveryStore(client).claim("c", "async") is GRANTED
+                assert store.claim("c", "sync") is IN_PROGRESS
+                assert 3_990_000 < await client.pttl("wegetfinancing:postback:a") <= 4_000_000
 
     async def test_a_client_that_decodes_answers_will_do(self, connect: Connect) -> None:
         async with connect(decode_responses=True) as client:
