@@ -23,7 +23,7 @@ from .receiving import (
     is_for_the_log,
     read_postback,
 )
-from .settings import as_max_age, as_seconds, check_replays
+from .settings import PATIENCE_SECONDS, as_max_age, as_seconds, check_replays
 from .signatures import as_credentials_tuple
 
 __all__ = ["PostbackApp"]
@@ -73,7 +73,7 @@ class PostbackApp:
         repeat_handler: PostbackHandler | None = None,
         store: DeliveryStore | None = None,
         max_age: float | dt.timedelta | None = None,
-        patience: float = 5.0,
+        patience: float = PATIENCE_SECONDS,
         body_seconds: float = BODY_SECONDS,
         statuses: ResponseStatuses | None = None,
         path: str | None = None,
