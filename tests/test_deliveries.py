@@ -3,9 +3,6 @@
 import contextlib
 import math
 import os
-import shutil
-import socket
-import subprocess
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +14,7 @@ import pytest
 import redis.asyncio
 import redis.exceptions
 
+from redis_server import SERVER, redis_server
 from wegetfinancing import ConfigurationError
 from wegetfinancing.contrib.redis import RedisDeliveryStore, SyncRedisDeliveryStore
 from wegetfinancing.postbacks import (
@@ -38,21 +36,13 @@ Connect: TypeAlias = Callable[..., redis.asyncio.Redis]
 @pytest.fixture(scope="module")
 def connect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connect]:
     """Clients of a Redis server of our own, or of an imitation where there is none to start."""
-    server = shutil.which("redis-server")
-    if server is None:
+    if SERVER is None:
         assert "CI" not in os.environ, "on Debian: apt-get install redis-server"
         imitation = fakeredis.FakeServer(version=(7,))
         yield lambda **settings: fakeredis.FakeAsyncRedis(server=imitation, **settings)
         return
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = int(free.getsockname()[1])
-    folder = str(tmp_path_factory.mktemp("redis"))
-    command = [server, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own command
-        assert process.stdout is not None
-        assert any("Ready to accept connections" in line for line in process.stdout)
+    with redis_server(tmp_path_factory.mktemp("redis")) as port:
         yield lambda **settings: redis.asyncio.Redis(port=port, **settings)
-        process.terminate()
 
 
 @contextlib.asynccontextmanager
