@@ -20,7 +20,7 @@ Environ: TypeAlias = dict[str, Any]
 StartResponse: TypeAlias = Callable[[str, list[tuple[str, str]]], object]
 
 _LENGTH: Final = re.compile(r"[0-9]{1,18}")
-_CUT_SHORT: Final = Answer(MALFORMED, "the body ended early")
+CUT_SHORT: Final = Answer(MALFORMED, "the body ended early")
 _BAD_LENGTH: Final = Answer(MALFORMED, "the content length is malformed")
 _NO_LENGTH: Final = Answer(411, "this server needs a Content-Length")
 
@@ -96,11 +96,15 @@ class PostbackApp:
         return _write(b"" if method == "HEAD" else answer.body, failure)
 
 
-class _Input(Protocol):
-    def read(self, size: int, /) -> bytes: ...
+class Readable(Protocol):
+    """What a body is read from."""
+
+    def read(self, size: int, /) -> bytes:
+        """Read up to ``size`` bytes; none at the end."""
+        ...
 
 
-def _body_chunks(stream: _Input, length: str, *, ends_by_itself: bool, is_encoded: bool) -> Iterator[bytes]:
+def _body_chunks(stream: Readable, length: str, *, ends_by_itself: bool, is_encoded: bool) -> Iterator[bytes]:
     """Read no more than the body has, and not much more than the limit.
 
     Where a server says that its stream ends with the body, a body without a length is read to its end.
@@ -112,25 +116,31 @@ def _body_chunks(stream: _Input, length: str, *, ends_by_itself: bool, is_encode
         if (left := int(length)) > BODY_LIMIT:
             raise Refusal(TOO_LARGE)
         while left:
-            chunk = _read(stream, left)
+            chunk = read_chunk(stream, left)
             if not chunk:
-                raise Refusal(_CUT_SHORT)
+                raise Refusal(CUT_SHORT)
             left -= len(chunk)
             yield chunk
     elif ends_by_itself:
-        while chunk := _read(stream, BODY_LIMIT + 1):
+        while chunk := read_chunk(stream, BODY_LIMIT + 1):
             yield chunk
     elif is_encoded:
         raise Refusal(_NO_LENGTH)
 
 
-def _read(stream: _Input, size: int) -> bytes:
+def read_chunk(stream: Readable, size: int) -> bytes:
+    """Read up to ``size`` bytes of a body.
+
+    Raises:
+        Refusal: it breaks off, or the server has waited for it long enough.
+
+    """
     try:
         return stream.read(size)
     except TimeoutError:
         answer = TOO_SLOW
     except OSError:
-        answer = _CUT_SHORT
+        answer = CUT_SHORT
     raise Refusal(answer)
 
 
