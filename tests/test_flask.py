@@ -1,6 +1,9 @@
 """The view that receives postbacks, in Flask apps as shops have them."""
 
+import contextlib
 import io
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -8,10 +11,16 @@ from flask import Flask, got_request_exception, request
 from flask.testing import FlaskClient
 
 from test_wsgi import Input, Shop, handle_async
-from wegetfinancing import ConfigurationError, PostbackVersion
-from wegetfinancing.contrib.flask import postback_view
+from wegetfinancing import Client, ConfigurationError, PostbackVersion
+from wegetfinancing.contrib.flask import financing_client, postback_view
 from wegetfinancing.postbacks import BODY_LIMIT, NotYet, ResponseStatuses
-from wegetfinancing.testing import SignedPostback, credentials, signed_postback
+from wegetfinancing.testing import (
+    FakeTransport,
+    SignedPostback,
+    credentials,
+    financing_request,
+    signed_postback,
+)
 
 GOOD = signed_postback()
 
@@ -126,3 +135,56 @@ def test_settings_go_through_and_are_checked() -> None:
     assert (len(shop.handled), len(repeats.handled)) == (1, 1)
     with pytest.raises(ConfigurationError, match="handler must be a plain"):
         postback_view(credentials(), handle_async)
+
+
+def app_that_creates(**config: Any) -> Flask:
+    app = Flask(__name__)
+    app.config.update(config)
+
+    @app.post("/checkout")
+    def checkout() -> str:
+        return financing_client().create_request(financing_request()).inv_id
+
+    return app
+
+
+def test_an_app_has_one_client_whose_settings_are_its_own() -> None:
+    transport = FakeTransport()
+    settings = {"credentials": credentials(), "transport": transport, "environment": "live"}
+    app = app_that_creates(WEGETFINANCING=settings)
+    assert "wegetfinancing" not in app.extensions  # an app can be made without credentials
+    together = threading.Barrier(4)
+
+    def check_out(_: int) -> int:
+        together.wait()
+        return app.test_client().post("/checkout").status_code
+
+    with ThreadPoolExecutor(4) as threads:
+        assert set(threads.map(check_out, range(4))) == {200}
+    with contextlib.closing(app.extensions["wegetfinancing"]) as client, app.app_context():
+        assert financing_client() is client
+        assert "sandbox" not in repr(client)
+    assert len(transport.requests) == 4
+    assert transport.closed
+
+
+@pytest.mark.usefixtures("emulator")
+def test_what_the_app_does_not_set_comes_from_the_environment() -> None:
+    app = app_that_creates()
+    assert app.test_client().post("/checkout").status_code == 200
+    with contextlib.closing(app.extensions["wegetfinancing"]) as client:
+        assert "sandbox" in repr(client)
+
+
+def test_settings_that_are_missing_are_named_at_the_first_use() -> None:
+    app = app_that_creates(TESTING=True)
+    with pytest.raises(ConfigurationError, match="WEGETFINANCING_MERCHANT_ID"):
+        app.test_client().post("/checkout")
+
+
+def test_a_test_can_put_a_client_of_its_own_in_its_place() -> None:
+    app, transport = app_that_creates(), FakeTransport()
+    with Client(credentials(), transport=transport) as client:
+        app.extensions["wegetfinancing"] = client
+        assert app.test_client().post("/checkout").status_code == 200
+    assert len(transport.requests) == 1

@@ -1,12 +1,13 @@
-"""Postbacks in Flask. Needs ``wegetfinancing[flask]``."""
+"""A client and a view for postbacks in Flask. Needs ``wegetfinancing[flask]``."""
 
 import datetime as dt
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from flask import Response, current_app, got_request_exception, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
+from ..client.sync import Client
 from ..credentials import Credentials
 from ..errors import ConfigurationError
 from ..postbacks.deliveries import SyncDeliveryStore
@@ -16,7 +17,29 @@ from ..postbacks.settings import PATIENCE_SECONDS
 from ..postbacks.sync_endpoint import SyncEndpoint
 from ..postbacks.wsgi import CUT_SHORT, headers_of, read_chunk
 
-__all__ = ["postback_view"]
+__all__ = ["financing_client", "postback_view"]
+
+_EXTENSION: Final = "wegetfinancing"
+
+
+def financing_client() -> Client:
+    """Return the current app's ``Client``, which is made when it is first asked for.
+
+    Its settings are the keywords of ``Client`` in ``app.config["WEGETFINANCING"]``, a dict; what is missing
+    there comes from the environment, as with ``Client.from_env``. Each process opens its own connections with
+    its first call, and closes them when it exits. A client that stands in
+    ``app.extensions["wegetfinancing"]`` is used in its place, such as one of a test with a ``FakeTransport``.
+
+    Raises:
+        ConfigurationError: a setting is missing or invalid.
+
+    """
+    extensions = current_app.extensions
+    if _EXTENSION not in extensions:
+        made = Client.from_env(**current_app.config.get("WEGETFINANCING", {}))
+        # Another thread may have been first; the client that is dropped has made no call and holds nothing.
+        extensions.setdefault(_EXTENSION, made)
+    return cast("Client", extensions[_EXTENSION])
 
 
 def postback_view(
