@@ -1,6 +1,7 @@
 import enum
 import gc
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import respx
 
 import figures
+from support.postgresql import Server, postgresql_server, programs
 from wegetfinancing.emulator import Emulator
 from wegetfinancing.http import Request
 from wegetfinancing.testing import INV_ID, credentials
@@ -43,6 +45,16 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     for name in ("MERCHANT_ID", "USERNAME", "PASSWORD", "ENVIRONMENT", "BASE_URL"):
         monkeypatch.delenv(f"WEGETFINANCING_{name}", raising=False)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    """A PostgreSQL server of our own."""
+    if programs() is None:
+        assert "CI" not in os.environ, "on Debian: apt-get install postgresql"
+        pytest.skip("there is no PostgreSQL")
+    with postgresql_server() as server:
+        yield server
 
 
 @pytest.fixture

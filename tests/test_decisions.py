@@ -21,20 +21,22 @@ from wegetfinancing.testing import credentials, signed_postback
 APPLY, DUPLICATE, SURPRISING = Advice.APPLY, Advice.DUPLICATE, Advice.SURPRISING
 
 
-def made(status: str) -> Postback:
-    """A postback, written as ``refund 10`` where it has an amount."""
+def made(status: str, signed: int | str = 1) -> Postback:
+    """A postback, written as ``refund 10`` where it has an amount, and when it was signed."""
+    timestamp = signed if isinstance(signed, str) else str(1_700_000_000 + signed)
     word, _, amount = status.partition(" ")
     if word == "paused":
         body = b'{"request_token": "a1", "updates": {"status": "paused"}}'
         return parse_unverified_postback(body)
-    signed = signed_postback(word, inv_id="a1", amount=amount or None)
-    return parse_postback(signed.body, signed.headers, credentials())
+    said = signed_postback(word, inv_id="a1", amount=amount or None, timestamp=timestamp)
+    return parse_postback(said.body, said.headers, credentials())
 
 
 def state_after(statuses: Iterable[str]) -> LoanState:
+    """Each was signed after the one before it."""
     state = LoanState()
-    for status in statuses:
-        state = state.after(made(status))
+    for signed, status in enumerate(statuses):
+        state = state.after(made(status, signed))
     return state
 
 
@@ -53,8 +55,8 @@ def state_after(statuses: Iterable[str]) -> LoanState:
         (["rejected"], "preapproved", APPLY),
         (["rejected"], "rejected", DUPLICATE),
         (["approved"], "approved", DUPLICATE),
-        (["approved"], "rejected", SURPRISING),
-        (["approved"], "preapproved", SURPRISING),
+        (["approved"], "rejected", APPLY),
+        (["approved"], "preapproved", APPLY),
         (["preapproved", "approved"], "preapproved", DUPLICATE),
         (["approved"], "refund 10", APPLY),
         (["approved", "refund 10"], "refund 20", APPLY),
@@ -62,7 +64,7 @@ def state_after(statuses: Iterable[str]) -> LoanState:
         (["approved", "refund 10"], "approved", DUPLICATE),
         (["approved", "refund 10"], "rejected", SURPRISING),
         (["rejected", "approved"], "rejected", SURPRISING),
-        (["approved", "rejected"], "approved", DUPLICATE),
+        (["approved", "rejected"], "approved", SURPRISING),
         (["approved", "rejected"], "rejected", DUPLICATE),
         (["approved", "paused"], "paused", DUPLICATE),
         (["approved", "paused"], "refund 10", SURPRISING),
@@ -73,7 +75,34 @@ def state_after(statuses: Iterable[str]) -> LoanState:
 def test_what_a_postback_means_to_a_shop_that_knows_something(
     before: list[str], now: str, advice: Advice
 ) -> None:
-    assert state_after(before).advise(made(now)) is advice
+    assert state_after(before).advise(made(now, signed=9)) is advice
+
+
+@pytest.mark.parametrize(
+    ("first", "first_signed", "second", "second_signed", "advice"),
+    [
+        ("approved", 5, "rejected", 6, APPLY),
+        ("approved", 5, "rejected", 5, SURPRISING),
+        ("approved", 5, "rejected", 4, SURPRISING),
+        ("approved", "-", "rejected", 6, SURPRISING),
+        ("approved", 5, "rejected", "-", SURPRISING),
+        ("rejected", "-", "approved", "+", SURPRISING),
+        ("rejected", 5, "approved", 6, APPLY),
+        ("approved", 5, "preapproved", 6, APPLY),
+        ("approved", 5, "preapproved", 5, SURPRISING),
+        ("approved", 5, "preapproved", 4, DUPLICATE),
+        ("preapproved", "-", "approved", "+", APPLY),
+        ("preapproved", 5, "approved", 4, SURPRISING),
+    ],
+)
+def test_of_two_decisions_the_one_that_was_signed_later_counts(
+    first: str, first_signed: int | str, second: str, second_signed: int | str, advice: Advice
+) -> None:
+    state = LoanState().after(made(first, first_signed))
+    assert state.advise(made(second, second_signed)) is advice
+    assert state.after(made(second, second_signed)).may_ship is (
+        {first: advice is DUPLICATE, second: advice is APPLY}.get("approved", False)
+    )
 
 
 def test_only_an_approval_that_stands_and_that_nothing_contradicts_may_ship() -> None:
@@ -93,7 +122,7 @@ def test_only_an_approval_that_stands_and_that_nothing_contradicts_may_ship() ->
 
 
 def test_once_a_person_has_looked_the_decision_that_stands_counts() -> None:
-    surprised = state_after(["approved", "rejected"])
+    surprised = LoanState().after(made("approved")).after(made("rejected"))
     assert surprised.resolved("approved").may_ship
     assert not surprised.resolved("rejected").may_ship
     assert surprised.resolved("rejected").advise(made("rejected")) is DUPLICATE

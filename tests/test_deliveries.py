@@ -24,6 +24,7 @@ from wegetfinancing.postbacks import (
     SyncDeliveryStore,
     SyncMemoryDeliveryStore,
 )
+from wegetfinancing.testing import STORE_CHECKS, StoreCheck, check_store_contract
 
 pytestmark = pytest.mark.anyio
 
@@ -72,34 +73,79 @@ class Awaited:
         self.store.settle(key, owner)
 
 
-async def check_a_store(store: DeliveryStore) -> None:
-    """What every store has to do."""
-    assert await store.claim("a", "one") is GRANTED
-    assert await store.claim("a", "two") is IN_PROGRESS
-    assert await store.claim("b", "two") is GRANTED
-
-    await store.release("a", "two")  # not its own
-    assert await store.claim("a", "three") is IN_PROGRESS
-    await store.settle("a", "two")  # nor this
-    assert await store.claim("a", "three") is IN_PROGRESS
-
-    await store.release("a", "one")
-    assert await store.claim("a", "three") is GRANTED
-    await store.settle("a", "three")
-    assert await store.claim("a", "four") is SETTLED
-    await store.release("a", "three")  # too late
-    assert await store.claim("a", "four") is SETTLED
-    await store.release("unknown", "one")
-    assert await store.claim("unknown", "one") is GRANTED
-    assert await store.claim("unknown", "two") is IN_PROGRESS
-
-    await store.settle("expired", "one")  # its claim is gone, and it was handled all the same
-    assert await store.claim("expired", "two") is SETTLED
+@pytest.mark.parametrize("check", STORE_CHECKS, ids=str)
+async def test_the_store_in_memory_keeps_the_contract(check: StoreCheck) -> None:
+    await check(memory_store)
 
 
-async def test_the_store_in_memory_does_what_a_store_has_to() -> None:
-    await check_a_store(MemoryDeliveryStore())
-    await check_a_store(Awaited(SyncMemoryDeliveryStore()))
+@pytest.mark.parametrize("check", STORE_CHECKS, ids=str)
+async def test_so_does_the_one_for_threads(check: StoreCheck) -> None:
+    async def make() -> DeliveryStore:
+        return Awaited(SyncMemoryDeliveryStore())
+
+    await check(make)
+
+
+async def memory_store() -> DeliveryStore:
+    return MemoryDeliveryStore()
+
+
+class GrantsEverything(MemoryDeliveryStore):
+    async def claim(self, key: str, owner: str) -> Claim:
+        await super().claim(key, owner)
+        return GRANTED
+
+
+class ReleasesForAnyone(MemoryDeliveryStore):
+    async def release(self, *_: str) -> None:
+        self.__init__()  # type: ignore[misc] # it forgets everything
+
+
+class SettlesForAnyone(MemoryDeliveryStore):
+    async def settle(self, key: str, owner: str) -> None:
+        self.__init__()  # type: ignore[misc] # as if there were no claim
+        await super().settle(key, owner)
+
+
+class LooksFirst(MemoryDeliveryStore):
+    def __init__(self) -> None:
+        super().__init__()
+        self.known: set[str] = set()
+
+    async def claim(self, key: str, owner: str) -> Claim:
+        is_new = key not in self.known
+        answer = await super().claim(key, owner)
+        self.known.add(key)
+        return GRANTED if is_new else answer
+
+
+class SettlesOnlyClaims(MemoryDeliveryStore):
+    async def settle(self, key: str, owner: str) -> None:
+        if await self.claim(key, "another") is not GRANTED:
+            await super().settle(key, owner)
+        else:
+            await self.release(key, "another")
+
+
+@pytest.mark.parametrize(
+    ("broken", "name"),
+    [
+        (GrantsEverything, "a_claim_is_granted_once"),
+        (LooksFirst, "of_many_claims_at_once_one_is_granted"),
+        (ReleasesForAnyone, "a_released_claim_can_be_claimed"),
+        (SettlesForAnyone, "a_settled_decision_stays_settled"),
+        (SettlesOnlyClaims, "what_was_handled_is_settled_even_without_a_claim"),
+    ],
+)
+async def test_a_broken_store_fails_the_check_that_is_meant_for_it(
+    broken: type[MemoryDeliveryStore], name: str
+) -> None:
+    async def make() -> DeliveryStore:
+        return broken()
+
+    with pytest.raises(AssertionError, match=f"(?m)^{name}: "):
+        await check_store_contract(make)
+    await check_store_contract(memory_store)
 
 
 class Clock:
@@ -172,18 +218,6 @@ def test_a_store_refuses_a_time_that_cannot_be_right(
         with pytest.raises(ConfigurationError, match=f"{name} must be a number of seconds, above 0"):
             make(**{name: wrong})
     assert make(keep_seconds=100).keep_seconds == 100
-
-
-async def test_of_many_claims_at_once_one_is_granted() -> None:
-    store, claims = MemoryDeliveryStore(), []
-
-    async def claim(owner: str) -> None:
-        claims.append(await store.claim("a", owner))
-
-    async with anyio.create_task_group() as tasks:
-        for number in range(50):
-            tasks.start_soon(claim, str(number))
-    assert claims.count(GRANTED) == 1
 
 
 def test_of_many_claims_from_threads_one_is_granted() -> None:
@@ -267,8 +301,13 @@ class TestRedis:
         return "asyncio"
 
     async def test_the_store_in_redis_does_what_a_store_has_to(self, connect: Connect) -> None:
-        async with redis_store(connect) as store:
-            await check_a_store(store)
+        async with connect() as client:
+
+            async def make() -> DeliveryStore:
+                await client.flushall()
+                return RedisDeliveryStore(client)
+
+            await check_store_contract(make)
 
     @pytest.mark.parametrize("decode_responses", [False, True])
     async def test_so_does_the_one_that_does_not_await_and_both_share_their_claims(
@@ -284,16 +323,26 @@ class TestRedis:
             )
             with contextlib.closing(sync_client):
                 store = SyncRedisDeliveryStore(sync_client, keep_seconds=4000)
-                await check_a_store(Awaited(store))
-                assert await RedisDeliveryStore(client).claim("a", "async") is SETTLED
-                assert await RedisDeliveryStore(client).claim("c", "async") is GRANTED
-                assert store.claim("c", "sync") is IN_PROGRESS
-                assert 3_990_000 < await client.pttl("wegetfinancing:postback:a") <= 4_000_000
+
+                async def make() -> DeliveryStore:
+                    await client.flushall()
+                    return Awaited(store)
+
+                await check_store_contract(make)
+                store.settle("d", "sync")
+                assert await RedisDeliveryStore(client).claim("d", "async") is SETTLED
+                assert await RedisDeliveryStore(client).claim("e", "async") is GRANTED
+                assert store.claim("e", "sync") is IN_PROGRESS
+                assert 3_990_000 < await client.pttl("wegetfinancing:postback:d") <= 4_000_000
 
     async def test_a_client_that_decodes_answers_will_do(self, connect: Connect) -> None:
         async with connect(decode_responses=True) as client:
-            await client.flushall()
-            await check_a_store(RedisDeliveryStore(client))
+
+            async def make() -> DeliveryStore:
+                await client.flushall()
+                return RedisDeliveryStore(client)
+
+            await check_store_contract(make)
 
     async def test_claims_and_settled_decisions_expire(self, connect: Connect) -> None:
         async with connect() as client:

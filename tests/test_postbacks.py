@@ -277,7 +277,7 @@ def test_a_repeated_delivery_has_the_same_key_and_another_decision_another() -> 
     keys = [deliver(each).key for each in decisions]
     assert len(set(keys)) == len(keys)
     assert [deliver(each).key for each in decisions] == keys
-    assert keys[0] == f"{INV_ID}:approved"
+    assert keys[0] == f"1234:{INV_ID}:approved"
 
 
 def test_the_key_does_not_depend_on_dialect_or_spelling() -> None:
@@ -315,7 +315,7 @@ def test_nesting_is_read_up_to_a_depth_at_which_every_interpreter_can_write_it_a
 
 def test_an_id_cannot_imitate_the_key_of_another() -> None:
     assert deliver(updates({"status": "paused"}, request_token="a:approved")).key != "a:approved:unknown"
-    assert deliver(updates({"status": "approved"}, request_token="a:b")).key == "a%3Ab:approved"
+    assert deliver(updates({"status": "approved"}, request_token="a:b")).key == "1234:a%3Ab:approved"
 
 
 def test_the_repr_does_not_show_what_else_the_vendor_sent() -> None:

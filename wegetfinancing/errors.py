@@ -12,7 +12,9 @@
     │   │   ├── NotFoundError          404
     │   │   ├── RateLimitError         429
     │   │   └── ServerError            5xx
+    │   ├── OrderConflictError         the order's application has other contents (with a ledger)
     │   └── DecodingError              a 2xx answer that cannot be read
+    ├── LedgerError                    a ledger's database failed
     └── PostbackError
         ├── SignatureError             missing, malformed, wrong or too old
         └── MalformedPostbackError     authentic or not, it cannot be read
@@ -28,6 +30,8 @@ import enum
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
+
+from ._loan import Loan
 
 
 class Outcome(enum.Enum):
@@ -98,11 +102,13 @@ class CallError(WeGetFinancingError):
         operation: the operation's name, such as ``"create_request"``; ``None`` until the client
             has set it.
         outcome: whether the call may have been carried out.
+        loan: what the ledger knows of the order; ``None`` without a ledger.
 
     """
 
     operation: str | None
     outcome: Outcome
+    loan: Loan | None = None
 
     def __init__(
         self,
@@ -262,6 +268,30 @@ class DecodingError(CallError):
         super().__init__(text, outcome=Outcome.UNKNOWN, operation=operation)
         self.status = status
         self.body = body
+
+
+class OrderConflictError(CallError):
+    """The order was applied for with other contents. The outcome is ``UNKNOWN``: that application exists.
+
+    Only a client with a ledger raises it. Another cart needs another ``merchant_transaction_id``.
+    """
+
+
+class LedgerError(WeGetFinancingError):
+    """A ledger's database failed: it is gone, locked, full, read-only or of another version.
+
+    Attributes:
+        uncertain: whether the transaction may have been committed all the same, as when the answer to
+            COMMIT was lost. Otherwise nothing of it is there.
+
+    """
+
+    uncertain: bool
+
+    def __init__(self, text: str, *, uncertain: bool = False) -> None:
+        """Accept a text without values of the shop's: it is logged."""
+        super().__init__(text)
+        self.uncertain = uncertain
 
 
 class PostbackError(WeGetFinancingError):

@@ -1,13 +1,16 @@
 """The client: three operations, one chain, one deadline for each call."""
 
+import functools
 import os
 import warnings
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from decimal import Decimal
 from types import TracebackType
 from typing import Any, Literal, NoReturn, Self, TypeAlias, TypedDict, TypeVar, Unpack, cast
 
 import anyio
 
+from .._loan import Application
 from ..credentials import Credentials, Environment
 from ..errors import (
     CallError,
@@ -19,10 +22,12 @@ from ..errors import (
 )
 from ..http import Request, Response
 from ..models import CreatedRequest, FinancingRequest, ShippingEvent, ShippingReceipt
+from .applications import Applications
 from .authentication import basic_authorization
 from .call import Call
 from .event_loop import current_event_loop
 from .hooks import CallStarted, Hook, Watch, check_hooks
+from .intents import ApplicationLedger, application_of
 from .middleware import Middleware, check_middleware, compose
 from .operations import (
     CREATE_REQUEST,
@@ -52,6 +57,7 @@ class ClientSettings(TypedDict, total=False):
     transport: Transport | None
     middleware: Sequence[Middleware] | None
     hooks: Sequence[Hook]
+    ledger: ApplicationLedger | None
     timeout: float
 
 
@@ -101,6 +107,8 @@ class AsyncClient:
         middleware: outermost first; by default ``default_middleware()``, and ``[]`` for none.
         hooks: functions that watch each call and its attempts, such as
             ``wegetfinancing.contrib.opentelemetry.OpenTelemetry()``.
+        ledger: remembers each order's application in the shop's database, so that an order is applied
+            for at most once, across calls, workers and crashes; see ``wegetfinancing.ledger``.
         timeout: seconds for a whole call: waiting for a connection, every attempt, every pause.
 
     Raises:
@@ -110,6 +118,7 @@ class AsyncClient:
 
     __slots__ = (
         "__weakref__",
+        "_applications",
         "_authorization",
         "_closed",
         "_endpoint",
@@ -123,7 +132,7 @@ class AsyncClient:
         "_transport",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - keyword-only settings
         self,
         credentials: Credentials,
         *,
@@ -132,6 +141,7 @@ class AsyncClient:
         transport: Transport | None = None,
         middleware: Sequence[Middleware] | None = None,
         hooks: Sequence[Hook] = (),
+        ledger: ApplicationLedger | None = None,
         timeout: float = 30.0,
     ) -> None:
         """Check the settings; nothing is opened before the first call."""
@@ -146,13 +156,14 @@ class AsyncClient:
             self._middleware = check_middleware(default_middleware() if middleware is None else middleware)
             self._hooks = check_hooks(hooks)
             self._timeout = check_timeout(timeout)
+            self._applications = Applications.of(ledger, is_live=self._endpoint.is_live)
             self._owns_transport = transport is None
             self._transport = _default_transport() if transport is None else check_transport(transport)
         except ConfigurationError as error:
             problem = str(error)
         if problem is not None:
             # What was refused may hold a password, and a traceback can show the locals of every frame.
-            del credentials, environment, base_url, transport, middleware, hooks, timeout
+            del credentials, environment, base_url, transport, middleware, hooks, ledger, timeout
             raise ConfigurationError(problem)
 
     @classmethod
@@ -170,7 +181,11 @@ class AsyncClient:
         return make_from_env(cls, cast("dict[str, Any]", overrides))
 
     async def create_request(
-        self, request: FinancingRequest, *, timeout: float | None = None
+        self,
+        request: FinancingRequest,
+        *,
+        expected_amount: Decimal | int | str | None = None,
+        timeout: float | None = None,
     ) -> CreatedRequest:
         """Create a financing request: send the customer's browser to the answer's ``href``.
 
@@ -178,17 +193,31 @@ class AsyncClient:
         you call: when the outcome of a failure is ``UNKNOWN`` the application may exist, and only
         the postback will tell, by ``merchant_transaction_id``.
 
+        With a ledger it is put on the wire **at most once per order**: a second call for the same
+        ``merchant_transaction_id`` returns what the first one was answered, without its ``raw``, waits for
+        the one that is sending, or raises with ``error.loan``. Commit your order first, then create.
+
         Args:
-            request: the customer, the cart and your order id.
+            request: the customer, the cart and your order id, which a ledger requires.
+            expected_amount: what is expected to be financed, in USD, for the ledger to compare with the
+                answer; by default ``request.expected_amount``, with or without the request's taxes.
             timeout: overrides the client's timeout, in seconds.
 
         Raises:
             InvalidRequestError: ``request.problems()`` is not empty (nothing was sent), or 400.
+            OrderConflictError: the ledger has an application of this order with other contents.
             CallError: any other failure; ask its ``outcome`` whether it may have happened.
             ConfigurationError: the client cannot be used (closed, other event loop, forked).
 
         """
-        call = self._call(CREATE_REQUEST, timeout, create_request_body, request)
+        if self._applications is not None:
+            call = self._apply(self._applications, timeout, expected_amount, request)
+        elif expected_amount is not None:
+            del request
+            msg = "expected_amount is what a ledger compares with the answer; this client has none"
+            raise ConfigurationError(msg)
+        else:
+            call = self._call(CREATE_REQUEST, timeout, create_request_body, request)
         del request, timeout  # customer data: a traceback with local variables must not show it
         return await call
 
@@ -234,6 +263,8 @@ class AsyncClient:
     async def aclose(self) -> None:
         """Close the connections. Calls in flight end by themselves; closing twice is harmless."""
         self._closed = True
+        if self._applications is not None:
+            self._applications.close()
         if self._owns_transport and self._process in (None, os.getpid()):
             await self._transport.aclose()
 
@@ -313,7 +344,34 @@ class AsyncClient:
                 raise request
             finally:
                 del request  # its traceback holds this frame: without this, a cycle for the collector
-        call = Call(request, self._transport, authorization=self._authorization)
+        return await self._send(operation, self._transport, request)
+
+    async def _apply(
+        self,
+        applications: Applications,
+        timeout: float | None,
+        expected_amount: Decimal | int | str | None,
+        request: FinancingRequest,
+    ) -> CreatedRequest:
+        prepared: tuple[Application, Request] | Exception
+        try:
+            sending = self._prepare(CREATE_REQUEST, timeout, create_request_body(request))
+            seconds = sending.deadline - anyio.current_time()
+            prepared = application_of(request, self._merchant_id, expected_amount, seconds), sending
+        except Exception as error:  # noqa: BLE001 - raised again below, as in _call
+            prepared = error.with_traceback(None)
+        del request, timeout, expected_amount
+        if isinstance(prepared, Exception):
+            try:
+                raise prepared
+            finally:
+                del prepared
+        application, sending = prepared
+        send = functools.partial(self._send, CREATE_REQUEST)
+        return await applications.create(application, sending, self._transport, send)
+
+    async def _send(self, operation: Operation[_Answer], transport: Transport, request: Request) -> _Answer:
+        call = Call(request, transport, authorization=self._authorization)
         started = CallStarted(operation=operation.name, base_url=self._endpoint.base_url)
         with Watch(self._hooks, started, attempts=call.attempts, outcome=lambda: call.outcome):
             with anyio.CancelScope(deadline=request.deadline):

@@ -1,13 +1,15 @@
 """An ASGI app that receives the vendor's postbacks. It needs no framework."""
 
 import datetime as dt
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any, TypeAlias
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, MutableMapping
+from typing import Any, Final, TypeAlias, cast
 
 import anyio
 
 from ..credentials import Credentials
+from ..errors import ConfigurationError
 from ..http import Headers
+from .decisions import DecisionHandler, DecisionLedger
 from .deliveries import DeliveryStore, MemoryDeliveryStore
 from .events import Postback
 from .handling import PostbackHandler, SingleHandling
@@ -25,12 +27,20 @@ from .receiving import (
 )
 from .settings import PATIENCE_SECONDS, as_max_age, as_seconds, check_replays
 from .signatures import as_credentials_tuple
+from .worker import LedgerHandling
 
 __all__ = ["PostbackApp"]
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Worker: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
+
+
+_NOT_WITH_A_LEDGER: Final = (
+    "store, repeat_handler and max_age are not for an endpoint with a ledger: it remembers every delivery for"
+    " ever, and one that comes again after an outage has to count"
+)
 
 
 class PostbackApp:
@@ -44,6 +54,11 @@ class PostbackApp:
         credentials: one, or several while a password is being rotated.
         handler: ``async def (postback) -> None``. When it returns, the decision is settled and the
             vendor is answered ``OK``; when it raises, the claim is released. It runs at least once.
+            With a ledger that has no ``apply``: ``async def (decision) -> None``.
+        ledger: stores each postback before it is answered, and has it handled until that succeeds, by its
+            ``apply`` or by ``handler``. The app's lifespan runs a worker; where a framework does not pass
+            the lifespan on, run ``wegetfinancing.ledger.run_worker``. It refuses ``store``,
+            ``repeat_handler`` and ``max_age``.
         repeat_handler: the same for a postback whose ``key`` was handled before. Nothing tells a late
             repeat from a new decision of the same kind, such as a second rejection after an approval or
             a second refund of the same amount; ``LoanState`` says which ones need manual review.
@@ -58,18 +73,20 @@ class PostbackApp:
         path: answer 404 on any other; ``None`` where a router decides.
 
     Raises:
-        ConfigurationError: no credentials, a handler that is not ``async``, a setting out of range, or
-            a store that forgets a decision while a captured postback of it would still be accepted.
+        ConfigurationError: no credentials, a handler that is not ``async``, a setting out of range, a ledger
+            with both an ``apply`` and a handler or with neither, or a store that forgets a decision while a
+            captured postback of it would still be accepted.
 
     """
 
-    __slots__ = ("_body_seconds", "_credentials", "_handle_once", "_max_age", "_path", "_statuses")
+    __slots__ = ("_body_seconds", "_credentials", "_handle", "_max_age", "_path", "_statuses")
 
     def __init__(  # noqa: PLR0913 - keyword-only settings
         self,
         credentials: Credentials | Iterable[Credentials],
-        handler: PostbackHandler,
+        handler: PostbackHandler | DecisionHandler | None = None,
         *,
+        ledger: DecisionLedger | None = None,
         repeat_handler: PostbackHandler | None = None,
         store: DeliveryStore | None = None,
         max_age: float | dt.timedelta | None = None,
@@ -81,11 +98,17 @@ class PostbackApp:
         """Check the settings."""
         self._credentials = as_credentials_tuple(credentials)
         self._max_age = as_max_age(max_age)
-        remembers = MemoryDeliveryStore() if store is None else store
-        check_replays(remembers.keep_seconds, self._max_age)
-        self._handle_once = SingleHandling(
-            handler, repeat_handler, remembers, as_seconds("patience", patience, may_be_zero=True)
-        )
+        patience = as_seconds("patience", patience, may_be_zero=True)
+        self._handle: SingleHandling | LedgerHandling
+        if ledger is not None:
+            if not (store is None and repeat_handler is None and max_age is None):
+                raise ConfigurationError(_NOT_WITH_A_LEDGER)
+            self._handle = LedgerHandling(ledger, cast("DecisionHandler | None", handler), patience)
+        else:
+            remembers = MemoryDeliveryStore() if store is None else store
+            check_replays(remembers.keep_seconds, self._max_age)
+            handler = cast("PostbackHandler", handler)
+            self._handle = SingleHandling(handler, repeat_handler, remembers, patience)
         self._body_seconds = as_seconds("body_seconds", body_seconds)
         self._statuses = ResponseStatuses() if statuses is None else statuses
         self._path = path
@@ -93,7 +116,8 @@ class PostbackApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection of an ASGI server."""
         if scope["type"] == "lifespan":
-            await _lifespan(receive, send)
+            worker = self._handle.work if isinstance(self._handle, LedgerHandling) else None
+            await _lifespan(receive, send, worker)
         elif scope["type"] == "http":
             serving = self._serve(scope, receive, send)
             del scope  # its headers hold the signature, and crash reporters show local variables
@@ -107,7 +131,7 @@ class PostbackApp:
         try:
             receiving = self._receive(scope, receive)
             del scope  # as in __call__
-            await self._handle_once(await receiving)
+            await self._handle(await receiving)
         except _DisconnectedError:
             return
         except Exception as error:  # noqa: BLE001 - answered, then raised again
@@ -159,7 +183,14 @@ async def _send_response(send: Send, answer: Answer) -> None:
     await send({"type": "http.response.body", "body": answer.body})
 
 
-async def _lifespan(receive: Receive, send: Send) -> None:
-    for phase in ("startup", "shutdown"):
+async def _lifespan(
+    receive: Receive, send: Send, worker: Callable[[], Coroutine[Any, Any, None]] | None
+) -> None:
+    async with anyio.create_task_group() as tasks:
         await receive()
-        await send({"type": f"lifespan.{phase}.complete"})
+        if worker is not None:
+            tasks.start_soon(worker)
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        tasks.cancel_scope.cancel()
+    await send({"type": "lifespan.shutdown.complete"})

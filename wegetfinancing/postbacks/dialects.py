@@ -6,13 +6,16 @@ vendor's official clients where a comment says so.
 """
 
 import datetime as dt
+import hashlib
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-from .._json import from_json, read_amount
+import attrs
+
+from .._json import from_json, read_amount, to_json
 from ..credentials import Credentials
 from ..enums import PostbackVersion
 from ..errors import MalformedPostbackError
@@ -59,8 +62,8 @@ def parse_postback(
         TypeError: ``body`` is not bytes, or ``headers`` is not a mapping.
 
     """
-    check_signature(body, headers, credentials, max_age, clock)
-    return _read(body)
+    delivery = check_signature(body, headers, credentials, max_age, clock)
+    return _read(body, attrs.asdict(delivery))
 
 
 @clears_locals
@@ -76,30 +79,32 @@ def parse_unverified_postback(body: bytes) -> Postback:
 
     """
     require_bytes(body)
-    return _read(body)
+    return _read(body, {})
 
 
-def _read(body: bytes) -> Postback:
+def _read(body: bytes, verified: Mapping[str, Any]) -> Postback:
     # The Content-Type is not signed: if it selected the parser, whoever replays a signed JSON rejection as a
     # form could have an approval read out of a text that the vendor echoes.
     is_json = body.lstrip().startswith((b"{", b"["))
     try:
-        return _read_json(body) if is_json else _read_form(body)
+        return _read_json(body, verified) if is_json else _read_form(body, verified)
     except ValueError as error:
         problem = str(error)
     msg = f"the postback {problem}"
     raise MalformedPostbackError(msg)
 
 
-def _read_json(body: bytes) -> Postback:
+def _read_json(body: bytes, verified: Mapping[str, Any]) -> Postback:
     raw = from_json(body)
     if not isinstance(raw, dict):
         msg = "is not a JSON object"
         raise ValueError(msg)  # noqa: TRY004 - a fault of the postback, not of the caller
-    return _read_updates(raw) if "updates" in raw else _read_legacy(raw, PostbackVersion.V1_0)
+    if "updates" in raw:
+        return _read_updates(raw, verified)
+    return _read_legacy(raw, PostbackVersion.V1_0, verified)
 
 
-def _read_form(body: bytes) -> Postback:
+def _read_form(body: bytes, verified: Mapping[str, Any]) -> Postback:
     try:
         pairs = parse_qsl(
             body.decode("utf-8"),
@@ -114,10 +119,10 @@ def _read_form(body: bytes) -> Postback:
     if not raw or len(raw) != len(pairs):
         msg = "names a field twice" if raw else "is neither JSON nor a form"
         raise ValueError(msg)
-    return _read_legacy(raw, PostbackVersion.V0_2)
+    return _read_legacy(raw, PostbackVersion.V0_2, verified)
 
 
-def _read_updates(raw: dict[str, Any]) -> Postback:
+def _read_updates(raw: dict[str, Any], verified: Mapping[str, Any]) -> Postback:
     """Dialect 1.9."""
     updates = raw["updates"]
     if not isinstance(updates, dict):
@@ -128,6 +133,7 @@ def _read_updates(raw: dict[str, Any]) -> Postback:
         "merchant_transaction_id": _text(raw.get("merchant_transaction_id")),
         "version": _text(raw.get("version")) or PostbackVersion.V1_9.value,
         "raw": raw,
+        **verified,
     }
     status, action = _text(updates.get("status")), _text(updates.get("action"))
     kind = _WITHOUT_AMOUNT.get(status or "")
@@ -137,10 +143,10 @@ def _read_updates(raw: dict[str, Any]) -> Postback:
     if Refunded.status in (status, action) and (status is None or action in (None, status)):
         amount = updates.get("amount")
         return Refunded(amount=None if amount is None else read_amount(amount, "amount"), **common)
-    return UnknownPostback(reported_status=status or action, **common)
+    return _unknown(status or action, common)
 
 
-def _read_legacy(raw: dict[str, Any], version: PostbackVersion) -> Postback:
+def _read_legacy(raw: dict[str, Any], version: PostbackVersion, verified: Mapping[str, Any]) -> Postback:
     """Dialects 0.2 (real bodies say 0.3) and 1.0.
 
     Of 1.0 only ``inv_id`` and ``inv_status`` are documented; that its other names are those of 0.2 is
@@ -151,6 +157,7 @@ def _read_legacy(raw: dict[str, Any], version: PostbackVersion) -> Postback:
         "merchant_transaction_id": _text(raw.get("cust_id_ext")),
         "version": _text(raw.get("version")) or version.value,
         "raw": raw,
+        **verified,
     }
     function, method, status = (_text(raw.get(name)) for name in ("function", "method", "inv_status"))
     may_be_missing = (None,) if version is PostbackVersion.V1_0 else ()
@@ -161,7 +168,12 @@ def _read_legacy(raw: dict[str, Any], version: PostbackVersion) -> Postback:
         kind = _LEGACY_STATUSES.get(status or "")
         if kind and method in ("purchase", *may_be_missing):
             return kind(**common)
-    return UnknownPostback(reported_status=status, **common)
+    return _unknown(status, common)
+
+
+def _unknown(status: str | None, common: dict[str, Any]) -> UnknownPostback:
+    content_hash = hashlib.sha256(to_json(common["raw"], sort_keys=True)).hexdigest()
+    return UnknownPostback(reported_status=status, content_hash=content_hash, **common)
 
 
 _LEGACY_STATUSES: Final[Mapping[str, type[Approved | Preapproved]]] = {

@@ -1,14 +1,12 @@
 """What a postback can say: the vendor's decisions about a financing request."""
 
-import hashlib
+import datetime as dt
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, ClassVar, TypeAlias
 from urllib.parse import quote
 
 import attrs
-
-from .._json import to_json
 
 
 @attrs.frozen(kw_only=True)
@@ -17,6 +15,9 @@ class _Postback:
     merchant_transaction_id: str | None
     version: str
     raw: Mapping[str, Any] = attrs.field(repr=False, eq=False)
+    merchant_id: str | None = None
+    signed_at: dt.datetime | None = attrs.field(default=None, eq=False)
+    digest: str = attrs.field(default="", repr=False, eq=False)
 
     status: ClassVar[str]
 
@@ -24,10 +25,11 @@ class _Postback:
     def key(self) -> str:
         """A text that is equal for two deliveries of the same decision.
 
-        Deliveries have no id, so this is made of what was decided. Two partial refunds of the same amount
-        for one request therefore have the same key.
+        Deliveries have no id, so this is made of the merchant and of what was decided. Two partial refunds
+        of the same amount for one request therefore have the same key.
         """
-        return f"{quote(self.inv_id, safe='')}:{self._decision()}"
+        merchant = "" if self.merchant_id is None else f"{self.merchant_id}:"
+        return f"{merchant}{quote(self.inv_id, safe='')}:{self._decision()}"
 
     def _decision(self) -> str:
         return self.status
@@ -41,6 +43,11 @@ class Approved(_Postback):
         merchant_transaction_id: your order id; ``None`` where the vendor left it out.
         version: the dialect's version, as the postback names it.
         raw: the whole postback, decoded.
+        merchant_id: the merchant whose credentials the signature matches; ``None`` if it was not verified.
+        signed_at: when it was signed, in UTC, from the signed ``x-timestamp``; ``None`` where that has a
+            form that is not understood, or if it was not verified.
+        digest: a hash of the signed body and timestamp, equal for repeats of one delivery; empty if it was
+            not verified.
 
     """
 
@@ -91,16 +98,18 @@ class UnknownPostback(_Postback):
 
     Attributes:
         reported_status: the vendor's word; ``None`` where there is none.
+        content_hash: of the whole postback, which tells two of them apart.
 
     The others are as on ``Approved``.
     """
 
     reported_status: str | None
+    content_hash: str
 
     status: ClassVar[str] = "unknown"
 
     def _decision(self) -> str:
-        return f"{self.status}:{hashlib.sha256(to_json(dict(self.raw), sort_keys=True)).hexdigest()}"
+        return f"{self.status}:{self.content_hash}"
 
 
 Postback: TypeAlias = Approved | Preapproved | Rejected | Refunded | UnknownPostback

@@ -5,12 +5,14 @@ decision of the same kind. So there are three kinds of advice, and goods may shi
 against it.
 """
 
+import datetime as dt
 import enum
 from typing import Final, Self
 
 import attrs
 
 from .events import Approved, Postback, Preapproved, Refunded, Rejected, UnknownPostback
+from .ordering import Order, order_of
 
 __all__ = ["Advice", "LoanState"]
 
@@ -33,20 +35,7 @@ _PREAPPROVED: Final = Preapproved.status
 _REJECTED: Final = Rejected.status
 _REFUND: Final = Refunded.status
 
-# From what is known to what is new.
-_FOLLOWS: Final = frozenset(
-    {
-        (None, _APPROVED),
-        (None, _PREAPPROVED),
-        (None, _REJECTED),
-        (_PREAPPROVED, _APPROVED),
-        (_PREAPPROVED, _REJECTED),
-        (_REJECTED, _APPROVED),  # seen in the official clients
-        (_REJECTED, _PREAPPROVED),
-        (_APPROVED, _REFUND),
-        (_REFUND, _REFUND),  # several parts
-    }
-)
+_DECISIONS: Final = frozenset({_APPROVED, _PREAPPROVED, _REJECTED})
 # Repeats that change nothing. Not among them: a rejection repeated after an approval, and an approval
 # repeated after a rejection, since either may be a new decision.
 _CHANGES_NOTHING: Final = frozenset(
@@ -64,16 +53,22 @@ _CHANGES_NOTHING: Final = frozenset(
 
 @attrs.frozen(kw_only=True)
 class LoanState:
-    """What a shop knows about one financing request. Keep the three fields with the order.
+    """What a shop knows about one financing request. Keep the fields with the order.
+
+    Of two decisions that contradict each other the one that was signed later counts. Where that cannot be
+    determined, since they were signed at the same time or a timestamp is not understood, and where the later
+    delivery was signed first, the second one is surprising.
 
     Attributes:
         status: of the last postback that was applied; ``None`` before the first.
+        signed_at: when that was signed, in UTC; ``None`` where that is not known.
         handled: the ``key`` of every postback that was applied.
         surprises: the ``key`` of every surprising one that has not been reviewed yet.
 
     """
 
     status: str | None = None
+    signed_at: dt.datetime | None = None
     handled: frozenset[str] = frozenset()
     surprises: frozenset[str] = frozenset()
 
@@ -90,13 +85,30 @@ class LoanState:
         if postback.key in self.handled:
             same = step in _CHANGES_NOTHING or isinstance(postback, UnknownPostback)
             return Advice.DUPLICATE if same else Advice.SURPRISING
-        return Advice.APPLY if step in _FOLLOWS and not self.surprises else Advice.SURPRISING
+        if self.surprises:
+            return Advice.SURPRISING
+        return self._advise_on_new(postback)
+
+    def _advise_on_new(self, postback: Postback) -> Advice:
+        if isinstance(postback, Refunded):
+            return Advice.APPLY if self.status in (_APPROVED, _REFUND) else Advice.SURPRISING
+        if postback.status not in _DECISIONS or self.status == _REFUND:
+            return Advice.SURPRISING
+        order = order_of(self.status, self.signed_at, postback.status, postback.signed_at)
+        if order is Order.CHANGES_NOTHING:
+            return Advice.DUPLICATE
+        return Advice.APPLY if order is Order.COUNTS else Advice.SURPRISING
 
     def after(self, postback: Postback) -> Self:
         """Return what is known after the postback, whatever the advice was. Store it each time."""
         advice = self.advise(postback)
         if advice is Advice.APPLY:
-            return attrs.evolve(self, status=postback.status, handled=self.handled | {postback.key})
+            return attrs.evolve(
+                self,
+                status=postback.status,
+                signed_at=postback.signed_at,
+                handled=self.handled | {postback.key},
+            )
         if advice is Advice.SURPRISING:
             return attrs.evolve(self, surprises=self.surprises | {postback.key})
         return self
@@ -104,4 +116,4 @@ class LoanState:
     def resolved(self, status: str | None) -> Self:
         """Return what is known after a manual review, in which ``status`` turned out to be the decision."""
         handled = self.handled | self.surprises
-        return attrs.evolve(self, status=status, handled=handled, surprises=frozenset())
+        return attrs.evolve(self, status=status, signed_at=None, handled=handled, surprises=frozenset())

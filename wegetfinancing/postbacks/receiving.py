@@ -33,6 +33,10 @@ class SettlingError(Exception):
     """The handler has returned, but the store could not record it. The answer is OK all the same."""
 
 
+class UnhandledError(Exception):
+    """The decision is in the ledger, and nobody handles it now: a redelivery would help. It was logged."""
+
+
 def _check_status(_: object, attribute: "attrs.Attribute[int]", value: object) -> None:
     if not isinstance(value, int) or not (value == _OK or 400 <= value <= 599):  # noqa: PLR2004 - the errors
         msg = f"{attribute.name} must be an HTTP status: 200, or from 400 to 599"
@@ -171,4 +175,4 @@ def answer_after(failure: Exception | None, statuses: ResponseStatuses) -> Answe
 
 def is_for_the_log(failure: Exception | None) -> bool:
     """Tell whether the server has to hear of ``failure`` too, once the answer has been sent."""
-    return failure is not None and not isinstance(failure, Refusal | NotYet)
+    return failure is not None and not isinstance(failure, Refusal | NotYet | UnhandledError)

@@ -17,6 +17,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, TypeGuard
 
+import attrs
+
 from ..credentials import Credentials
 from ..errors import ConfigurationError, SignatureError
 from .settings import as_max_age
@@ -115,13 +117,29 @@ def verify_postback(
     check_signature(body, headers, credentials, max_age, clock)
 
 
+@attrs.frozen
+class Delivery:
+    """What the signature of a postback proves besides its body.
+
+    Attributes:
+        merchant_id: the merchant whose credentials it matches.
+        signed_at: UTC; ``None`` where the timestamp has a form that is not understood.
+        digest: a hash of body and timestamp, the same whatever the credentials are.
+
+    """
+
+    merchant_id: str
+    signed_at: dt.datetime | None
+    digest: str
+
+
 def check_signature(
     body: bytes,
     headers: Mapping[str, str],
     credentials: Credentials | Iterable[Credentials],
     max_age: float | dt.timedelta | None,
     clock: Callable[[], float],
-) -> None:
+) -> Delivery:
     """Do what ``verify_postback`` does, for callers that clear the local variables themselves."""
     require_bytes(body)
     accepted = as_credentials_tuple(credentials)
@@ -134,13 +152,19 @@ def check_signature(
         raise SignatureError(msg)
     if max_seconds is not None:
         _check_age(timestamp, max_seconds, clock())
+    seconds = _seconds_since_epoch(timestamp)
+    signed_at = None if seconds is None else dt.datetime.fromtimestamp(seconds, dt.UTC)
+    # No timestamp holds a line end, so that no two pairs of timestamp and body become the same bytes.
+    digest = hashlib.sha256(timestamp.encode() + b"\n" + body).hexdigest()
+    return Delivery(accepted[0].merchant_id, signed_at, digest)
 
 
 def as_credentials_tuple(credentials: Credentials | Iterable[Credentials]) -> tuple[Credentials, ...]:
     """Return one or several credentials as a tuple.
 
     Raises:
-        ConfigurationError: none, something else, or a username with which signatures are ambiguous.
+        ConfigurationError: none, several merchants', something else, or a username with which signatures are
+            ambiguous.
 
     """
     accepted = (credentials,) if isinstance(credentials, Credentials) else tuple(credentials)
@@ -150,6 +174,10 @@ def as_credentials_tuple(credentials: Credentials | Iterable[Credentials]) -> tu
         if not isinstance(each, Credentials):
             raise ConfigurationError(_NO_CREDENTIALS)
         _check_username(each)
+    if len({each.merchant_id for each in accepted}) > 1:
+        # Two merchants may share a password: which of them has signed could not be determined.
+        msg = "credentials must all be of one merchant; each merchant has an endpoint of its own"
+        raise ConfigurationError(msg)
     return accepted
 
 

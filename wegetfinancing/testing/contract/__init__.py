@@ -1,1 +1,1 @@
-"""Contracts as checks, for authors of a transport of their own."""
+"""Contracts as checks, for authors of a transport, a delivery store or a ledger of their own."""

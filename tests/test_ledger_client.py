@@ -1,0 +1,506 @@
+"""Creates with a ledger: at most one application per order, and nobody is told what is not so."""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from support.ledgers import sqlite_ledgers
+from wegetfinancing import (
+    AsyncClient,
+    CallError,
+    Client,
+    ConfigurationError,
+    DeadlineExceededError,
+    Environment,
+    InvalidRequestError,
+    LedgerError,
+    Outcome,
+    TransportError,
+)
+from wegetfinancing.http import Request, Response
+from wegetfinancing.ledger import ApplicationState, Decision, Ledger, MemoryLedger, OrderConflictError
+from wegetfinancing.testing import (
+    INV_ID,
+    FakeTransport,
+    cart_item,
+    created_response,
+    credentials,
+    error_response,
+    financing_request,
+)
+from wegetfinancing.testing.contract.ledger_checking import postback
+
+pytestmark = pytest.mark.anyio
+
+ORDER = "ORDER-123"
+
+
+def client_of(ledger: Any, transport: Any = None, **settings: Any) -> AsyncClient:
+    transport = FakeTransport() if transport is None else transport
+    return AsyncClient(credentials(), transport=transport, ledger=ledger, **{"timeout": 5.0, **settings})
+
+
+async def test_without_a_ledger_every_call_is_an_application_of_its_own() -> None:
+    transport = FakeTransport()
+    async with AsyncClient(credentials(), transport=transport) as client:
+        for _ in range(2):
+            await client.create_request(financing_request(merchant_transaction_id=None))
+        with pytest.raises(ConfigurationError, match="this client has none"):
+            await client.create_request(financing_request(), expected_amount=1)
+    assert len(transport.requests) == 2
+
+
+async def test_an_order_is_applied_for_once_and_its_answer_returned_again() -> None:
+    ledger, transport = MemoryLedger(), FakeTransport()
+    async with client_of(ledger, transport) as client:
+        first = await client.create_request(financing_request())
+        again = await client.create_request(financing_request(software_version="2", first_name="Joan"))
+    async with client_of(ledger, transport) as other:
+        assert await other.create_request(financing_request()) == first
+    assert again == first
+    assert (first.raw["inv_id"], again.raw) == (INV_ID, {})
+    assert len(transport.requests) == 1
+
+
+async def test_clicks_at_once_are_one_application_and_all_get_its_answer() -> None:
+    transport, answers = FakeTransport(), []
+    async with client_of(MemoryLedger(), transport) as client, anyio.create_task_group() as tasks:
+
+        async def click() -> None:
+            answers.append(await client.create_request(financing_request()))
+
+        for _ in range(10):
+            tasks.start_soon(click)
+    assert len(transport.requests) == 1
+    assert {each.inv_id for each in answers} == {INV_ID}
+    assert len(answers) == 10
+
+
+async def test_without_an_order_nothing_is_sent() -> None:
+    transport = FakeTransport()
+    async with client_of(MemoryLedger(), transport) as client:
+        with pytest.raises(InvalidRequestError, match="merchant_transaction_id is required") as caught:
+            await client.create_request(financing_request(merchant_transaction_id=None))
+        assert caught.value.subjects == ("merchant_transaction_id",)
+        assert caught.value.outcome is Outcome.NOT_SENT
+        with pytest.raises(InvalidRequestError, match="expected_amount"):
+            await client.create_request(financing_request(), expected_amount="1.234")
+    assert transport.requests == []
+
+
+async def test_other_contents_conflict_and_the_error_has_the_loan() -> None:
+    transport = FakeTransport()
+    async with client_of(MemoryLedger(), transport) as client:
+        await client.create_request(financing_request())
+        for changes in (
+            {"cart_items": [cart_item(quantity=2)]},
+            {"cart_items": [cart_item(display_name="Another")]},
+            {"amount": "12.00"},
+            {"tax_amount": "1.00"},
+        ):
+            with pytest.raises(OrderConflictError, match="with other contents") as caught:
+                await client.create_request(financing_request(**changes))
+            assert caught.value.outcome is Outcome.UNKNOWN
+            assert caught.value.operation == "create_request"
+            assert caught.value.loan is not None
+            assert caught.value.loan.inv_id == INV_ID
+    assert len(transport.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("reply", "outcome", "state"),
+    [
+        (TransportError("no", outcome=Outcome.NOT_SENT), Outcome.NOT_SENT, ApplicationState.NOT_SENT),
+        (error_response(400), Outcome.REFUSED, ApplicationState.REFUSED),
+        (error_response(500), Outcome.UNKNOWN, ApplicationState.UNKNOWN),
+        (TransportError("lost"), Outcome.UNKNOWN, ApplicationState.UNKNOWN),
+        (Response(200, body=b"no JSON"), Outcome.UNKNOWN, ApplicationState.UNKNOWN),
+    ],
+)
+async def test_a_failure_is_recorded_and_says_whether_the_order_can_be_tried_again(
+    reply: Any, outcome: Outcome, state: ApplicationState
+) -> None:
+    ledger, transport = MemoryLedger(), FakeTransport(reply, created_response())
+    async with client_of(ledger, transport, middleware=[]) as client:
+        with pytest.raises(CallError) as caught:
+            await client.create_request(financing_request())
+        assert caught.value.outcome is outcome
+        assert caught.value.loan is not None
+        assert caught.value.loan.state is state
+        if outcome is Outcome.UNKNOWN:
+            with pytest.raises(CallError, match="may exist") as again:
+                await client.create_request(financing_request())
+            assert again.value.outcome is Outcome.UNKNOWN
+        else:
+            await client.create_request(financing_request(cart_items=[cart_item(quantity=3)]))
+    assert len(transport.requests) == (1 if outcome is Outcome.UNKNOWN else 2)
+
+
+async def test_an_application_that_a_postback_has_confirmed_has_no_page() -> None:
+    ledger = MemoryLedger()
+    async with client_of(ledger, FakeTransport(TransportError("lost"))) as client:
+        with pytest.raises(CallError):
+            await client.create_request(financing_request())
+        ledger.record(postback())
+        with pytest.raises(CallError, match="where its page is") as caught:
+            await client.create_request(financing_request())
+    assert caught.value.outcome is Outcome.UNKNOWN
+    assert caught.value.loan is not None
+    assert caught.value.loan.status == "approved"
+
+
+async def test_who_waits_for_another_call_waits_until_the_deadline() -> None:
+    ledger, hanging, transport = MemoryLedger(), Hanging(), FakeTransport()
+    async with (
+        client_of(ledger, hanging) as first,
+        client_of(ledger, transport, timeout=0.2) as second,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(first.create_request, financing_request())
+        await hanging.arrived.wait()
+        with pytest.raises(CallError, match="still sending") as caught:
+            await second.create_request(financing_request())
+        hanging.answers.set()
+    assert caught.value.outcome is Outcome.UNKNOWN
+    assert caught.value.loan is not None
+    assert caught.value.loan.state is ApplicationState.SENDING
+    assert transport.requests == []
+
+
+async def test_the_expected_amount_is_compared_with_or_without_taxes() -> None:
+    items = [cart_item(unit_price="100.00", quantity=2, unit_tax="4.00")]
+    cases: list[tuple[dict[str, Any], Any, str, bool]] = [
+        ({"cart_items": items}, None, "200.00", False),
+        ({"cart_items": items}, None, "208.00", False),
+        ({"cart_items": items}, None, "204.00", True),
+        ({"cart_items": items, "tax_amount": "9.00"}, None, "209.00", False),
+        ({"cart_items": items, "tax_amount": "9.00"}, None, "208.00", True),
+        ({"amount": "200.00", "tax_amount": "9.00"}, None, "209.00", True),
+        ({"cart_items": items}, "207.00", "207.00", False),
+        ({"cart_items": items}, 200, "208.00", True),
+    ]
+    for number, (changes, expected, answered, is_held) in enumerate(cases):
+        ledger = MemoryLedger()
+        async with client_of(ledger, FakeTransport(created_response(amount=answered))) as client:
+            await client.create_request(financing_request(**changes), expected_amount=expected)
+        loan = ledger.loan(ORDER)
+        assert loan is not None
+        assert [each.code for each in loan.held] == ["amount_differs"] * is_held, number
+
+
+class Failing(MemoryLedger):
+    """A ledger whose database fails at some of its methods, for some time."""
+
+    def __init__(self, failures: dict[str, int], *, uncertain: bool = False) -> None:
+        super().__init__()
+        self.failures = failures
+        self.uncertain = uncertain
+
+    def _fail(self, name: str) -> None:
+        if self.failures.get(name, 0) > 0:
+            self.failures[name] -= 1
+            raise LedgerError("the database is gone", uncertain=self.uncertain)
+
+    def begin(self, *args: Any, **settings: Any) -> Any:
+        self._fail("begin")
+        return super().begin(*args, **settings)
+
+    def record_answer(self, *args: Any, **settings: Any) -> Any:
+        self._fail("record_answer")
+        return super().record_answer(*args, **settings)
+
+    def record_failure(self, *args: Any, **settings: Any) -> Any:
+        self._fail("record_failure")
+        return super().record_failure(*args, **settings)
+
+
+@pytest.mark.parametrize(("uncertain", "outcome"), [(False, Outcome.NOT_SENT), (True, Outcome.UNKNOWN)])
+async def test_a_ledger_that_fails_lets_nothing_be_sent(uncertain: bool, outcome: Outcome) -> None:
+    transport = FakeTransport()
+    async with client_of(Failing({"begin": 1}, uncertain=uncertain), transport) as client:
+        with pytest.raises(CallError, match="the database is gone") as caught:
+            await client.create_request(financing_request())
+        assert caught.value.outcome is outcome
+        assert transport.requests == []
+        await client.create_request(financing_request())
+    assert len(transport.requests) == 1
+
+
+async def test_recording_the_answer_is_tried_again() -> None:
+    ledger = Failing({"record_answer": 2})
+    async with client_of(ledger) as client:
+        await client.create_request(financing_request())
+    loan = ledger.loan(ORDER)
+    assert loan is not None
+    assert loan.state is ApplicationState.CREATED
+
+
+async def test_an_answer_that_cannot_be_recorded_is_returned_and_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ledger, transport = Failing({"record_answer": 10**6}), FakeTransport()
+    async with client_of(ledger, transport, timeout=0.1) as client:
+        answer = await client.create_request(financing_request())
+        assert answer.inv_id == INV_ID
+        (record,) = [each for each in caplog.records if each.levelname == "ERROR"]
+        assert ORDER in record.getMessage()
+        assert INV_ID in record.getMessage()
+        assert [each.order_id for each in loans_sending(ledger)] == [ORDER]
+        ledger.failures.clear()
+        again = await client.create_request(financing_request())
+    assert again == answer
+    assert len(transport.requests) == 1
+
+
+def loans_sending(ledger: Ledger) -> list[Any]:
+    loan = ledger.loan(ORDER)
+    return [loan] if loan is not None and loan.state is ApplicationState.SENDING else []
+
+
+async def test_who_is_told_that_nothing_was_sent_can_try_again(caplog: pytest.LogCaptureFixture) -> None:
+    ledger = Failing({"record_failure": 10**6})
+    lost = TransportError("no", outcome=Outcome.NOT_SENT)
+    async with client_of(ledger, FakeTransport(lost, created_response()), timeout=0.1) as client:
+        with pytest.raises(CallError) as caught:
+            await client.create_request(financing_request())
+        assert caught.value.outcome is Outcome.UNKNOWN
+        assert "could not record it" in caplog.text
+        ledger.failures.clear()
+        await client.create_request(financing_request())  # the failure is recorded first
+
+
+class Hanging:
+    """A transport that answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.arrived = anyio.Event()
+        self.answers = anyio.Event()
+
+    async def send(self, _request: Request) -> Response:
+        self.arrived.set()
+        await self.answers.wait()
+        return created_response()
+
+    async def aclose(self) -> None:
+        pass
+
+
+async def test_a_call_cancelled_while_it_is_sending_leaves_an_unknown_application() -> None:
+    ledger, transport = MemoryLedger(), Hanging()
+    async with client_of(ledger, transport) as client, anyio.create_task_group() as tasks:
+        tasks.start_soon(client.create_request, financing_request())
+        await transport.arrived.wait()
+        tasks.cancel_scope.cancel()
+    loan = ledger.loan(ORDER)
+    assert loan is not None
+    assert loan.state is ApplicationState.UNKNOWN
+
+
+async def test_a_call_that_reaches_its_deadline_while_sending_is_unknown() -> None:
+    ledger, transport = MemoryLedger(), Hanging()
+    async with client_of(ledger, transport, timeout=0.1) as client:
+        with pytest.raises(DeadlineExceededError) as caught:
+            await client.create_request(financing_request())
+    assert caught.value.outcome is Outcome.UNKNOWN
+    assert caught.value.loan is not None
+    assert caught.value.loan.state is ApplicationState.UNKNOWN
+
+
+class Slow(MemoryLedger):
+    """A ledger whose database lets an intent wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.began = threading.Event()
+        self.may_commit = threading.Event()
+
+    def begin(self, *args: Any, **settings: Any) -> Any:
+        self.began.set()
+        self.may_commit.wait(5)
+        return super().begin(*args, **settings)
+
+
+async def test_a_caller_that_gave_up_leaves_no_intent_behind() -> None:
+    ledger, transport = Slow(), FakeTransport()
+    async with client_of(ledger, transport) as client:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(client.create_request, financing_request())
+            await anyio.to_thread.run_sync(ledger.began.wait)
+            tasks.cancel_scope.cancel()
+        ledger.may_commit.set()
+        await client.create_request(financing_request())  # waits for the intent to be undone
+    assert len(transport.requests) == 1
+
+
+async def test_a_deadline_that_passes_while_the_order_is_written_down_sends_nothing() -> None:
+    ledger, transport = Slow(), FakeTransport()
+    async with client_of(ledger, transport) as client:
+        with pytest.raises(DeadlineExceededError, match="being written down") as caught:
+            await client.create_request(financing_request(), timeout=0.05)
+        assert caught.value.outcome is Outcome.UNKNOWN
+        ledger.may_commit.set()
+        await client.create_request(financing_request())
+    assert len(transport.requests) == 1
+
+
+async def test_a_suspended_machine_sends_nothing_when_it_wakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The monotonic clock has stood still meanwhile."""
+    ledger, transport = MemoryLedger(), FakeTransport()
+    clock = time.time
+
+    async def suspended(request: Request, call_next: Any) -> Response:
+        monkeypatch.setattr(time, "time", lambda: clock() + 3600)
+        answer: Response = await call_next(request)
+        return answer
+
+    async with client_of(ledger, transport, middleware=[suspended]) as client:
+        with pytest.raises(DeadlineExceededError, match="wall clock") as caught:
+            await client.create_request(financing_request())
+    assert caught.value.outcome is Outcome.NOT_SENT
+    assert transport.requests == []
+
+
+async def test_a_middleware_that_fails_says_what_the_transport_knows() -> None:
+    async def before(request: Request, call_next: Any) -> Response:
+        raise ZeroDivisionError
+
+    async def after(request: Request, call_next: Any) -> Response:
+        await call_next(request)
+        raise ZeroDivisionError
+
+    for middleware, state in ((before, ApplicationState.NOT_SENT), (after, ApplicationState.UNKNOWN)):
+        ledger = MemoryLedger()
+        async with client_of(ledger, middleware=[middleware]) as client:
+            with pytest.raises(ZeroDivisionError):
+                await client.create_request(financing_request())
+        loan = ledger.loan(ORDER)
+        assert loan is not None
+        assert loan.state is state
+
+
+async def test_a_resolved_order_is_closed_and_a_database_clock_that_jumps_does_no_harm() -> None:
+    """The database's clock jumps while the call's does not: the order is resolved, and then answered."""
+    now = 1_700_000_000.0
+    ledger, transport = MemoryLedger(clock=lambda: now), Hanging()
+    async with client_of(ledger, transport) as client, anyio.create_task_group() as tasks:
+        tasks.start_soon(client.create_request, financing_request())
+        await transport.arrived.wait()
+        now += 3600.0
+        ledger.resolve(ORDER, "absent")
+        with pytest.raises(CallError, match="use a new order ID") as caught:
+            await client.create_request(financing_request())
+        assert caught.value.outcome is Outcome.NOT_SENT
+        transport.answers.set()
+    loan = ledger.loan(ORDER)
+    assert loan is not None
+    assert loan.state is ApplicationState.ABSENT
+    assert [each.code for each in loan.held] == ["not_absent"]
+    ledger.record(postback())
+    loan = ledger.loan(ORDER)
+    assert loan is not None
+    assert not loan.may_ship
+
+
+STOPPED = """
+import sys, anyio
+from wegetfinancing import AsyncClient
+from wegetfinancing.contrib.sqlalchemy import SQLLedger
+from wegetfinancing.testing import created_response, credentials, financing_request
+
+class Stopped:
+    async def send(self, request):
+        print("sending", flush=True)
+        sys.stdin.readline()  # what is written while the process is stopped is read when it goes on
+        return created_response()
+
+    async def aclose(self):
+        pass
+
+async def main():
+    ledger = SQLLedger(sys.argv[1], environment="sandbox")
+    async with AsyncClient(credentials(), transport=Stopped(), ledger=ledger, timeout=1.0) as client:
+        print((await client.create_request(financing_request())).inv_id, flush=True)
+
+anyio.run(main)
+"""
+
+
+def test_a_process_stopped_in_the_transport_cannot_make_a_second_application(tmp_path: Path) -> None:
+    """SIGSTOP while sending, resolve as absent, create again, SIGCONT."""
+    with sqlite_ledgers(tmp_path) as make_ledger:
+        ledger = make_ledger(grace=0.001)
+        (path,) = tmp_path.glob("*.db")
+        command = [sys.executable, "-c", STOPPED, f"sqlite:///{path}"]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own
+            assert process.stdin is not None
+            assert process.stdout is not None
+            assert process.stdout.readline() == "sending\n"
+            process.send_signal(signal.SIGSTOP)
+            give_up = time.monotonic() + 10
+            while True:
+                try:
+                    ledger.resolve(ORDER, "absent")
+                    break
+                except ValueError:
+                    assert time.monotonic() < give_up
+            transport = FakeTransport()
+            with pytest.raises(CallError, match="use a new order ID"):
+                anyio.run(create_with, ledger, transport)
+            assert transport.requests == []
+            process.send_signal(signal.SIGCONT)
+            process.stdin.write("\n")
+            process.stdin.close()
+            assert process.stdout.readline() == f"{INV_ID}\n"
+        loan = ledger.loan(ORDER)
+        assert loan is not None
+        assert [each.code for each in loan.held] == ["not_absent"]
+
+
+async def create_with(ledger: Any, transport: Any) -> None:
+    async with client_of(ledger, transport) as client:
+        await client.create_request(financing_request())
+
+
+async def test_a_ledger_of_the_other_environment_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="environment live"):
+        client_of(MemoryLedger(environment="live"))
+    live = AsyncClient(
+        credentials(),
+        environment=Environment.LIVE,
+        transport=FakeTransport(),
+        ledger=MemoryLedger(environment=Environment.LIVE),
+    )
+    await live.aclose()
+    for no_ledger in (object(), MemoryLedger):
+        with pytest.raises(ConfigurationError, match="ledger must be a ledger"):
+            client_of(no_ledger)
+
+
+def test_the_client_that_does_not_await_has_the_same_ledger(tmp_path: Path) -> None:
+    refused: list[str] = []
+
+    def apply(_connection: object, _decision: Decision) -> None:
+        try:
+            client.create_request(financing_request(merchant_transaction_id="ORDER-124"))
+        except ConfigurationError as error:
+            refused.append(str(error))
+
+    with sqlite_ledgers(tmp_path) as make_ledger:
+        ledger, transport = make_ledger(apply=apply), FakeTransport()
+        with Client(credentials(), transport=transport, ledger=ledger) as client:
+            first = client.create_request(financing_request(), expected_amount="499.00")
+            assert client.create_request(financing_request()) == first
+            claim = ledger.claim(ledger.record(postback()).id)
+            assert claim is not None
+            assert ledger.apply(claim)
+    assert len(transport.requests) == 1
+    assert len(refused) == 1
+    assert "inside the ledger's own handler" in refused[0]

@@ -1,0 +1,212 @@
+"""The rules of the ledger in the corners that the contract does not visit."""
+
+import contextlib
+import datetime as dt
+import threading
+from decimal import Decimal
+from typing import Any
+
+import attrs
+import pytest
+
+from wegetfinancing import ConfigurationError, LedgerError, Outcome
+from wegetfinancing._ledger.rules import pause_after
+from wegetfinancing._loan import Verdict
+from wegetfinancing.ledger import ApplicationState, Loan, MemoryLedger
+from wegetfinancing.testing import INV_ID
+from wegetfinancing.testing.contract.ledger_checking import (
+    MERCHANT,
+    ORDER,
+    LedgerBench,
+    Shop,
+    application,
+    created,
+    postback,
+)
+
+
+def loan_of(ledger: MemoryLedger, order_id: str = ORDER) -> Loan:
+    loan = ledger.loan(order_id)
+    assert loan is not None
+    return loan
+
+
+def codes(ledger: MemoryLedger, order_id: str = ORDER) -> list[str]:
+    return [each.code for each in loan_of(ledger, order_id).held]
+
+
+def applied(ledger: MemoryLedger, order_id: str = ORDER, inv_id: str = INV_ID) -> None:
+    LedgerBench(lambda: ledger).applied(ledger, order_id, inv_id)
+
+
+def test_an_answer_whose_intent_a_restore_has_lost_is_recorded() -> None:
+    ledger = MemoryLedger()
+    loan = ledger.record_answer(application(), created())
+    assert (loan.state, loan.inv_id, loan.amount) == (ApplicationState.CREATED, INV_ID, Decimal(499))
+    assert ledger.begin(application()).verdict is Verdict.STORED
+    assert ledger.record_failure(application("ORDER-9"), Outcome.NOT_SENT) is None
+
+
+def test_an_answer_that_names_another_id_than_a_postback_is_held() -> None:
+    ledger = MemoryLedger()
+    intent = application()
+    ledger.begin(intent)
+    ledger.record(postback(inv_id="said"))
+    ledger.record_answer(intent, created("answered"))
+    assert codes(ledger) == ["foreign_inv_id"]
+    assert not loan_of(ledger).may_ship
+
+
+def test_a_postback_that_names_another_id_than_the_answer_is_held_and_not_handled() -> None:
+    ledger = MemoryLedger(apply=Shop())
+    applied(ledger)
+    ledger.record(postback())
+    assert ledger.record(postback("rejected", signed=2, inv_id="other")).settled
+    ledger.record(postback("refund", signed=3, inv_id="other"))
+    assert codes(ledger) == ["foreign_inv_id"]
+    assert loan_of(ledger).status == "approved"
+    assert [each.state for each in ledger.review().decisions] == ["held", "held"]
+
+
+def test_an_early_postback_that_named_another_order_holds_both() -> None:
+    ledger = MemoryLedger()
+    first = application()
+    ledger.begin(first)
+    ledger.record(postback(merchant_transaction_id="ORDER-124"))
+    ledger.record(postback("rejected", merchant_transaction_id="ORDER-125"))
+    applied(ledger, "ORDER-126", "another")
+    other = application("ORDER-124")
+    assert ledger.begin(other).verdict is Verdict.EXISTS
+    loan = ledger.record_answer(first, created())
+    assert [each.code for each in loan.held] == ["foreign_inv_id"]
+    assert "foreign_inv_id" in codes(ledger, "ORDER-124")
+    assert ledger.begin(application("ORDER-125")).verdict is Verdict.SEND
+
+
+def test_an_unmatched_postback_of_another_order_is_held_when_its_id_is_adopted() -> None:
+    ledger = MemoryLedger()
+    ledger.record(postback(merchant_transaction_id="ORDER-124"))
+    ledger.adopt(ORDER, INV_ID, 499, merchant_id=MERCHANT)
+    assert codes(ledger) == ["foreign_inv_id"]
+    assert loan_of(ledger).status is None
+
+
+def test_what_a_postback_has_named_while_it_was_sending_is_not_called_unsent() -> None:
+    ledger = MemoryLedger()
+    applied(ledger)
+    intent = application("ORDER-124")
+    ledger.begin(intent)
+    ledger.record(postback(merchant_transaction_id="ORDER-124"))  # with the ID of the other order
+    loan = ledger.record_failure(intent, Outcome.NOT_SENT)
+    assert loan is not None
+    assert loan.state is ApplicationState.UNKNOWN
+
+
+def test_postbacks_are_matched_again_when_their_order_turned_up_meanwhile() -> None:
+    """As when a create's intent and a postback were committed at the same time."""
+    ledger = MemoryLedger(apply=Shop())
+    recorded = ledger.record(postback())
+    intent = application()
+    with ledger.transaction(write=True) as tx:
+        early = tx.decision(recorded.id)
+        assert early is not None
+        tx.save_decision(attrs.evolve(early, order_id="hidden", inv_id="hidden"))
+    ledger.begin(intent)
+    with ledger.transaction(write=True) as tx:
+        tx.save_decision(early)
+    assert ledger.match_again() == 1
+    assert ledger.match_again() == 0
+    assert loan_of(ledger).status == "approved"
+
+
+def test_an_amount_that_nobody_expected_is_held() -> None:
+    ledger = MemoryLedger()
+    loan = ledger.adopt(ORDER, INV_ID, merchant_id=MERCHANT)
+    assert [each.code for each in loan.held] == ["amount_not_seen"]
+    loan = ledger.adopt(ORDER, INV_ID, "12.50")
+    assert [each.code for each in loan.held] == ["amount_not_expected"]
+    assert ledger.accept(ORDER, loan.held).held == ()
+
+
+def test_a_refund_that_names_no_amount_is_a_fact_too() -> None:
+    ledger = MemoryLedger(apply=Shop())
+    applied(ledger)
+    ledger.record(postback("refund"))
+    loan = loan_of(ledger)
+    assert (loan.refunded, [each.code for each in loan.held]) == (Decimal(0), ["refund"])
+    assert "an amount that it does not name" in loan.held[0].text
+
+
+def refuses(function: Any, *args: Any, way_out: str, **settings: Any) -> None:
+    with pytest.raises(ValueError, match=way_out):
+        function(*args, **settings)
+
+
+def test_operators_are_told_what_cannot_be() -> None:
+    ledger = MemoryLedger(apply=Shop())
+    refuses(ledger.resolve, ORDER, way_out="the ledger is empty")
+    refuses(ledger.adopt, ORDER, INV_ID, "1.234", merchant_id=MERCHANT, way_out="amount ")
+    applied(ledger)
+    refuses(ledger.resolve, ORDER, way_out="is created")
+    refuses(ledger.resolve, ORDER, "present", way_out="adopt")
+    refuses(ledger.resolve, "ORDER-9", way_out="does not know this order")
+    refuses(ledger.adopt, ORDER, "other", way_out=f"has {INV_ID}")
+    refuses(ledger.accept, "ORDER-9", [], way_out="does not know this order")
+    ledger.begin(application("ORDER-124"))
+    refuses(ledger.forget, "ORDER-124", way_out="still be on its way")
+    ledger.record(postback())
+    refuses(ledger.forget, ORDER, way_out="waits for its handler")
+
+
+def test_many_old_loans_are_erased_in_several_transactions() -> None:
+    ledger = MemoryLedger()
+    for number in range(201):
+        applied(ledger, f"ORDER-{number}", f"id-{number}")
+    assert ledger.purge(dt.timedelta(seconds=-5)) == 201
+
+
+def test_a_ledger_without_apply_applies_nothing() -> None:
+    ledger = MemoryLedger()
+    applied(ledger)
+    claim = ledger.claim(ledger.record(postback()).id)
+    assert claim is not None
+    with pytest.raises(ConfigurationError, match="has no apply"):
+        ledger.apply(claim)
+
+
+def test_a_ledger_in_memory_that_is_locked_says_so() -> None:
+    ledger = MemoryLedger()
+    failures: list[LedgerError] = []
+
+    def begin() -> None:
+        try:
+            ledger.begin(application(), timeout=0.01)
+        except LedgerError as error:
+            failures.append(error)
+
+    with ledger.transaction(write=True):
+        thread = threading.Thread(target=begin)
+        thread.start()
+        thread.join()
+    assert [str(each) for each in failures] == ["the ledger in memory is locked by another thread"]
+
+
+def test_a_transaction_that_fails_leaves_nothing() -> None:
+    ledger = MemoryLedger()
+    with contextlib.suppress(ZeroDivisionError), ledger.transaction(write=True) as tx:
+        tx.beat("one", tx.now())
+        raise ZeroDivisionError
+    assert not ledger.has_worker()
+
+
+def test_pauses_grow_to_an_hour() -> None:
+    assert [pause_after(attempts) for attempts in (1, 2, 3, 11, 12, 10**6)] == [2, 4, 8, 2048, 3600, 3600]
+
+
+def test_a_loan_that_is_forgotten_holds_what_comes_later() -> None:
+    ledger = MemoryLedger(apply=Shop())
+    applied(ledger)
+    ledger.forget(ORDER)
+    ledger.record(postback())
+    assert codes(ledger) == ["forgotten"]
+    assert ledger.claim() is None

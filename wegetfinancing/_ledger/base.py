@@ -1,0 +1,291 @@
+"""A ledger over any storage: its methods, one transaction each."""
+
+import contextlib
+import logging
+import secrets
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Final, TypeAlias
+
+from .._context import HANDLING
+from .._loan import Application, Begun, Loan
+from .._rules import is_finite_number
+from ..credentials import Environment
+from ..errors import ConfigurationError, LedgerError, Outcome
+from ..models import CreatedRequest
+from ..postbacks.decisions import Claim, Decision, Recorded
+from ..postbacks.events import Postback
+from . import applications, decisions, rows, rules
+from .operators import OperatedLedger, one_merchant
+
+Apply: TypeAlias = Callable[[Any, Decision], object]
+"""What a shop does with a decision, in the ledger's transaction: ``def apply(connection, decision)``."""
+
+LEASE_SECONDS: Final = 60.0
+GRACE_SECONDS: Final = 600.0
+WORKER_SECONDS: Final = 30.0
+_UNDO_ATTEMPTS: Final = 3
+_UNDO_PAUSE: Final = 0.05
+_BATCH: Final = 200
+_STATES: Final = {
+    Outcome.NOT_SENT: rows.NOT_SENT,
+    Outcome.REFUSED: rows.REFUSED,
+    Outcome.UNKNOWN: rows.UNKNOWN,
+}
+
+_log: Final = logging.getLogger("wegetfinancing")
+
+
+class StoredLedger(OperatedLedger):
+    """What every ledger does; a storage adds ``transaction``.
+
+    Args:
+        environment: the one whose orders are kept.
+        apply: ``def apply(connection, decision)``: what to do with a decision, in the ledger's transaction.
+        lease: seconds that a claimed decision is left alone.
+        grace: seconds after its deadline before an application can be resolved as absent.
+
+    Raises:
+        ConfigurationError: a setting that cannot be right.
+
+    """
+
+    def __init__(
+        self,
+        *,
+        environment: Environment | str,
+        apply: Apply | None = None,
+        lease: float = LEASE_SECONDS,
+        grace: float = GRACE_SECONDS,
+    ) -> None:
+        """Check the settings."""
+        try:
+            self._environment = Environment(environment)
+        except ValueError:
+            msg = "environment must be Environment.SANDBOX or Environment.LIVE, or its text"
+            raise ConfigurationError(msg) from None
+        if not (apply is None or callable(apply)):
+            msg = "apply must be 'def apply(connection, decision)'"
+            raise ConfigurationError(msg)
+        for name, value in (("lease", lease), ("grace", grace)):
+            if not (is_finite_number(value) and value > 0):
+                msg = f"{name} must be a finite number of seconds above zero"
+                raise ConfigurationError(msg)
+        self._apply = apply
+        self._lease = float(lease)
+        self._grace = float(grace)
+        self._identity = f"{type(self).__name__}:{id(self)}"
+
+    @property
+    def environment(self) -> Environment:
+        """The environment whose orders are kept here."""
+        return self._environment
+
+    @property
+    def applies(self) -> bool:
+        """Whether the ledger has an ``apply`` of its own."""
+        return self._apply is not None
+
+    # Applications
+
+    def begin(self, application: Application, *, timeout: float | None = None) -> Begun:
+        """Commit the intent to apply, or say why nothing may be sent.
+
+        Raises:
+            LedgerError: the database failed, and the order is as it was, unless the error is ``uncertain``.
+            ConfigurationError: called inside a handler, whose transaction this would wait for.
+
+        """
+        if self._identity in HANDLING.get():
+            msg = "create_request was called inside the ledger's own handler; call it after the transaction"
+            raise ConfigurationError(msg)
+        with self.transaction(write=False, timeout=timeout) as tx:
+            begun = applications.look(tx, application)
+        if begun is not None:
+            return begun
+        try:
+            with self.transaction(write=True, timeout=timeout) as tx:
+                return applications.begin(tx, application)
+        except LedgerError as error:
+            if not error.uncertain:
+                raise
+            failure = str(error)
+        self._undo_lost_intent(application, timeout)
+        raise LedgerError(failure)
+
+    def _undo_lost_intent(self, application: Application, timeout: float | None) -> None:
+        for attempt in range(1, _UNDO_ATTEMPTS + 1):
+            try:
+                with self.transaction(write=False, timeout=timeout) as tx:
+                    is_there = applications.is_sending(tx, application)
+                if is_there:
+                    self.record_failure(application, Outcome.NOT_SENT, timeout=timeout)
+            except LedgerError as error:
+                if attempt == _UNDO_ATTEMPTS:
+                    msg = f"an intent may have been committed, and could not be read again: {error}"
+                    raise LedgerError(msg, uncertain=True) from None
+                time.sleep(_UNDO_PAUSE)
+            else:
+                return
+
+    def record_answer(
+        self, application: Application, created: CreatedRequest, *, timeout: float | None = None
+    ) -> Loan:
+        """Record that the vendor has accepted an application."""
+        with self.transaction(write=True, timeout=timeout) as tx:
+            return rules.loan(applications.record_answer(tx, application, created))
+
+    def record_failure(
+        self, application: Application, outcome: Outcome, *, timeout: float | None = None
+    ) -> Loan | None:
+        """Record how an attempt failed, if it is still the one that is sending."""
+        with self.transaction(write=True, timeout=timeout) as tx:
+            row = applications.record_failure(tx, application, _STATES[outcome])
+            return None if row is None else rules.loan(row)
+
+    # What a shop asks
+
+    def loan(self, order_id: str, *, merchant_id: str | None = None, connection: Any = None) -> Loan | None:  # noqa: ANN401 - the shop's own
+        """Return what is known of an order's loan, or ``None``.
+
+        Args:
+            order_id: ``merchant_transaction_id``.
+            merchant_id: whose order; required where the ledger knows several merchants.
+            connection: read in this connection's transaction.
+
+        Raises:
+            ConfigurationError: the ledger knows several merchants, and none is named.
+            LedgerError: the database failed.
+
+        """
+        return self.loans([order_id], merchant_id=merchant_id, connection=connection).get(order_id)
+
+    def loans(
+        self,
+        order_ids: Iterable[str],
+        *,
+        merchant_id: str | None = None,
+        connection: Any = None,  # noqa: ANN401 - the shop's own
+    ) -> dict[str, Loan]:
+        """Return the loans of several orders by order ID; unknown ones are left out. See ``loan``."""
+        with self.transaction(write=False, connection=connection) as tx:
+            merchant_id = one_merchant(tx, merchant_id)
+            return {row.order_id: rules.loan(row) for row in tx.loans(list(order_ids), merchant_id)}
+
+    # Decisions
+
+    def record(self, postback: Postback) -> Recorded:
+        """Put a verified postback on disk; a repeat is recognised."""
+        with self.transaction(write=True) as tx:
+            return decisions.recorded(tx, decisions.record(tx, postback))
+
+    def once(self, connection: Any, postback: Postback) -> Decision | None:  # noqa: ANN401 - the shop's own
+        """Record a postback in the shop's own transaction, and return what to apply in it, once.
+
+        What is returned counts as handled when that transaction is committed. ``None``: it was handled
+        before, changes nothing, is held for review, or waits for its order or for an earlier decision;
+        ``run_worker`` hands over what waits.
+
+        Args:
+            connection: in a transaction of the shop's, which the shop commits.
+            postback: from ``parse_postback``.
+
+        Raises:
+            LedgerError: the database failed: roll the transaction back.
+            ConfigurationError: the postback was not verified, or the connection has no transaction.
+
+        """
+        with self.transaction(write=True, connection=connection) as tx:
+            return decisions.once(tx, postback)
+
+    def claim(self, decision_id: int | None = None) -> Claim | None:
+        """Claim what is to be handled next, and count the attempt; ``None`` if there is nothing."""
+        with self.transaction(write=False) as tx:  # idle workers must not take a lock
+            candidates = decisions.claimable(tx, decision_id)
+        for candidate in candidates:
+            with self.transaction(write=True) as tx:
+                claim = decisions.claim(tx, candidate, secrets.token_hex(16), self._lease)
+            if claim is not None:
+                return claim
+        return None
+
+    def apply(self, claim: Claim) -> bool:
+        """Hand a claimed decision to ``apply``; its effects and "handled" are committed together."""
+        if self._apply is None:
+            msg = "this ledger has no apply"
+            raise ConfigurationError(msg)
+        token = HANDLING.set(HANDLING.get() | {self._identity})
+        try:
+            with self.transaction(write=True, handler=True) as tx:
+                row = decisions.mine(tx, claim)
+                if row is None or row.loan_id is None:
+                    return False
+                # Before the handler, so that even one that commits by itself is not run again.
+                decision = decisions.decision_of(decisions.handled(tx, row), tx.loan_by_id(row.loan_id))
+                self._apply(tx.connection, decision)
+        except Exception as error:  # noqa: BLE001 - the border to the shop's code; the decision stays waiting
+            self._report(claim, error)
+            return False
+        finally:
+            HANDLING.reset(token)
+        return True
+
+    def _report(self, claim: Claim, error: Exception) -> None:
+        _log.error(
+            "the handler of decision %d (%s, order %s) failed in attempt %d; it is tried again",
+            claim.decision.id,
+            claim.decision.postback.status,
+            claim.decision.order_id,
+            claim.decision.attempt,
+            exc_info=error,
+        )
+        with contextlib.suppress(LedgerError):  # the lease ends by itself
+            self.fail(claim, type(error).__name__)
+
+    def renew(self, claim: Claim) -> bool:
+        """Make the lease last again; ``False`` if it is lost."""
+        with self.transaction(write=True) as tx:
+            row = decisions.mine(tx, claim)
+            if row is not None:
+                decisions.renewed(tx, row, self._lease)
+            return row is not None
+
+    def complete(self, claim: Claim) -> bool:
+        """Note that the handler has succeeded; ``False`` if the lease is lost."""
+        with self.transaction(write=True) as tx:
+            row = decisions.mine(tx, claim)
+            if row is not None:
+                decisions.handled(tx, row)
+            return row is not None
+
+    def fail(self, claim: Claim, error: str) -> None:
+        """Note that the handler has failed: it is tried again after a pause that grows to an hour."""
+        with self.transaction(write=True) as tx:
+            row = decisions.mine(tx, claim)
+            if row is not None:
+                decisions.failed(tx, row, error)
+
+    def match_again(self) -> int:
+        """Match what arrived before its order was known; return how many decisions were matched."""
+        with self.transaction(write=False) as tx:
+            candidates = tx.matchable(_BATCH)
+        matched = 0
+        for candidate in candidates:
+            with self.transaction(write=True) as tx:
+                matched += decisions.rematch(tx, candidate)
+        return matched
+
+    def beat(self, worker: str) -> None:
+        """Note that a worker is alive."""
+        with self.transaction(write=True) as tx:
+            tx.beat(worker, tx.now())
+
+    def end_beat(self, worker: str) -> None:
+        """Note that a worker has ended."""
+        with self.transaction(write=True) as tx:
+            tx.beat(worker, None)
+
+    def has_worker(self) -> bool:
+        """Whether a worker was alive in the last 30 seconds."""
+        with self.transaction(write=False) as tx:
+            return tx.now() - tx.last_beat() < WORKER_SECONDS

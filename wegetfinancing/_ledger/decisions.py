@@ -1,0 +1,216 @@
+"""Decisions: appended as they arrive, handled in order, held where someone must look."""
+
+import datetime as dt
+import hashlib
+from typing import Any, Final
+
+import attrs
+
+from ..errors import ConfigurationError
+from ..postbacks.decisions import Claim, Decision, Recorded
+from ..postbacks.events import Approved, Postback, Preapproved, Refunded, Rejected, UnknownPostback
+from . import rows, rules
+from .matching import match
+from .rows import DecisionRow, LoanRow, Transaction
+
+_KINDS: Final[dict[str, type[Approved | Preapproved | Rejected]]] = {
+    kind.status: kind for kind in (Approved, Preapproved, Rejected)
+}
+
+
+def row_of(postback: Postback, received_at: float) -> DecisionRow:
+    """Turn a verified postback into what is stored of it.
+
+    Raises:
+        ConfigurationError: nobody has verified it, so that its merchant is not known.
+
+    """
+    if postback.merchant_id is None:
+        msg = "a ledger records postbacks of parse_postback only: this one was not verified"
+        raise ConfigurationError(msg)
+    signed_at = None if postback.signed_at is None else postback.signed_at.timestamp()
+    digest = postback.digest or hashlib.sha256(f"{postback.key} {signed_at}".encode()).hexdigest()
+    return DecisionRow(
+        merchant_id=postback.merchant_id,
+        inv_id=postback.inv_id,
+        order_id=postback.merchant_transaction_id,
+        status=postback.status,
+        reported_status=postback.reported_status if isinstance(postback, UnknownPostback) else None,
+        amount=postback.amount if isinstance(postback, Refunded) else None,
+        version=postback.version,
+        key=postback.key,
+        digest=digest,
+        signed_at=signed_at,
+        received_at=received_at,
+    )
+
+
+def postback_of(row: DecisionRow) -> Postback:
+    """Turn what is stored back into a postback. Its ``raw`` is empty: no body is stored."""
+    common: dict[str, Any] = {
+        "inv_id": row.inv_id,
+        "merchant_transaction_id": row.order_id,
+        "version": row.version,
+        "raw": {},
+        "merchant_id": row.merchant_id,
+        "signed_at": None if row.signed_at is None else dt.datetime.fromtimestamp(row.signed_at, dt.UTC),
+        "digest": row.digest,
+    }
+    if row.status == Refunded.status:
+        return Refunded(amount=row.amount, **common)
+    if row.status in _KINDS:
+        return _KINDS[row.status](**common)
+    content_hash = row.key.rpartition(":")[2]
+    return UnknownPostback(reported_status=row.reported_status, content_hash=content_hash, **common)
+
+
+def decision_of(decision: DecisionRow, loan: LoanRow) -> Decision:
+    """Show a stored decision as a handler sees it."""
+    return Decision(
+        id=decision.id,
+        order_id=loan.order_id,
+        merchant_id=loan.merchant_id,
+        postback=postback_of(decision),
+        loan=rules.loan(loan),
+        attempt=decision.attempts,
+    )
+
+
+def record(tx: Transaction, postback: Postback) -> DecisionRow:
+    """Append a delivery, match it, and return it; a repeat is returned as it stands."""
+    row = row_of(postback, 0.0)
+    owner_id = tx.lock_inv_id(row.merchant_id, row.inv_id)
+    repeated = tx.delivery(row.merchant_id, row.digest)
+    if repeated is not None:
+        return repeated
+    return match(tx, tx.insert_decision(attrs.evolve(row, received_at=tx.now())), owner_id)
+
+
+def recorded(tx: Transaction, row: DecisionRow) -> Recorded:
+    """Say what is left to do for a decision."""
+    loan = None if row.loan_id is None else tx.loan_by_id(row.loan_id)
+    settled = row.state not in (rows.UNMATCHED, rows.WAITING)
+    return Recorded(id=row.id, settled=settled, order_id=None if loan is None else loan.order_id)
+
+
+def rematch(tx: Transaction, decision: DecisionRow) -> bool:
+    """Match a decision again that could not be matched when it arrived."""
+    owner_id = tx.lock_inv_id(decision.merchant_id, decision.inv_id)
+    current = tx.decision(decision.id, lock=True)
+    if current is None or current.state != rows.UNMATCHED:
+        return False
+    return match(tx, current, owner_id).state != rows.UNMATCHED
+
+
+def claimable(tx: Transaction, decision_id: int | None) -> list[int]:
+    """Name what may be handled now, without locking anything."""
+    if decision_id is None:
+        return [each.id for each in tx.due(tx.now(), _CANDIDATES)]
+    decision = tx.decision(decision_id)
+    if decision is None or decision.loan_id is None or decision.state != rows.WAITING:
+        return []
+    return [each.id for each in tx.decisions(decision.loan_id) if each.state == rows.WAITING][:1]
+
+
+_CANDIDATES: Final = 10  # others may be at the first ones
+
+
+def claim(tx: Transaction, decision_id: int, token: str, lease: float) -> Claim | None:
+    """Claim one decision and count the attempt, before a handler that may kill its process runs."""
+    row = tx.lock_waiting(decision_id)
+    now = tx.now()
+    loan_id = None if row is None else row.loan_id
+    if row is None or loan_id is None or row.lease_until > now:
+        return None
+    if any(each.state == rows.WAITING and each.id < row.id for each in tx.decisions(loan_id)):
+        return None
+    attempts = row.attempts + 1
+    # Due again even if nobody ever reports: the process may be gone.
+    due = now + max(lease, rules.pause_after(attempts))
+    row = attrs.evolve(row, attempts=attempts, due=due, lease=token, lease_until=now + lease)
+    tx.save_decision(row)
+    loan = tx.loan_by_id(loan_id)
+    return Claim(decision=decision_of(row, loan), lease=token, seconds=lease)
+
+
+def mine(tx: Transaction, claim: Claim) -> DecisionRow | None:
+    """Lock a claimed decision that is still waiting under this lease."""
+    row = tx.decision(claim.decision.id, lock=True)
+    is_mine = row is not None and row.state == rows.WAITING and row.lease == claim.lease
+    return row if is_mine else None
+
+
+def handled(tx: Transaction, row: DecisionRow) -> DecisionRow:
+    """Note that a handler has succeeded."""
+    row = attrs.evolve(row, state=rows.HANDLED, lease=None, lease_until=0.0, error=None, handled_at=tx.now())
+    tx.save_decision(row)
+    return row
+
+
+def failed(tx: Transaction, row: DecisionRow, error: str) -> None:
+    """Note that a handler has failed: it is tried again after a pause."""
+    due = tx.now() + rules.pause_after(row.attempts)
+    tx.save_decision(attrs.evolve(row, lease=None, lease_until=0.0, due=due, error=error))
+
+
+def renewed(tx: Transaction, row: DecisionRow, lease: float) -> None:
+    """Make a lease last again."""
+    until = tx.now() + lease
+    tx.save_decision(attrs.evolve(row, lease_until=until, due=max(row.due, until)))
+
+
+def once(tx: Transaction, postback: Postback) -> Decision | None:
+    """Record a postback and return what to apply in this transaction, which then counts as handled."""
+    row = record(tx, postback)
+    if row.state != rows.WAITING or row.loan_id is None or row.lease_until > tx.now():
+        return None
+    loan = tx.loan_by_id(row.loan_id, lock=True)
+    locked = tx.decision(row.id, lock=True)
+    if locked is None or locked.state != rows.WAITING:
+        return None
+    if any(each.state == rows.WAITING and each.id < row.id for each in tx.decisions(loan.id)):
+        return None
+    return decision_of(handled(tx, attrs.evolve(locked, attempts=locked.attempts + 1)), loan)
+
+
+def accept(tx: Transaction, loan: LoanRow, hold_ids: list[str], *, apply: bool) -> LoanRow:
+    """Accept open facts by name; with ``apply`` the held decisions behind them count and are handled.
+
+    Raises:
+        ValueError: a name is not that of a fact of this loan.
+
+    """
+    there = {fact for fact, _ in rules.facts(loan)}
+    for hold in hold_ids:
+        if hold not in there and hold not in loan.accepted:
+            msg = f"this order has no hold {hold!r} now; look again"
+            raise ValueError(msg)
+    new = [hold for hold in hold_ids if hold not in loan.accepted]
+    for decision in _held_behind(tx, loan, new) if apply else ():
+        due = attrs.evolve(decision, state=rows.WAITING, due=tx.now())
+        tx.save_decision(due)
+        loan = rules.counting(loan, due)
+    return attrs.evolve(loan, accepted=(*loan.accepted, *new))
+
+
+_HOLDING: Final = frozenset({"conflict", "forgotten", "repeated"})  # their detail is the decision's ID
+
+
+def _held_behind(tx: Transaction, loan: LoanRow, hold_ids: list[str]) -> list[DecisionRow]:
+    parts = [hold.split(":") for hold in hold_ids]
+    ids = {int(tail) for code, *rest in parts if code in _HOLDING for tail in rest}
+    return [each for each in tx.decisions(loan.id) if each.id in ids and each.state == rows.HELD]
+
+
+def dismiss(tx: Transaction, decision_id: int) -> None:
+    """Let nobody handle a decision any more.
+
+    Raises:
+        ValueError: there is none, or it was handled.
+
+    """
+    row = tx.decision(decision_id, lock=True)
+    if row is None or row.state == rows.HANDLED:
+        msg = "the ledger does not know this decision" if row is None else "the decision was handled"
+        raise ValueError(msg)
+    tx.save_decision(attrs.evolve(row, state=rows.DISMISSED, lease=None, lease_until=0.0))

@@ -1,0 +1,62 @@
+"""Blocking functions in threads of their own, awaited on asyncio and trio."""
+
+import contextlib
+import contextvars
+import os
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+import anyio
+import anyio.from_thread
+import anyio.lowlevel
+
+_T = TypeVar("_T")
+
+
+class Threads:
+    """A few threads that nobody else uses up.
+
+    Once ``submit`` or ``run`` is called, the function runs to its end, whatever becomes of the caller:
+    neither a cancellation of anyio's nor one of asyncio's own can come in between.
+
+    Args:
+        places: how many functions run at once; more wait.
+        name: what the threads' names begin with.
+
+    """
+
+    def __init__(self, places: int, name: str) -> None:
+        """Start no thread yet."""
+        self._places = places
+        self._name = name
+        self._executor: ThreadPoolExecutor | None = None
+        self._process: int | None = None
+
+    def submit(self, function: Callable[[], _T]) -> "Future[_T]":
+        """Start a function, in a copy of this context."""
+        if self._executor is None or self._process != os.getpid():  # a fork copies no threads
+            self._executor = ThreadPoolExecutor(self._places, f"wegetfinancing-{self._name}")
+            self._process = os.getpid()
+        return self._executor.submit(contextvars.copy_context().run, function)
+
+    async def run(self, function: Callable[[], _T]) -> _T:
+        """Start a function and wait for its result; when the caller is cancelled, it runs on."""
+        ended = anyio.Event()
+        token = anyio.lowlevel.current_token()
+
+        def job() -> _T:
+            try:
+                return function()
+            finally:
+                with contextlib.suppress(anyio.RunFinishedError):  # the event loop has gone meanwhile
+                    anyio.from_thread.run_sync(ended.set, token=token)
+
+        future = self.submit(job)
+        await ended.wait()
+        return future.result()
+
+    def close(self) -> None:
+        """Let the threads end when their functions have."""
+        if self._executor is not None and self._process == os.getpid():
+            self._executor.shutdown(wait=False)

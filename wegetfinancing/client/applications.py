@@ -1,0 +1,310 @@
+"""With a ledger: at most one application per order. The intent first, then the call, then its result."""
+
+import logging
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final, Self, TypeVar
+
+import anyio
+import attrs
+
+from .._loan import Application, Begun, Loan, Verdict
+from .._threads import Threads
+from ..credentials import Environment
+from ..errors import (
+    CallError,
+    DeadlineExceededError,
+    LedgerError,
+    OrderConflictError,
+    Outcome,
+    TransportError,
+    outcome_of_status,
+)
+from ..http import Request, Response
+from ..models import CreatedRequest
+from .intents import ApplicationLedger, check_ledger
+from .operations import CREATE_REQUEST
+from .transport import Transport
+
+_Recorded = TypeVar("_Recorded")
+
+_ASKING_PLACES: Final = 24
+_RECORDING_PLACES: Final = 8
+_FIRST_PAUSE: Final = 0.05
+_MAX_PAUSE: Final = 1.0
+_RECORD_SECONDS: Final = 1.0
+_RECORD_PAUSE: Final = 0.05
+# What the database may take of the time left: its own error, NOT_SENT, has to come before the deadline.
+_SHARE_OF_DATABASE: Final = 0.7
+_LOGGER: Final = logging.getLogger("wegetfinancing")
+
+
+class Attempt:
+    """A transport around the client's: it knows whether anything was sent, and checks the wall clock.
+
+    The monotonic clock stands still while a machine is suspended, so that a deadline on it alone could pass
+    hours late, when the order was resolved long ago.
+    """
+
+    def __init__(self, transport: Transport, until: float) -> None:
+        """``until``: the call's deadline in seconds of ``time.time()``."""
+        self._transport = transport
+        self._until = until
+        self.outcome = Outcome.NOT_SENT
+
+    async def send(self, request: Request) -> Response:
+        """Send the request unless it is late."""
+        if time.time() > self._until:
+            msg = "the deadline has passed on the wall clock, as after a suspend"
+            raise DeadlineExceededError(msg, outcome=Outcome.NOT_SENT)
+        self.outcome = Outcome.UNKNOWN
+        try:
+            response = await self._transport.send(request)
+        except TransportError as error:
+            self.outcome = error.outcome
+            raise
+        if isinstance(response, Response):
+            self.outcome = outcome_of_status(response.status)
+        return response
+
+    async def aclose(self) -> None:
+        """Close nothing: the client does."""
+
+
+class _Handover:
+    """Whether an intent has reached its caller or was given up; whoever comes second knows it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._given_up = False
+        self._taken = False
+        self.started = False
+
+    def start(self) -> bool:
+        with self._lock:
+            self.started = not self._given_up
+            return self.started
+
+    def take(self) -> bool:
+        with self._lock:
+            self._taken = not self._given_up
+            return self._taken
+
+    def give_up(self) -> bool:
+        """Return whether the intent was taken already, so that the caller has to undo it."""
+        with self._lock:
+            self._given_up = True
+            return self._taken
+
+
+class Applications:
+    """Creates, each written down in the ledger before it is sent."""
+
+    def __init__(self, ledger: ApplicationLedger) -> None:
+        """Start no thread yet."""
+        self._ledger = ledger
+        self._asking = Threads(_ASKING_PLACES, "ledger")
+        # Of their own: an answer must not wait for those who want to ask.
+        self._recording = Threads(_RECORDING_PLACES, "ledger-answers")
+        self._unrecorded: list[Callable[[float], object]] = []
+
+    @classmethod
+    def of(cls, ledger: ApplicationLedger | None, *, is_live: bool) -> Self | None:
+        """Use a ledger, if there is one.
+
+        Raises:
+            ConfigurationError: not a ledger, or one of the other environment.
+
+        """
+        environment = Environment.LIVE if is_live else Environment.SANDBOX
+        return None if ledger is None else cls(check_ledger(ledger, environment))
+
+    def close(self) -> None:
+        """Let the threads end when they have finished."""
+        self._asking.close()
+        self._recording.close()
+
+    async def create(
+        self,
+        application: Application,
+        request: Request,
+        transport: Transport,
+        send: Callable[[Transport, Request], Awaitable[CreatedRequest]],
+    ) -> CreatedRequest:
+        """Apply for an order unless it was applied for.
+
+        Args:
+            application: the intent.
+            request: ready to send, until its deadline.
+            transport: the client's.
+            send: sends the request over the transport that it is handed.
+
+        """
+        deadline, until = request.deadline, time.time() + application.seconds
+        begun = await self._begin(application, deadline)
+        if begun.verdict is not Verdict.SEND:
+            return _stored(begun)
+        attempt = Attempt(transport, until)
+        try:
+            created = await send(attempt, request)
+        except CallError as error:
+            await self._record_failure(application, error, error.outcome, deadline)
+            raise
+        except BaseException as error:
+            await self._record_failure(application, error, attempt.outcome, deadline)
+            raise
+        await self._record_answer(application, created, deadline)
+        return created
+
+    async def _begin(self, application: Application, deadline: float) -> Begun:
+        pause, waited = _FIRST_PAUSE, False
+        while True:
+            left = deadline - anyio.current_time()
+            begun = await self._begin_once(attrs.evolve(application, seconds=max(left, 0)), deadline, waited)
+            if begun.verdict is not Verdict.WAIT:
+                return begun
+            waited = True
+            if anyio.current_time() + pause >= deadline:
+                msg = "another call is still sending the application of this order"
+                raise _about(CallError(msg), begun.loan)
+            await anyio.sleep(pause)
+            pause = min(2 * pause, _MAX_PAUSE)
+
+    async def _begin_once(self, application: Application, deadline: float, waited: bool) -> Begun:  # noqa: FBT001 - private
+        handover = _Handover()
+
+        def undo(timeout: float) -> Loan | None:
+            return self._ledger.record_failure(application, Outcome.NOT_SENT, timeout=timeout)
+
+        begun: Begun | None = None
+        failure: CallError | None = None
+        with anyio.CancelScope(deadline=deadline):
+            try:
+                begun = await self._asking.run(lambda: self._begin_or_undo(application, handover, undo))
+            except LedgerError as error:
+                outcome = Outcome.UNKNOWN if waited or error.uncertain else Outcome.NOT_SENT
+                failure = CallError(str(error), outcome=outcome, operation=CREATE_REQUEST.name)
+            except BaseException:
+                if handover.give_up():
+                    self._recording.submit(lambda: self._persist(undo, _RECORD_SECONDS))
+                raise
+        if begun is not None:
+            return begun
+        if failure is None:
+            outcome = Outcome.UNKNOWN if waited or handover.started else Outcome.NOT_SENT
+            msg = "the deadline passed while the order was being written down"
+            failure = DeadlineExceededError(msg, outcome=outcome, operation=CREATE_REQUEST.name)
+        raise failure
+
+    def _begin_or_undo(
+        self, application: Application, handover: _Handover, undo: Callable[[float], object]
+    ) -> Begun | None:
+        """Run in a thread: leave no intent behind that nobody waits for."""
+        self._record_leftovers()
+        if not handover.start():
+            return None
+        timeout = application.seconds * _SHARE_OF_DATABASE
+        try:
+            begun = self._ledger.begin(application, timeout=timeout)
+        except LedgerError as error:
+            if error.uncertain:
+                self._unrecorded.append(undo)
+            raise
+        if begun.verdict is Verdict.SEND and not handover.take():
+            self._persist(undo, _RECORD_SECONDS)
+        return begun
+
+    async def _record_answer(
+        self, application: Application, created: CreatedRequest, deadline: float
+    ) -> None:
+        def record(timeout: float) -> Loan:
+            return self._ledger.record_answer(application, created, timeout=timeout)
+
+        loan = await self._record(record, deadline)
+        if loan is None:
+            _LOGGER.error(
+                "the application of order %s exists as %s, and the ledger could not record it;"
+                " adopt it, or wait for its postback",
+                application.order_id,
+                created.inv_id,
+            )
+        elif loan.inv_id != created.inv_id or loan.state.value == "absent":
+            _LOGGER.error("order %s was answered with %s; review it", application.order_id, created.inv_id)
+
+    async def _record_failure(
+        self, application: Application, error: BaseException, outcome: Outcome, deadline: float
+    ) -> None:
+        def record(timeout: float) -> tuple[Loan | None]:
+            return (self._ledger.record_failure(application, outcome, timeout=timeout),)
+
+        recorded = await self._record(record, deadline)
+        if recorded is None:
+            _LOGGER.error(
+                "the application of order %s failed (%s), and the ledger could not record it;"
+                " it stays as sending until someone resolves it",
+                application.order_id,
+                outcome.value,
+            )
+        if isinstance(error, CallError):
+            if recorded is None and outcome is Outcome.NOT_SENT:
+                # Nothing was sent, but the order is blocked: who calls again would only be told so.
+                error.outcome = Outcome.UNKNOWN
+            error.loan = None if recorded is None else recorded[0]
+
+    async def _record(self, record: Callable[[float], _Recorded], deadline: float) -> _Recorded | None:
+        """Run to the end although the caller is cancelled; retry while the call has time."""
+        seconds = max(deadline - anyio.current_time(), _RECORD_SECONDS)
+        # Even a database that never answers ends this; the thread then goes on by itself.
+        give_up = anyio.current_time() + seconds + _RECORD_SECONDS
+        with anyio.CancelScope(deadline=give_up, shield=True):
+            return await self._recording.run(lambda: self._persist(record, seconds))
+        return None
+
+    def _persist(self, record: Callable[[float], _Recorded], seconds: float) -> _Recorded | None:
+        """Run in a thread: try until the time is over, and keep for later what could not be recorded."""
+        until = time.monotonic() + seconds
+        pause = _RECORD_PAUSE
+        while True:
+            try:
+                return record(max(until - time.monotonic(), _RECORD_SECONDS))
+            except LedgerError:
+                if time.monotonic() + pause > until:
+                    self._unrecorded.append(record)
+                    return None
+            time.sleep(pause)
+            pause = min(2 * pause, _MAX_PAUSE)
+
+    def _record_leftovers(self) -> None:
+        while self._unrecorded:
+            record = self._unrecorded.pop(0)
+            try:
+                record(_RECORD_SECONDS)
+            except LedgerError:
+                self._unrecorded.append(record)
+                return
+
+
+def _stored(begun: Begun) -> CreatedRequest:
+    """Return what was answered before, or raise what speaks against a new application."""
+    loan = begun.loan
+    if begun.verdict is Verdict.STORED and loan.inv_id is not None and begun.href is not None:
+        return CreatedRequest(inv_id=loan.inv_id, href=begun.href, amount=loan.amount, raw={})
+    error: CallError
+    if begun.verdict is Verdict.CONFLICT:
+        msg = "this order was applied for with other contents; another cart needs another order ID"
+        error = OrderConflictError(msg)
+    elif begun.verdict is Verdict.CLOSED:
+        msg = "this order was resolved as absent, and its ID is closed; use a new order ID"
+        error = CallError(msg, outcome=Outcome.NOT_SENT)
+    elif begun.verdict is Verdict.UNKNOWN:
+        error = CallError("this order's application may exist; a postback or an operator will tell")
+    else:
+        error = CallError("this order's application exists, and where its page is, is not known any more")
+    raise _about(error, loan)
+
+
+def _about(error: CallError, loan: Loan) -> CallError:
+    error.operation = CREATE_REQUEST.name
+    error.loan = loan
+    return error

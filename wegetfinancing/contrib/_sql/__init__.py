@@ -1,0 +1,1 @@
+"""What ``contrib.sqlalchemy`` is made of: tables, one transaction, engines."""

@@ -1,0 +1,229 @@
+"""Engines: one of our own for SQLite, transactions of our own on PostgreSQL."""
+
+import contextlib
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any, Final
+
+from sqlalchemy import create_engine, event, text
+from sqlalchemy.engine import URL, Connection, Engine, make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.pool import QueuePool
+
+from ...errors import ConfigurationError, LedgerError
+
+_WRITE: Final = "wgf_write"
+_PROGRESS_STEPS: Final = 10_000  # of SQLite's virtual machine; some tenth of a millisecond
+_CONNECT_SECONDS: Final = 5
+_POSTGRESQL: Final = text(
+    "SELECT set_config('statement_timeout', :timeout, true), set_config('lock_timeout', :timeout, true),"
+    " set_config('idle_in_transaction_session_timeout', :timeout, true),"
+    " set_config('synchronous_commit', 'on', true)"
+)
+
+
+def engine_for(engine_or_url: Engine | URL | str) -> tuple[Engine, bool]:
+    """Return the engine to use, and whether it is our own.
+
+    Raises:
+        ConfigurationError: neither SQLite in a file nor PostgreSQL by psycopg 3.
+
+    """
+    if isinstance(engine_or_url, Engine):
+        engine, url = engine_or_url, engine_or_url.url
+    elif hasattr(engine_or_url, "sync_engine"):
+        msg = (
+            "SQLLedger needs a synchronous Engine or a URL; inside AsyncConnection.run_sync its methods"
+            " accept connection="
+        )
+        raise ConfigurationError(msg)
+    else:
+        engine, url = None, _url(engine_or_url)
+    backend, driver = url.get_backend_name(), url.get_driver_name()
+    if (backend, driver) == ("sqlite", "pysqlite"):
+        return _sqlite_engine(url), True
+    if (backend, driver) != ("postgresql", "psycopg"):
+        msg = f"SQLLedger works on sqlite:// and postgresql+psycopg:// (psycopg 3), not {backend}+{driver}"
+        raise ConfigurationError(msg)
+    return (engine, False) if engine is not None else (_postgresql_engine(url), True)
+
+
+def _url(url: object) -> URL:
+    if isinstance(url, URL | str):
+        with contextlib.suppress(ArgumentError):
+            return make_url(url)
+    # It may hold a password, so it is not shown.
+    msg = "SQLLedger needs an Engine or a URL such as sqlite:///shop.db or postgresql+psycopg://..."
+    raise ConfigurationError(msg)
+
+
+def _sqlite_engine(url: URL) -> Engine:
+    if url.database in (None, "", ":memory:") or "memory" in url.query.values():
+        msg = "SQLLedger needs SQLite in a file; MemoryLedger is for tests"
+        raise ConfigurationError(msg)
+    engine = create_engine(
+        url,
+        poolclass=QueuePool,
+        pool_size=5,
+        max_overflow=100,
+        connect_args={"check_same_thread": False},
+        hide_parameters=True,
+    )
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(raw: sqlite3.Connection, _: object) -> None:
+    raw.isolation_level = None  # sqlite3 begins no transaction by itself
+    raw.execute(f"PRAGMA busy_timeout = {_CONNECT_SECONDS * 1000}")
+    raw.execute("PRAGMA journal_mode = WAL")
+    raw.execute("PRAGMA synchronous = FULL")  # WAL with less may lose the last commits with the power
+    raw.execute("PRAGMA foreign_keys = ON")
+    raw.execute("PRAGMA secure_delete = ON")  # what is erased is not to be found in the file
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    write = connection.get_execution_options().get(_WRITE, True)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def _postgresql_engine(url: URL) -> Engine:
+    connect_args: dict[str, object] = {
+        "connect_timeout": _CONNECT_SECONDS,
+        "tcp_user_timeout": 2 * _CONNECT_SECONDS * 1000,
+        "client_encoding": "utf8",  # a cluster in SQL_ASCII is then told apart before it returns bytes
+    }
+    return create_engine(
+        url,
+        pool_size=5,
+        max_overflow=20,
+        pool_pre_ping=True,
+        hide_parameters=True,
+        connect_args={name: value for name, value in connect_args.items() if name not in url.query},
+    )
+
+
+@contextlib.contextmanager
+def transaction(engine: Engine, *, write: bool, timeout: float, handler: bool) -> Iterator[Connection]:
+    """Open a transaction with its own isolation and timeouts.
+
+    Raises:
+        LedgerError: the database failed; never what the block itself raises in ``handler`` mode.
+
+    """
+    committing = False
+    try:
+        with engine.connect() as connection, _limits(connection, timeout, watch=handler) as before_commit:
+            connection = _begun(connection, write=write, timeout=timeout)  # noqa: PLW2901 - the same one
+            yield connection
+            before_commit()
+            committing = write  # what was only read cannot be in doubt
+            _commit(connection)
+    except (SQLAlchemyError, sqlite3.Error) as error:
+        if handler:
+            raise
+        raise LedgerError(description(error), uncertain=committing) from None  # it holds statements' values
+
+
+def _commit(connection: Connection) -> None:
+    try:
+        connection.commit()
+    except BaseException:
+        # The driver may still be in the transaction, and the pool would hand it to the next one like that.
+        connection.invalidate()
+        raise
+
+
+def _begun(connection: Connection, *, write: bool, timeout: float) -> Connection:
+    milliseconds = max(1, int(timeout * 1000))
+    if connection.dialect.name == "sqlite":
+        _raw(connection).execute(f"PRAGMA busy_timeout = {milliseconds}")
+        connection = connection.execution_options(**{_WRITE: write})
+        connection.begin()
+        return connection
+    # Whatever the shop's engine is set to: AUTOCOMMIT would keep the effects of a handler that failed.
+    connection = connection.execution_options(isolation_level="READ COMMITTED")
+    connection.begin()
+    connection.execute(_POSTGRESQL, {"timeout": str(milliseconds)})
+    return connection
+
+
+def _raw(connection: Connection) -> Any:  # noqa: ANN401 - the driver's
+    return connection.connection.dbapi_connection
+
+
+@contextlib.contextmanager
+def _limits(connection: Connection, timeout: float, *, watch: bool) -> Iterator[Any]:
+    """Bound statements on SQLite; with ``watch`` end the whole transaction when the time is up."""
+    if connection.dialect.name != "sqlite":
+        yield lambda: None
+        return
+    raw = _raw(connection)
+    until = time.monotonic() + timeout
+    raw.set_progress_handler(lambda: time.monotonic() > until, _PROGRESS_STEPS)
+    watchdog = _Watchdog(raw, timeout) if watch else None
+    try:
+        yield (lambda: None) if watchdog is None else watchdog.stop
+    except Exception:
+        if watchdog is None or not watchdog.has_closed:
+            raise
+        msg = f"the handler took longer than {timeout:g} seconds, and its transaction was rolled back"
+        raise TimeoutError(msg) from None
+    finally:
+        if watchdog is not None:
+            watchdog.stop()
+        if watchdog is not None and watchdog.has_closed:
+            connection.invalidate()
+        else:
+            with contextlib.suppress(sqlite3.ProgrammingError):  # it is closed
+                raw.set_progress_handler(None, 0)
+
+
+class _Watchdog:
+    """Closes a connection whose handler takes too long: its lock keeps every other writer out.
+
+    Rolling back would not do: what the handler wrote afterwards would be outside of any transaction.
+    """
+
+    def __init__(self, raw: sqlite3.Connection, seconds: float) -> None:
+        self.has_closed = False
+        self._raw = raw
+        self._lock = threading.Lock()
+        self._stopped = False
+        self._timer = threading.Timer(seconds, self._expire)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _expire(self) -> None:
+        with self._lock:
+            if not self._stopped:
+                self.has_closed = True
+                self._raw.interrupt()
+                self._raw.close()
+
+    def stop(self) -> None:
+        """Let the transaction be committed."""
+        with self._lock:
+            self._stopped = True
+        self._timer.cancel()
+
+
+def description(error: Exception) -> str:
+    """Describe a database's failure without the values of any statement."""
+    original = getattr(error, "orig", None) or error
+    name = type(original).__name__
+    if isinstance(original, sqlite3.Error):  # its texts are fixed ones, such as "database is locked"
+        return f"the ledger's database failed: {name}: {original}"
+    state = getattr(original, "sqlstate", None)
+    return f"the ledger's database failed: {name}{f' (SQLSTATE {state})' if state else ''}"
+
+
+def identity(engine: Engine) -> str:
+    """Name the database, so that two ledgers on one SQLite file are known to share its lock."""
+    if engine.dialect.name == "sqlite":
+        return f"sqlite:{os.path.realpath(str(engine.url.database))}"
+    return f"postgresql:{engine.url.host}:{engine.url.port}/{engine.url.database}"

@@ -1,0 +1,199 @@
+"""One transaction on SQLAlchemy Core: the statements behind the rules."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+from sqlalchemy import Select, and_, delete, exists, func, insert, or_, select, text, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection
+
+from ..._ledger import rows
+from ..._ledger.rows import DecisionRow, LoanRow, decision_from_columns, loan_from_columns, to_columns
+from . import tables
+
+_LONG_WAIT = 60.0
+_CLOCK = text("SELECT extract(epoch FROM clock_timestamp())")
+
+
+class SQLTransaction:
+    """A ``Transaction`` of the ledger on one connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        """Use the transaction that the connection is in."""
+        self.connection = connection
+        self._on_postgresql = connection.dialect.name == "postgresql"
+
+    def now(self) -> float:
+        """Read the database's clock; SQLite's is that of this machine."""
+        return float(self.connection.scalar(_CLOCK) or 0.0) if self._on_postgresql else time.time()
+
+    def loan(self, merchant_id: str, order_id: str, *, lock: bool = False) -> LoanRow | None:
+        """Read the loan of an order."""
+        key = and_(tables.loan.c.merchant_id == merchant_id, tables.loan.c.order_id == order_id)
+        found = self._loans(_locking(select(tables.loan).where(key), lock))
+        return found[0] if found else None
+
+    def loan_by_id(self, loan_id: int, *, lock: bool = False) -> LoanRow:
+        """Read a loan that exists."""
+        return self._loans(_locking(select(tables.loan).where(tables.loan.c.id == loan_id), lock))[0]
+
+    def loans(self, order_ids: Sequence[str], merchant_id: str | None) -> list[LoanRow]:
+        """Read the loans of several orders."""
+        key = and_(tables.loan.c.merchant_id == merchant_id, tables.loan.c.order_id.in_(order_ids))
+        return self._loans(select(tables.loan).where(key))
+
+    def insert_loan(self, row: LoanRow) -> bool:
+        """Insert a loan; ``False`` if there is one of this merchant and order already."""
+        statement = self._insert(tables.loan).values(**to_columns(row)).on_conflict_do_nothing()
+        return self.connection.execute(statement.returning(tables.loan.c.id)).first() is not None
+
+    def save_loan(self, row: LoanRow) -> None:
+        """Replace a loan."""
+        statement = update(tables.loan).where(tables.loan.c.id == row.id).values(**to_columns(row))
+        self.connection.execute(statement)
+
+    def merchants(self) -> set[str]:
+        """Name up to two merchants; either end of an index."""
+        ends = [select(end(tables.loan.c.merchant_id)).scalar_subquery() for end in (func.min, func.max)]
+        return {each for each in self.connection.execute(select(*ends)).one() if each is not None}
+
+    def lock_inv_id(self, merchant_id: str, inv_id: str) -> int | None:
+        """Insert or lock the row of the vendor's ID, in one statement."""
+        statement = self._insert(tables.inv).values(merchant_id=merchant_id, inv_id=inv_id)
+        statement = statement.on_conflict_do_update(
+            index_elements=["merchant_id", "inv_id"], set_={"inv_id": statement.excluded.inv_id}
+        )
+        loan_id: int | None = self.connection.execute(statement.returning(tables.inv.c.loan_id)).scalar_one()
+        return loan_id
+
+    def assign_inv_id(self, merchant_id: str, inv_id: str, loan_id: int) -> None:
+        """Note which loan the vendor's ID belongs to."""
+        key = and_(tables.inv.c.merchant_id == merchant_id, tables.inv.c.inv_id == inv_id)
+        self.connection.execute(update(tables.inv).where(key).values(loan_id=loan_id))
+
+    def decision(self, decision_id: int, *, lock: bool = False) -> DecisionRow | None:
+        """Read a decision."""
+        statement = select(tables.decision).where(tables.decision.c.id == decision_id)
+        return self._first(_locking(statement, lock))
+
+    def delivery(self, merchant_id: str, digest: str) -> DecisionRow | None:
+        """Read the decision of a delivery."""
+        key = and_(tables.decision.c.merchant_id == merchant_id, tables.decision.c.digest == digest)
+        return self._first(select(tables.decision).where(key))
+
+    def insert_decision(self, row: DecisionRow) -> DecisionRow:
+        """Append a decision."""
+        statement = insert(tables.decision).values(**to_columns(row)).returning(tables.decision.c.id)
+        return attrs.evolve(row, id=self.connection.execute(statement).scalar_one())
+
+    def save_decision(self, row: DecisionRow) -> None:
+        """Replace a decision."""
+        statement = update(tables.decision).where(tables.decision.c.id == row.id)
+        self.connection.execute(statement.values(**to_columns(row)))
+
+    def decisions(self, loan_id: int) -> list[DecisionRow]:
+        """Read the decisions of a loan, the oldest first."""
+        statement = select(tables.decision).where(tables.decision.c.loan_id == loan_id)
+        return self._decisions(statement.order_by(tables.decision.c.id))
+
+    def unmatched(
+        self, merchant_id: str, *, inv_id: str | None = None, order_id: str | None = None
+    ) -> list[DecisionRow]:
+        """Read unmatched decisions that name this ID or this order, the oldest first."""
+        named = (
+            tables.decision.c.inv_id == inv_id if order_id is None else tables.decision.c.order_id == order_id
+        )
+        key = and_(tables.decision.c.state == rows.UNMATCHED, tables.decision.c.merchant_id == merchant_id)
+        return self._decisions(select(tables.decision).where(key, named).order_by(tables.decision.c.id))
+
+    def matchable(self, limit: int) -> list[DecisionRow]:
+        """Read unmatched decisions whose ID or order has a loan by now."""
+        decision, inv, loan = tables.decision.c, tables.inv.c, tables.loan.c
+        by_id = exists().where(
+            inv.merchant_id == decision.merchant_id, inv.inv_id == decision.inv_id, inv.loan_id.is_not(None)
+        )
+        by_order = exists().where(
+            loan.merchant_id == decision.merchant_id, loan.order_id == decision.order_id
+        )
+        statement = select(tables.decision).where(decision.state == rows.UNMATCHED, or_(by_id, by_order))
+        return self._decisions(statement.order_by(decision.id).limit(limit))
+
+    def due(self, now: float, limit: int) -> list[DecisionRow]:
+        """Read waiting decisions that are due, not leased, and the first waiting ones of their loans."""
+        decision, earlier = tables.decision.c, tables.decision.alias().c
+        is_behind = exists().where(
+            earlier.loan_id == decision.loan_id, earlier.state == rows.WAITING, earlier.id < decision.id
+        )
+        statement = select(tables.decision).where(
+            decision.state == rows.WAITING, decision.due <= now, decision.lease_until <= now, ~is_behind
+        )
+        return self._decisions(statement.order_by(decision.due, decision.id).limit(limit))
+
+    def lock_waiting(self, decision_id: int) -> DecisionRow | None:
+        """Lock a waiting decision unless someone else has."""
+        key = and_(tables.decision.c.id == decision_id, tables.decision.c.state == rows.WAITING)
+        return self._first(select(tables.decision).where(key).with_for_update(skip_locked=True))
+
+    def loans_to_review(self, now: float, limit: int) -> list[LoanRow]:
+        """Read loans that are held, unknown, or sending although their deadline has passed."""
+        loan = tables.loan.c
+        overdue = and_(loan.state == rows.SENDING, loan.deadline < now)
+        condition = or_(loan.holds != "[]", loan.state == rows.UNKNOWN, overdue)
+        return self._loans(select(tables.loan).where(condition).order_by(loan.id).limit(limit))
+
+    def decisions_to_review(self, now: float, limit: int) -> list[DecisionRow]:
+        """Read decisions that are unmatched, failing, waiting for long, or held without a loan."""
+        decision = tables.decision.c
+        has_failed = and_(decision.attempts > 0, decision.lease.is_(None))
+        failing = or_(has_failed, decision.received_at < now - _LONG_WAIT)
+        condition = or_(
+            decision.state == rows.UNMATCHED,
+            and_(decision.state == rows.WAITING, failing),
+            and_(decision.state == rows.HELD, decision.loan_id.is_(None)),
+        )
+        return self._decisions(select(tables.decision).where(condition).order_by(decision.id).limit(limit))
+
+    def purgeable(self, before: float, limit: int) -> list[LoanRow]:
+        """Read loans unchanged since, with nothing open, unknown or waiting."""
+        loan, decision = tables.loan.c, tables.decision.c
+        waits = exists().where(decision.loan_id == loan.id, decision.state == rows.WAITING)
+        statement = select(tables.loan).where(
+            loan.updated_at < before,
+            ~loan.forgotten,
+            loan.holds == "[]",
+            loan.state.not_in([rows.SENDING, rows.UNKNOWN]),
+            ~waits,
+        )
+        return self._loans(_locking(statement.order_by(loan.id).limit(limit), lock=True))
+
+    def beat(self, worker: str, now: float | None) -> None:
+        """Note that a worker is alive, or has ended."""
+        if now is None:
+            self.connection.execute(delete(tables.worker).where(tables.worker.c.id == worker))
+            return
+        statement = self._insert(tables.worker).values(id=worker, seen_at=now)
+        self.connection.execute(statement.on_conflict_do_update(index_elements=["id"], set_={"seen_at": now}))
+
+    def last_beat(self) -> float:
+        """Say when a worker was last alive."""
+        return self.connection.scalar(select(func.max(tables.worker.c.seen_at))) or 0.0
+
+    def _insert(self, table: Any) -> Any:  # noqa: ANN401 - either dialect's, with the same clauses
+        return postgresql.insert(table) if self._on_postgresql else sqlite.insert(table)
+
+    def _loans(self, statement: Select[Any]) -> list[LoanRow]:
+        return [loan_from_columns(row._asdict()) for row in self.connection.execute(statement)]
+
+    def _decisions(self, statement: Select[Any]) -> list[DecisionRow]:
+        return [decision_from_columns(row._asdict()) for row in self.connection.execute(statement)]
+
+    def _first(self, statement: Select[Any]) -> DecisionRow | None:
+        found = self._decisions(statement)
+        return found[0] if found else None
+
+
+def _locking(statement: Select[Any], lock: bool) -> Select[Any]:  # noqa: FBT001 - private
+    # SQLite has no FOR UPDATE and needs none: BEGIN IMMEDIATE keeps every other writer out.
+    return statement.with_for_update() if lock else statement

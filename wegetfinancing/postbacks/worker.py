@@ -1,0 +1,230 @@
+"""Decisions handed to the shop: in order per loan, until the handler has succeeded."""
+
+import contextlib
+import logging
+import secrets
+from functools import partial
+from typing import Final
+
+import anyio
+
+from .._rules import is_async
+from .._threads import Threads
+from ..errors import ConfigurationError, LedgerError
+from .decisions import Claim, DecisionHandler, DecisionLedger, Recorded
+from .events import Postback
+from .receiving import NotYet, UnhandledError
+
+POLL_SECONDS: Final = 1.0
+_BEAT_SECONDS: Final = 10.0
+_RENEWALS: Final = 6  # of a lease, for each lease
+_PLACES: Final = 16
+_FIRST_PAUSE: Final = 0.05
+_MAX_PAUSE: Final = 1.0
+_ENDING_SECONDS: Final = 2.0
+
+_LOGGER: Final = logging.getLogger("wegetfinancing")
+
+
+def check_handler(ledger: DecisionLedger, handler: DecisionHandler | None) -> None:
+    """Require exactly one of the ledger's ``apply`` and ``handler``.
+
+    Raises:
+        ConfigurationError: both, neither, or not a ledger.
+
+    """
+    if not callable(getattr(ledger, "record", None)) or isinstance(ledger, type):
+        msg = "ledger must be a ledger, such as SQLLedger(...) of wegetfinancing.contrib.sqlalchemy"
+        raise ConfigurationError(msg)
+    if ledger.applies and handler is not None:
+        msg = "the ledger has an apply of its own, and a handler was passed too; choose one"
+        raise ConfigurationError(msg)
+    if not (handler is None or is_async(handler)):
+        msg = "handler must be 'async def (decision)'; a plain function is the ledger's apply="
+        raise ConfigurationError(msg)
+    if not ledger.applies and handler is None:
+        msg = "nothing handles decisions: make the ledger with apply=, or pass handler="
+        raise ConfigurationError(msg)
+
+
+class LedgerHandling:
+    """Awaits a ledger, whose methods block, in threads of its own; hands decisions to the handler."""
+
+    def __init__(
+        self, ledger: DecisionLedger, handler: DecisionHandler | None, patience: float = 0.0
+    ) -> None:
+        """``handler``: ``None`` where the ledger applies. ``patience``: seconds to try to store."""
+        check_handler(ledger, handler)
+        self._patience = patience
+        self.ledger = ledger
+        self._handler = handler
+        self._threads = Threads(_PLACES, "decisions")
+
+    def close(self) -> None:
+        """Let the threads end."""
+        self._threads.close()
+
+    async def __call__(self, postback: Postback) -> None:
+        """Store a postback and have it handled; return if the vendor is to be answered OK.
+
+        That is when nothing is left to do, or when handling failed and a worker is alive to try again.
+        Otherwise a vendor that delivers again may do so.
+
+        Raises:
+            NotYet: it could not be stored.
+            UnhandledError: it is stored, handling has failed, and no worker is alive.
+
+        """
+        recorded = await self._record(postback)
+        is_done = recorded.settled
+        with contextlib.suppress(LedgerError):  # it is stored, and that is as far as it came
+            is_done = is_done or await self._is_handled(postback, recorded.id)
+        if not is_done:
+            _LOGGER.error(
+                "decision %d (%s, order %s) is stored and not handled, and no worker is alive to try again",
+                recorded.id,
+                postback.status,
+                recorded.order_id or postback.merchant_transaction_id,
+            )
+            raise UnhandledError
+
+    async def _is_handled(self, postback: Postback, decision_id: int) -> bool:
+        while (claim := await self._claim(decision_id)) is not None:
+            if not await self.handle(claim):
+                break
+        if (await self._threads.run(partial(self.ledger.record, postback))).settled:
+            return True
+        return await self._threads.run(self.ledger.has_worker)
+
+    async def _record(self, postback: Postback) -> Recorded:
+        give_up = anyio.current_time() + self._patience
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                return await self._threads.run(partial(self.ledger.record, postback))
+            except LedgerError as error:
+                if anyio.current_time() + pause > give_up:
+                    _LOGGER.error(  # noqa: TRY400 - the error's text says it all
+                        "a postback could not be stored: order %s, %s, %s: %s",
+                        postback.merchant_transaction_id,
+                        postback.inv_id,
+                        postback.status,
+                        error,
+                    )
+                    raise NotYet from None
+            await anyio.sleep(pause)
+            pause = min(2 * pause, _MAX_PAUSE)
+
+    async def _claim(self, decision_id: int | None = None) -> Claim | None:
+        return await self._threads.run(partial(self.ledger.claim, decision_id))
+
+    async def handle(self, claim: Claim) -> bool:
+        """Hand a claimed decision over, and say whether that has succeeded."""
+        if self._handler is None:
+            return await self._threads.run(partial(self.ledger.apply, claim))
+        error: str | None = "Cancelled"
+        try:
+            error = await self._call_handler(claim, self._handler)
+        finally:
+            if error is not None:
+                self._threads.submit(partial(self._fail, claim, error))
+        if error is not None:
+            return False
+        return await self._threads.run(partial(self.ledger.complete, claim))
+
+    def _fail(self, claim: Claim, error: str) -> None:
+        with contextlib.suppress(LedgerError):  # the lease ends by itself
+            self.ledger.fail(claim, error)
+
+    async def _call_handler(self, claim: Claim, handler: DecisionHandler) -> str | None:
+        """Run the handler under a lease that is renewed; return what it failed with, by name."""
+        error: str | None = "TimeoutError"
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._keep_lease, claim, tasks.cancel_scope)
+            # Long before the lease ends, so that nobody else can have begun meanwhile.
+            with anyio.move_on_after(claim.seconds / 2):
+                try:
+                    await handler(claim.decision)
+                    error = None
+                except Exception as failure:
+                    _LOGGER.exception(
+                        "the handler of decision %d (%s, order %s) failed in attempt %d; it is tried again",
+                        claim.decision.id,
+                        claim.decision.postback.status,
+                        claim.decision.order_id,
+                        claim.decision.attempt,
+                    )
+                    error = type(failure).__name__
+            tasks.cancel_scope.cancel()
+        return error
+
+    async def _keep_lease(self, claim: Claim, scope: anyio.CancelScope) -> None:
+        while True:
+            await anyio.sleep(claim.seconds / _RENEWALS)
+            try:
+                is_kept = await self._threads.run(partial(self.ledger.renew, claim))
+            except LedgerError:
+                continue
+            if not is_kept:
+                scope.cancel()
+
+    async def work_once(self) -> bool:
+        """Match what can be matched and handle what is due; return whether there was anything."""
+        matched = await self._threads.run(self.ledger.match_again)
+        claim = await self._claim()
+        if claim is None:
+            return matched > 0
+        await self.handle(claim)
+        return True
+
+    async def work(self) -> None:
+        """Handle what waits until cancelled, and say meanwhile that a worker is alive."""
+        worker = secrets.token_hex(8)
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._keep_beating, worker)
+                while True:
+                    is_busy = False
+                    try:
+                        is_busy = await self.work_once()
+                    except LedgerError as error:
+                        _LOGGER.warning("the worker waits: %s", error)
+                    if not is_busy:
+                        await anyio.sleep(POLL_SECONDS)
+        finally:
+            with anyio.CancelScope(deadline=anyio.current_time() + _ENDING_SECONDS, shield=True):
+                with contextlib.suppress(LedgerError):
+                    await self._threads.run(partial(self.ledger.end_beat, worker))
+
+    async def _keep_beating(self, worker: str) -> None:
+        while True:
+            with contextlib.suppress(LedgerError):
+                await self._threads.run(partial(self.ledger.beat, worker))
+            await anyio.sleep(_BEAT_SECONDS)
+
+
+async def run_worker(
+    ledger: DecisionLedger, *, handler: DecisionHandler | None = None, until_idle: bool = False
+) -> None:
+    """Handle every decision that waits, and try again what has failed. Run it in any number of processes.
+
+    Args:
+        ledger: its ``apply`` handles decisions, exactly once.
+        handler: ``async def (decision)`` where the ledger has no ``apply``. It runs at least once, and is
+            cut off after half a lease, 30 seconds by default.
+        until_idle: return when nothing is due, for cron jobs and tests; by default run until cancelled.
+
+    Raises:
+        ConfigurationError: the ledger has an ``apply`` and a handler was passed, or neither.
+        LedgerError: the database failed, with ``until_idle``; otherwise it is tried again.
+
+    """
+    handling = LedgerHandling(ledger, handler)
+    try:
+        if until_idle:
+            while await handling.work_once():
+                pass
+        else:
+            await handling.work()
+    finally:
+        handling.close()

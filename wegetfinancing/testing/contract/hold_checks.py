@@ -1,0 +1,227 @@
+"""What speaks against shipping: checks of the ledger contract."""
+
+import datetime as dt
+from decimal import Decimal
+
+from ...emulator.responses import INV_ID
+from ...errors import Outcome
+from ...ledger import Ledger
+from .ledger_checking import ORDER, LedgerBench, Shop, created, ledger_check, postback, require
+
+
+def _codes(bench: LedgerBench, ledger: Ledger) -> list[str]:
+    return [each.code for each in bench.loan(ledger).held]
+
+
+@ledger_check
+def only_an_approval_may_ship(bench: LedgerBench) -> None:
+    """Nothing ships before the last decision is an approval."""
+    for status in ("preapproved", "rejected", "refund"):
+        ledger = bench.ledger()
+        bench.applied(ledger)
+        require(not bench.loan(ledger).may_ship, "it may ship before any decision")
+        ledger.record(postback(status))
+        require(not bench.loan(ledger).may_ship, f"it may ship after {status}")
+    ledger = bench.ledger()
+    bench.applied(ledger)
+    ledger.record(postback("approved"))
+    require(bench.loan(ledger).may_ship, "it may not ship after an approval")
+
+
+@ledger_check
+def an_amount_has_to_be_seen(bench: LedgerBench) -> None:
+    """An approval whose amount nobody has seen is held, until the amount arrives."""
+    ledger = bench.ledger()
+    bench.applied(ledger, amount=None)
+    ledger.record(postback())
+    require(_codes(bench, ledger) == ["amount_not_seen"], "an answer without an amount is not held")
+    ledger = bench.ledger()
+    intent = bench.begun(ledger)
+    ledger.record(postback())
+    require(_codes(bench, ledger) == ["amount_not_seen"], "a postback before the answer is not held")
+    ledger.record_answer(intent, created())
+    loan = bench.loan(ledger)
+    require(loan.held == () and loan.may_ship, "the amount has arrived, and it is still held")
+
+
+@ledger_check
+def an_amount_has_to_be_as_expected(bench: LedgerBench) -> None:
+    """The answer's amount is as expected with or without the request's taxes; any other is held."""
+    cases = (("499.00", False), ("499", False), ("518.96", False), ("498.99", True), ("518.97", True))
+    for amount, is_held in cases:
+        ledger = bench.ledger()
+        bench.applied(ledger, amount=Decimal(amount), taxes=Decimal("19.96"))
+        ledger.record(postback())
+        codes = _codes(bench, ledger)
+        require(codes == ["amount_differs"] * is_held, f"{amount} for 499.00 with 19.96 taxes: held {codes}")
+        require(bench.loan(ledger).may_ship is not is_held, "may_ship says otherwise")
+
+
+@ledger_check
+def the_same_decision_signed_again_is_held(bench: LedgerBench) -> None:
+    """The same decision with another timestamp is neither counted nor dropped: it is held for review."""
+    shop = Shop()
+    for status in ("approved", "rejected", "preapproved"):
+        ledger = bench.ledger(apply=shop)
+        bench.applied(ledger)
+        ledger.record(postback(status))
+        ledger.record(postback(status, signed=2))
+        require(_codes(bench, ledger) == ["repeated"], f"{status}, signed again, is not held")
+    ledger = bench.ledger(apply=shop)
+    bench.applied(ledger)
+    ledger.record(postback())
+    for signed in (2, 3):
+        ledger.record(postback("refund", signed=signed, amount="50.00"))
+    require(_codes(bench, ledger) == ["refund", "repeated"], "a second refund of the same amount is not held")
+    require(bench.loan(ledger).refunded == Decimal(50), "it was counted, or the first was not")
+    bench.handle_all(ledger)
+    require(shop.statuses[-2:] == ["approved", "refund"], "it was handled, or the first was not")
+
+
+@ledger_check
+def contradicting_decisions_are_held(bench: LedgerBench) -> None:
+    """Decisions that contradict each other are held where their order cannot be told."""
+    cases: list[tuple[str, int | str, str, int | str]] = [
+        ("approved", 5, "rejected", 5),
+        ("approved", 5, "rejected", 4),
+        ("approved", "-", "rejected", "+"),
+        ("approved", 5, "rejected", "-"),
+        ("rejected", "-", "approved", 5),
+        ("rejected", 5, "approved", 4),
+        ("approved", 5, "preapproved", 5),
+        ("preapproved", 5, "approved", 4),
+    ]
+    for first, first_signed, second, second_signed in cases:
+        shop = Shop()
+        ledger = bench.ledger(apply=shop)
+        bench.applied(ledger)
+        ledger.record(postback(first, signed=first_signed))
+        ledger.record(postback(second, signed=second_signed))
+        bench.handle_all(ledger)
+        case = f"{second} (signed {second_signed}) after {first} (signed {first_signed})"
+        require(_codes(bench, ledger) == ["conflict"], f"{case} is not held")
+        require(shop.statuses == [first], f"{case}: the handler was told {shop.statuses}")
+        require(not bench.loan(ledger).may_ship, f"{case} may ship")
+
+
+@ledger_check
+def a_newer_decision_counts(bench: LedgerBench) -> None:
+    """A decision that was signed later counts, whatever was said before."""
+    cases: list[tuple[str, int | str, str, int | str]] = [
+        ("approved", 1, "rejected", 2),
+        ("rejected", 1, "approved", 2),
+        ("approved", 1, "preapproved", 2),
+        ("preapproved", 1, "approved", 2),
+        ("preapproved", "-", "approved", "+"),
+        ("preapproved", 1, "rejected", 1),
+    ]
+    for first, first_signed, second, second_signed in cases:
+        shop = Shop()
+        ledger = bench.ledger(apply=shop)
+        bench.applied(ledger)
+        ledger.record(postback(first, signed=first_signed))
+        ledger.record(postback(second, signed=second_signed))
+        bench.handle_all(ledger)
+        loan, case = bench.loan(ledger), f"{second} after {first}"
+        require(loan.status == second and loan.held == (), f"{case}: it is {loan.status}, held {loan.held}")
+        require(shop.statuses == [first, second], f"{case}: the handler was told {shop.statuses}")
+        require(loan.may_ship is (second == "approved"), f"{case}: may_ship is {loan.may_ship}")
+
+
+@ledger_check
+def a_late_preapproval_changes_nothing(bench: LedgerBench) -> None:
+    """A preapproval that is older than the decision is recorded only."""
+    shop = Shop()
+    ledger = bench.ledger(apply=shop)
+    bench.applied(ledger)
+    ledger.record(postback("approved", signed=2))
+    late = ledger.record(postback("preapproved", signed=1))
+    bench.handle_all(ledger)
+    require(late.settled and shop.statuses == ["approved"], "it was handed to the handler")
+    require(bench.loan(ledger).may_ship, "it has changed the loan")
+
+
+@ledger_check
+def a_refund_is_a_fact_to_accept(bench: LedgerBench) -> None:
+    """A refund is handled and held; once it is accepted, the rest of the order goes on."""
+    shop = Shop()
+    ledger = bench.ledger(apply=shop)
+    bench.applied(ledger)
+    ledger.record(postback())
+    ledger.record(postback("refund", signed=2, amount="50.00"))
+    ledger.record(postback("refund", signed=3, amount="20.00"))
+    bench.handle_all(ledger)
+    loan = bench.loan(ledger)
+    require(shop.statuses == ["approved", "refund", "refund"], "the handler was not told of the refunds")
+    require([each.code for each in loan.held] == ["refund", "refund"], "a refund is not held")
+    require((loan.status, loan.refunded) == ("approved", Decimal(70)), "a refund ends the loan, or is lost")
+    require(ledger.accept(ORDER, loan.held).may_ship, "after the refunds were accepted nothing ships")
+
+
+@ledger_check
+def exactly_the_named_holds_are_accepted(bench: LedgerBench) -> None:
+    """Accepting names the holds that were seen: one that arrives meanwhile stays open."""
+    ledger = bench.ledger()
+    bench.applied(ledger, amount=Decimal("600.00"))
+    ledger.record(postback(signed=5))
+    seen = bench.loan(ledger).held
+    ledger.record(postback("rejected", signed=4))
+    loan = ledger.accept(ORDER, seen)
+    require([each.code for each in loan.held] == ["conflict"], f"held after accepting one: {loan.held}")
+    require(not loan.may_ship, "it may ship although one hold is open")
+    require(ledger.accept(ORDER, seen).held == loan.held, "accepting again changes something")
+    loan = ledger.accept(ORDER, [each.id for each in loan.held])
+    require(loan.may_ship, "after all holds were accepted it may not ship")
+    try:
+        ledger.accept(ORDER, ["conflict:0"])
+    except ValueError:
+        return
+    require(condition=False, what="a hold was accepted that is not there")
+
+
+@ledger_check
+def a_held_decision_can_be_let_count(bench: LedgerBench) -> None:
+    """With ``apply`` the decisions behind the accepted holds count, and are handled."""
+    shop = Shop()
+    ledger = bench.ledger(apply=shop)
+    bench.applied(ledger)
+    ledger.record(postback(signed=5))
+    ledger.record(postback("rejected", signed=5))
+    loan = ledger.accept(ORDER, bench.loan(ledger).held, apply=True)
+    require((loan.status, loan.held) == ("rejected", ()), "the rejection does not count")
+    bench.handle_all(ledger)
+    require(shop.statuses == ["approved", "rejected"], "the rejection was not handled")
+
+
+@ledger_check
+def what_waits_is_listed(bench: LedgerBench) -> None:
+    """Orders that are held, unknown or overdue are listed, and decisions without an order."""
+    ledger = bench.ledger()
+    bench.applied(ledger, "fine", "fine")
+    bench.applied(ledger, "held", "held", amount=None)
+    bench.begun(ledger, "sending")
+    bench.begun(ledger, "overdue", seconds=-1.0)
+    ledger.record_failure(bench.begun(ledger, "unknown"), Outcome.UNKNOWN)
+    ledger.record(postback(inv_id="unmatched", merchant_transaction_id=None))
+    review = ledger.review()
+    loans = sorted(each.order_id for each in review.loans)
+    require(loans == ["held", "overdue", "unknown"], f"these orders are listed: {loans}")
+    decisions = [each.inv_id for each in review.decisions]
+    require(decisions == ["unmatched"], f"these decisions are listed: {decisions}")
+
+
+@ledger_check
+def what_is_old_is_erased(bench: LedgerBench) -> None:
+    """Purging erases the details of loans with nothing open, once, and of no other."""
+    ledger = bench.ledger(apply=Shop())
+    bench.applied(ledger)
+    ledger.record(postback())
+    bench.applied(ledger, "held", "held", amount=None)
+    bench.begun(ledger, "sending")
+    require(ledger.purge(dt.timedelta(days=1)) == 0, "a loan of today was erased")
+    require(ledger.purge(dt.timedelta(seconds=-5)) == 0, "a loan was erased whose decision waits")
+    bench.handle_all(ledger)
+    erased = [ledger.purge(dt.timedelta(seconds=-5)) for _ in range(2)]
+    require(erased == [1, 0], f"purging twice has erased {erased}")
+    loan = bench.loan(ledger)
+    require(loan.forgotten and loan.inv_id == INV_ID, "the details are there, or the keys are not")
