@@ -10,6 +10,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from ..client.sync import Client
 from ..credentials import Credentials
 from ..errors import ConfigurationError
+from ..postbacks.decisions import DecisionLedger
 from ..postbacks.deliveries import SyncDeliveryStore
 from ..postbacks.handling import SyncPostbackHandler
 from ..postbacks.receiving import BODY_LIMIT, TOO_LARGE, Refusal, ResponseStatuses
@@ -42,10 +43,11 @@ def financing_client() -> Client:
     return cast("Client", extensions[_EXTENSION])
 
 
-def postback_view(
+def postback_view(  # noqa: PLR0913 - keyword-only settings
     credentials: Credentials | Iterable[Credentials],
-    handler: SyncPostbackHandler,
+    handler: SyncPostbackHandler | None = None,
     *,
+    ledger: DecisionLedger | None = None,
     repeat_handler: SyncPostbackHandler | None = None,
     store: SyncDeliveryStore | None = None,
     max_age: float | dt.timedelta | None = None,
@@ -68,6 +70,7 @@ def postback_view(
     endpoint = SyncEndpoint(
         credentials,
         handler,
+        ledger=ledger,
         repeat_handler=repeat_handler,
         store=store,
         max_age=max_age,

@@ -4,7 +4,7 @@ import contextlib
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 import anyio
 import attrs
@@ -124,7 +124,7 @@ class SyncSingleHandling:
 
     def __init__(
         self,
-        handler: SyncPostbackHandler,
+        handler: SyncPostbackHandler | None,
         repeat_handler: SyncPostbackHandler | None,
         store: SyncDeliveryStore,
         patience: float,
@@ -137,7 +137,7 @@ class SyncSingleHandling:
         if not _is_plain(getattr(store, "claim", None)):
             msg = "store must be one that does not await, such as SyncMemoryDeliveryStore"
             raise ConfigurationError(msg)
-        self._rules = _Rules(handler, repeat_handler, store, patience)
+        self._rules = _Rules(cast("SyncPostbackHandler", handler), repeat_handler, store, patience)
 
     def __call__(self, postback: Postback) -> None:
         """Do what ``SingleHandling`` does, in this thread.

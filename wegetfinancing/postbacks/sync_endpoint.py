@@ -4,6 +4,7 @@ import datetime as dt
 from collections.abc import Iterable, Mapping
 
 from ..credentials import Credentials
+from .decisions import DecisionLedger
 from .deliveries import SyncDeliveryStore, SyncMemoryDeliveryStore
 from .events import Postback
 from .handling import SyncPostbackHandler, SyncSingleHandling
@@ -16,6 +17,7 @@ from .receiving import (
     is_for_the_log,
     read_postback,
 )
+from .recording import SyncLedgerHandling, refuse_beside_a_ledger
 from .settings import as_max_age, as_seconds, check_replays
 from .signatures import as_credentials_tuple
 from .tracebacks import clears_locals
@@ -27,13 +29,14 @@ class SyncEndpoint:
     Parameters and errors are those of ``wegetfinancing.postbacks.wsgi.PostbackApp``.
     """
 
-    __slots__ = ("_credentials", "_handle_once", "_max_age", "_path", "_statuses")
+    __slots__ = ("_credentials", "_handle", "_max_age", "_path", "_statuses")
 
     def __init__(  # noqa: PLR0913 - keyword-only settings
         self,
         credentials: Credentials | Iterable[Credentials],
-        handler: SyncPostbackHandler,
+        handler: SyncPostbackHandler | None,
         *,
+        ledger: DecisionLedger | None,
         repeat_handler: SyncPostbackHandler | None,
         store: SyncDeliveryStore | None,
         max_age: float | dt.timedelta | None,
@@ -44,11 +47,15 @@ class SyncEndpoint:
         """Check the settings."""
         self._credentials = as_credentials_tuple(credentials)
         self._max_age = as_max_age(max_age)
-        remembers = SyncMemoryDeliveryStore() if store is None else store
-        self._handle_once = SyncSingleHandling(
-            handler, repeat_handler, remembers, as_seconds("patience", patience, may_be_zero=True)
-        )
-        check_replays(remembers.keep_seconds, self._max_age)
+        patience = as_seconds("patience", patience, may_be_zero=True)
+        self._handle: SyncSingleHandling | SyncLedgerHandling
+        if ledger is not None:
+            refuse_beside_a_ledger(store, repeat_handler, max_age)
+            self._handle = SyncLedgerHandling(ledger, handler, patience)
+        else:
+            remembers = SyncMemoryDeliveryStore() if store is None else store
+            self._handle = SyncSingleHandling(handler, repeat_handler, remembers, patience)
+            check_replays(remembers.keep_seconds, self._max_age)
         self._statuses = ResponseStatuses() if statuses is None else statuses
         self._path = path
 
@@ -67,7 +74,7 @@ class SyncEndpoint:
         failure: Exception | None = None
         try:
             check_request(method, path, only_path=self._path)
-            self._handle_once(self._read(headers, chunks))
+            self._handle(self._read(headers, chunks))
         except Exception as error:  # noqa: BLE001 - answered, then handed to the log
             failure = error
         return answer_after(failure, self._statuses), failure if is_for_the_log(failure) else None
