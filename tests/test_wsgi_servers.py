@@ -3,6 +3,7 @@
 import contextlib
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections import Counter
@@ -14,7 +15,8 @@ import httpx
 import pytest
 
 from redis_server import SERVER, redis_server
-from wegetfinancing.testing import signed_postback
+from wegetfinancing.contrib.sqlalchemy import SQLLedger
+from wegetfinancing.testing import credentials, signed_postback
 
 GOOD = signed_postback()
 APP = """
@@ -34,6 +36,20 @@ handled = os.open("handled", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 port = os.environ.get("REDIS_PORT")
 store = SyncRedisDeliveryStore(Redis(port=int(port), socket_timeout=5)) if port else None
 app = PostbackApp(credentials(), handle, store=store, path="/postbacks")
+"""
+LEDGER_APP = """
+import os, threading
+from sqlalchemy import text
+from wegetfinancing.contrib.sqlalchemy import SQLLedger
+from wegetfinancing.postbacks.wsgi import PostbackApp
+from wegetfinancing.testing import credentials
+
+def apply(connection, decision):
+    values = {"key": decision.postback.key, "process": os.getpid()}
+    connection.execute(text("INSERT INTO effects VALUES (:key, :process)"), values)
+
+ledger = SQLLedger("sqlite:///shop.db", environment="sandbox", apply=apply)
+app = PostbackApp(credentials(), ledger=ledger, path="/postbacks")
 """
 WSGIREF = """
 import socket, sys
@@ -62,9 +78,9 @@ COMMANDS = {
 
 
 @contextlib.contextmanager
-def serving(name: str, folder: Path, **environment: str) -> Iterator[int]:
+def serving(name: str, folder: Path, app: str = APP, **environment: str) -> Iterator[int]:
     """Run the server in a process of its own, on a socket that listens already; yield its port."""
-    for file, text in (("shop.py", APP), ("wsgiref_main.py", WSGIREF), ("waitress_main.py", WAITRESS)):
+    for file, text in (("shop.py", app), ("wsgiref_main.py", WSGIREF), ("waitress_main.py", WAITRESS)):
         (folder / file).write_text(text, encoding="utf-8")
     with (
         socket.create_server(("127.0.0.1", 0), backlog=128) as listener,
@@ -141,31 +157,52 @@ def test_a_real_server_receives_postbacks_and_refuses_what_is_not_one(name: str,
     assert "ZeroDivisionError" in (tmp_path / "log").read_text()
 
 
-SENDERS, DECISIONS = 8, 60
+SENDERS, DECISIONS = 8, 25
+KEYS = [f"{credentials().merchant_id}:inv{number}:approved" for number in range(DECISIONS)]
+
+
+def send(url: str) -> Counter[tuple[int, str]]:
+    answers: Counter[tuple[int, str]] = Counter()
+    # Each on a connection of its own, which either worker may accept.
+    with httpx.Client(timeout=60, limits=httpx.Limits(max_keepalive_connections=0)) as vendor:
+        for number in range(DECISIONS):
+            made = signed_postback(inv_id=f"inv{number}", merchant_transaction_id=f"ORDER-{number}")
+            answer = vendor.post(url, content=made.body, headers=made.headers)
+            answers[answer.status_code, answer.text] += 1
+    return answers
+
+
+def send_from_many(port: int, log: Path) -> Counter[tuple[int, str]]:
+    """Send every decision from each sender, once both workers have started."""
+    url = f"http://127.0.0.1:{port}/postbacks"
+    while log.read_text().count("Booting worker") < 2:
+        assert httpx.get(url).status_code == 405
+    with ThreadPoolExecutor(SENDERS) as threads:
+        return sum(threads.map(send, [url] * SENDERS), Counter[tuple[int, str]]())
 
 
 @pytest.mark.skipif(SERVER is None and "CI" not in os.environ, reason="starts a real redis-server")
 def test_two_workers_with_four_threads_each_handle_each_decision_once(tmp_path: Path) -> None:
-    def send(url: str) -> Counter[tuple[int, str]]:
-        answers: Counter[tuple[int, str]] = Counter()
-        # Each on a connection of its own, which either worker may accept.
-        with httpx.Client(timeout=60, limits=httpx.Limits(max_keepalive_connections=0)) as vendor:
-            for number in range(DECISIONS):
-                made = signed_postback(inv_id=f"inv{number}")
-                answer = vendor.post(url, content=made.body, headers=made.headers)
-                answers[answer.status_code, answer.text] += 1
-        return answers
-
-    with (
-        redis_server(tmp_path) as redis,
-        serving("gunicorn", tmp_path, REDIS_PORT=str(redis)) as port,
-        ThreadPoolExecutor(SENDERS) as threads,
-    ):
-        url = f"http://127.0.0.1:{port}/postbacks"
-        while (tmp_path / "log").read_text().count("Booting worker") < 2:
-            assert httpx.get(url).status_code == 405
-        answers = sum(threads.map(send, [url] * SENDERS), Counter[tuple[int, str]]())
+    with redis_server(tmp_path) as redis, serving("gunicorn", tmp_path, REDIS_PORT=str(redis)) as port:
+        answers = send_from_many(port, tmp_path / "log")
     assert answers == {(200, "OK"): SENDERS * DECISIONS}
     lines = [line.split() for line in (tmp_path / "handled").read_text().splitlines()]
-    assert sorted(key for key, _, _ in lines) == sorted(f"inv{n}:approved" for n in range(DECISIONS))
+    assert sorted(key for key, _, _ in lines) == sorted(KEYS)
     assert len({process for _, process, _ in lines}) == 2
+
+
+def test_two_workers_apply_each_decision_once_through_a_ledger(tmp_path: Path) -> None:
+    database = tmp_path / "shop.db"
+    with contextlib.closing(SQLLedger(f"sqlite:///{database}", environment="sandbox")) as ledger:
+        ledger.create_tables()
+        for number in range(DECISIONS):
+            ledger.adopt(f"ORDER-{number}", f"inv{number}", merchant_id=credentials().merchant_id)
+        ledger.beat("one")  # a delivery that comes while another one is applied leaves it to that
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        connection.execute("CREATE TABLE effects (key TEXT PRIMARY KEY, process INTEGER)")
+        with serving("gunicorn", tmp_path, LEDGER_APP) as port:
+            answers = send_from_many(port, tmp_path / "log")
+        effects = connection.execute("SELECT key, process FROM effects").fetchall()
+    assert answers == {(200, "OK"): SENDERS * DECISIONS}
+    assert sorted(key for key, _ in effects) == sorted(KEYS)
+    assert len({process for _, process in effects}) == 2
