@@ -7,8 +7,9 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -161,24 +162,25 @@ SENDERS, DECISIONS = 8, 25
 KEYS = [f"{credentials().merchant_id}:inv{number}:approved" for number in range(DECISIONS)]
 
 
-def send(url: str) -> Counter[tuple[int, str]]:
+def send(url: str, beat: Callable[[], None]) -> Counter[tuple[int, str]]:
     answers: Counter[tuple[int, str]] = Counter()
     # Each on a connection of its own, which either worker may accept.
     with httpx.Client(timeout=60, limits=httpx.Limits(max_keepalive_connections=0)) as vendor:
         for number in range(DECISIONS):
+            beat()
             made = signed_postback(inv_id=f"inv{number}", merchant_transaction_id=f"ORDER-{number}")
             answer = vendor.post(url, content=made.body, headers=made.headers)
             answers[answer.status_code, answer.text] += 1
     return answers
 
 
-def send_from_many(port: int, log: Path) -> Counter[tuple[int, str]]:
+def send_from_many(port: int, log: Path, beat: Callable[[], None] = lambda: None) -> Counter[tuple[int, str]]:
     """Send every decision from each sender, once both workers have started."""
     url = f"http://127.0.0.1:{port}/postbacks"
     while log.read_text().count("Booting worker") < 2:
         assert httpx.get(url).status_code == 405
     with ThreadPoolExecutor(SENDERS) as threads:
-        return sum(threads.map(send, [url] * SENDERS), Counter[tuple[int, str]]())
+        return sum(threads.map(partial(send, beat=beat), [url] * SENDERS), Counter[tuple[int, str]]())
 
 
 @pytest.mark.skipif(SERVER is None and "CI" not in os.environ, reason="starts a real redis-server")
@@ -193,15 +195,17 @@ def test_two_workers_with_four_threads_each_handle_each_decision_once(tmp_path: 
 
 def test_two_workers_apply_each_decision_once_through_a_ledger(tmp_path: Path) -> None:
     database = tmp_path / "shop.db"
-    with contextlib.closing(SQLLedger(f"sqlite:///{database}", environment="sandbox")) as ledger:
+    with (
+        contextlib.closing(SQLLedger(f"sqlite:///{database}", environment="sandbox")) as ledger,
+        contextlib.closing(sqlite3.connect(database)) as connection,
+    ):
         ledger.create_tables()
         for number in range(DECISIONS):
             ledger.adopt(f"ORDER-{number}", f"inv{number}", merchant_id=credentials().merchant_id)
-        ledger.beat("one")  # a delivery that comes while another one is applied leaves it to that
-    with contextlib.closing(sqlite3.connect(database)) as connection:
         connection.execute("CREATE TABLE effects (key TEXT PRIMARY KEY, process INTEGER)")
         with serving("gunicorn", tmp_path, LEDGER_APP) as port:
-            answers = send_from_many(port, tmp_path / "log")
+            # With a living worker, a delivery that comes while another one is applied leaves it to that.
+            answers = send_from_many(port, tmp_path / "log", beat=lambda: ledger.beat("one"))
         effects = connection.execute("SELECT key, process FROM effects").fetchall()
     assert answers == {(200, "OK"): SENDERS * DECISIONS}
     assert sorted(key for key, _ in effects) == sorted(KEYS)
