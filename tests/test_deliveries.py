@@ -14,7 +14,7 @@ import pytest
 import redis.asyncio
 import redis.exceptions
 
-from redis_server import SERVER, redis_server
+from support.redis_server import SERVER, redis_server
 from wegetfinancing import ConfigurationError
 from wegetfinancing.contrib.redis import RedisDeliveryStore, SyncRedisDeliveryStore
 from wegetfinancing.postbacks import (

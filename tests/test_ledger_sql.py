@@ -18,7 +18,7 @@ from sqlalchemy import Column, ForeignKey, Integer, MetaData, Table, Text, func,
 from sqlalchemy.engine import Connection
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from canaries import canaries_in, credentials_with_canaries, request_with_canaries
+from support.canaries import canaries_in, credentials_with_canaries, request_with_canaries
 from support.ledgers import new_database, sqlite_ledgers
 from support.postgresql import Server
 from support.statements import Fault, dying

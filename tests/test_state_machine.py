@@ -26,7 +26,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from virtual_time import VirtualTime, virtual_time
+from support.virtual_time import VirtualTime, virtual_time
 from wegetfinancing import AsyncClient, CallError, Outcome, Retry, TransportError
 from wegetfinancing._json import from_json, to_json
 from wegetfinancing.client.retry import REPEATED_STATUSES, RetryLimits

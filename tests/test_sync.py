@@ -22,12 +22,12 @@ import anyio.to_thread
 import pytest
 import trio
 
-import figures
-from canaries import canaries_in, canaries_in_error, credentials_with_canaries, request_with_canaries
-from fault_server import Arrived, FaultServer, Peer
-from faults import DONE, FAULTS, GOOD, NOT_SENT, Fault, answers_well, client_context
-from promises import columns
-from raw_server import http_answer
+from support import figures
+from support.canaries import canaries_in, canaries_in_error, credentials_with_canaries, request_with_canaries
+from support.fault_server import Arrived, FaultServer, Peer
+from support.faults import DONE, FAULTS, GOOD, NOT_SENT, Fault, answers_well, client_context
+from support.promises import columns
+from support.raw_server import http_answer
 from wegetfinancing import (
     AsyncClient,
     CallError,
