@@ -15,7 +15,7 @@ from support.ledgers import new_database
 from support.postgresql import Server
 from support.proxy import losing_proxy
 from support.statements import Fault, KilledError, dying
-from test_asgi import deliver
+from test_postback_app import deliver
 from wegetfinancing import AsyncClient, CallError, Outcome
 from wegetfinancing.contrib.sqlalchemy import SQLLedger
 from wegetfinancing.ledger import Decision, run_worker

@@ -22,7 +22,7 @@ from support.canaries import canaries_in, credentials_with_canaries, request_wit
 from support.ledgers import new_database, sqlite_ledgers
 from support.postgresql import Server
 from support.statements import Fault, dying
-from test_asgi import deliver
+from test_postback_app import deliver
 from wegetfinancing import AsyncClient, CallError, ConfigurationError, LedgerError, Outcome
 from wegetfinancing.contrib.sqlalchemy import SQLLedger, metadata
 from wegetfinancing.http import Request, Response

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-import test_asgi
+import test_postback_app
 import test_wsgi
 from support.ledgers import sqlite_ledgers
 from test_ledger_postbacks import APPROVED, ORDER, Gone, applied
@@ -73,7 +73,7 @@ async def test_the_vendor_hears_the_same_over_asgi_and_wsgi(name: str, *, is_kno
     over_wsgi = wsgi.PostbackApp(credentials(), ledger=ledgers[1], **SETTINGS)
     statuses = set()
     for made in DELIVERIES:
-        status, _, body = await test_asgi.call(over_asgi, made.body, made.headers)
+        status, _, body = await test_postback_app.call(over_asgi, made.body, made.headers)
         assert test_wsgi.call(over_wsgi, made.body, headers=made.headers) == (status, body)
         statuses.add(status)
     assert known_of(ledgers[0]) == known_of(ledgers[1])

@@ -17,7 +17,7 @@ from hypothesis.stateful import (
 )
 
 from support.virtual_time import VirtualTime, virtual_time
-from test_asgi import deliver
+from test_postback_app import deliver
 from test_state_machine import anything, host_tasks
 from wegetfinancing import Postback
 from wegetfinancing.postbacks import MemoryDeliveryStore, NotYet, PostbackApp

@@ -64,7 +64,7 @@ def test_a_traceback_with_locals_does_not_show_a_password_that_was_refused(chang
         Credentials(**good | changes)
     assert caught.value.__context__ is None
     shown = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
-    ours = [each for each in shown.stack if "test_config" not in each.filename]
+    ours = [each for each in shown.stack if "test_settings" not in each.filename]
     assert ours
     assert "s3cret" not in str([each.locals for each in ours])
 
