@@ -37,7 +37,7 @@ TESTS: Final = {
     "client.retry": ["retry", "client"],
     "client.call": ["middleware", "client"],
     "errors": ["errors", "client"],
-    "credentials": ["settings"],
+    "credentials": ["credentials", "settings"],
     "client.settings": ["settings"],
     "client.operations": ["client", "errors"],
     "client.answers": ["client", "errors", "retry"],
