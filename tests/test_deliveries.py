@@ -14,7 +14,7 @@ import pytest
 import redis.asyncio
 import redis.exceptions
 
-from redis_server import SERVER, redis_server
+from support.redis_server import SERVER, redis_server
 from wegetfinancing import ConfigurationError
 from wegetfinancing.contrib.redis import RedisDeliveryStore, SyncRedisDeliveryStore
 from wegetfinancing.postbacks import (
@@ -107,7 +107,7 @@ class SettlesForAnyone(MemoryDeliveryStore):
         await super().settle(key, owner)
 
 
-class LooksFirst(MemoryDeliveryStore):
+class LooksBeforeItClaims(MemoryDeliveryStore):
     def __init__(self) -> None:
         super().__init__()
         self.known: set[str] = set()
@@ -131,7 +131,7 @@ class SettlesOnlyClaims(MemoryDeliveryStore):
     ("broken", "name"),
     [
         (GrantsEverything, "a_claim_is_granted_once"),
-        (LooksFirst, "of_many_claims_at_once_one_is_granted"),
+        (LooksBeforeItClaims, "of_many_claims_at_once_one_is_granted"),
         (ReleasesForAnyone, "a_released_claim_can_be_claimed"),
         (SettlesForAnyone, "a_settled_decision_stays_settled"),
         (SettlesOnlyClaims, "what_was_handled_is_settled_even_without_a_claim"),

@@ -17,7 +17,7 @@ import httpx
 import pytest
 from flask import Flask
 
-from raw_server import Behaviour, Connection, raw_server
+from support.raw_server import Behaviour, Connection, raw_server
 from wegetfinancing import (
     AsyncClient,
     CallError,

@@ -10,7 +10,7 @@ import pytest
 from flask import Flask, got_request_exception, request
 from flask.testing import FlaskClient
 
-from test_wsgi import Input, Shop, handle_async
+from test_wsgi import Input, SyncShop, handle_async
 from wegetfinancing import Client, ConfigurationError, PostbackVersion
 from wegetfinancing.contrib.flask import financing_client, postback_view
 from wegetfinancing.postbacks import BODY_LIMIT, NotYet, ResponseStatuses
@@ -25,7 +25,7 @@ from wegetfinancing.testing import (
 GOOD = signed_postback()
 
 
-def app_with(shop: Shop, **settings: Any) -> Flask:
+def app_with(shop: SyncShop, **settings: Any) -> Flask:
     app = Flask(__name__)
     app.add_url_rule("/postbacks", view_func=postback_view(credentials(), shop, **settings))
     return app
@@ -39,7 +39,7 @@ def post(vendor: FlaskClient, postback: SignedPostback = GOOD, **changes: Any) -
 
 @pytest.mark.parametrize("version", PostbackVersion)
 def test_an_authentic_postback_reaches_the_handler_once(version: PostbackVersion) -> None:
-    shop = Shop()
+    shop = SyncShop()
     vendor = app_with(shop).test_client()
     for _ in range(2):
         answer = vendor.post(
@@ -53,7 +53,7 @@ def test_an_authentic_postback_reaches_the_handler_once(version: PostbackVersion
 
 
 def test_anything_else_does_not() -> None:
-    shop = Shop()
+    shop = SyncShop()
     vendor = app_with(shop, max_age=300).test_client()
     assert post(vendor, data=GOOD.body + b" ")[0] == 401
     assert post(vendor, headers={})[0] == 401
@@ -67,14 +67,14 @@ def test_anything_else_does_not() -> None:
 
 
 def test_a_route_for_other_methods_receives_nothing_by_them() -> None:
-    app, view = Flask(__name__), postback_view(credentials(), Shop())
+    app, view = Flask(__name__), postback_view(credentials(), SyncShop())
     app.add_url_rule("/postbacks", view_func=view, methods=["GET", "POST"])
     answer = app.test_client().get("/postbacks", headers=GOOD.headers)
     assert (answer.status_code, answer.text) == (405, "only POST")
 
 
 def test_a_body_that_a_hook_has_read_is_read_again() -> None:
-    shop = Shop()
+    shop = SyncShop()
     app = app_with(shop)
     bodies: list[bytes] = []
     app.before_request(lambda: bodies.append(request.get_data()))
@@ -86,7 +86,7 @@ def test_a_body_that_a_hook_has_read_is_read_again() -> None:
 
 
 def test_a_body_that_a_hook_has_read_as_a_form_is_said_to_be_so(caplog: pytest.LogCaptureFixture) -> None:
-    app = app_with(Shop())
+    app = app_with(SyncShop())
     forms: list[object] = []
     app.before_request(lambda: forms.append(request.form))
     assert post(app.test_client(), signed_postback(version=PostbackVersion.V0_2)) == (500, "failed")
@@ -94,7 +94,7 @@ def test_a_body_that_a_hook_has_read_as_a_form_is_said_to_be_so(caplog: pytest.L
 
 
 def test_the_limit_of_the_app_and_a_sender_that_goes_away_are_refusals() -> None:
-    shop = Shop()
+    shop = SyncShop()
     app = app_with(shop)
     vendor = app.test_client()
     app.config["MAX_CONTENT_LENGTH"] = 10
@@ -110,7 +110,7 @@ def test_the_limit_of_the_app_and_a_sender_that_goes_away_are_refusals() -> None
 def test_a_handler_that_fails_is_answered_logged_signalled_and_handled_on_redelivery(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    shop = Shop(ZeroDivisionError())
+    shop = SyncShop(ZeroDivisionError())
     app = app_with(shop, statuses=ResponseStatuses(failed=502))
     seen: list[Exception] = []
 
@@ -127,7 +127,7 @@ def test_a_handler_that_fails_is_answered_logged_signalled_and_handled_on_redeli
 
 
 def test_settings_go_through_and_are_checked() -> None:
-    shop, repeats = Shop(NotYet()), Shop()
+    shop, repeats = SyncShop(NotYet()), SyncShop()
     vendor = app_with(shop, patience=0, repeat_handler=repeats).test_client()
     assert post(vendor) == (503, "not yet")
     for _ in range(2):

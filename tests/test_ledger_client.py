@@ -196,7 +196,7 @@ async def test_the_expected_amount_is_compared_with_or_without_taxes() -> None:
         assert [each.code for each in loan.held] == ["amount_differs"] * is_held, number
 
 
-class Failing(MemoryLedger):
+class FailingLedger(MemoryLedger):
     """A ledger whose database fails at some of its methods, for some time."""
 
     def __init__(self, failures: dict[str, int], *, uncertain: bool = False) -> None:
@@ -225,7 +225,7 @@ class Failing(MemoryLedger):
 @pytest.mark.parametrize(("uncertain", "outcome"), [(False, Outcome.NOT_SENT), (True, Outcome.UNKNOWN)])
 async def test_a_ledger_that_fails_lets_nothing_be_sent(uncertain: bool, outcome: Outcome) -> None:
     transport = FakeTransport()
-    async with client_of(Failing({"begin": 1}, uncertain=uncertain), transport) as client:
+    async with client_of(FailingLedger({"begin": 1}, uncertain=uncertain), transport) as client:
         with pytest.raises(CallError, match="the database is gone") as caught:
             await client.create_request(financing_request())
         assert caught.value.outcome is outcome
@@ -235,7 +235,7 @@ async def test_a_ledger_that_fails_lets_nothing_be_sent(uncertain: bool, outcome
 
 
 async def test_recording_the_answer_is_tried_again() -> None:
-    ledger = Failing({"record_answer": 2})
+    ledger = FailingLedger({"record_answer": 2})
     async with client_of(ledger) as client:
         await client.create_request(financing_request())
     loan = ledger.loan(ORDER)
@@ -246,7 +246,7 @@ async def test_recording_the_answer_is_tried_again() -> None:
 async def test_an_answer_that_cannot_be_recorded_is_returned_and_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    ledger, transport = Failing({"record_answer": 10**6}), FakeTransport()
+    ledger, transport = FailingLedger({"record_answer": 10**6}), FakeTransport()
     async with client_of(ledger, transport, timeout=1.0) as client:
         answer = await client.create_request(financing_request())
         assert answer.inv_id == INV_ID
@@ -266,7 +266,7 @@ def loans_sending(ledger: Ledger) -> list[Any]:
 
 
 async def test_who_is_told_that_nothing_was_sent_can_try_again(caplog: pytest.LogCaptureFixture) -> None:
-    ledger = Failing({"record_failure": 10**6})
+    ledger = FailingLedger({"record_failure": 10**6})
     lost = TransportError("no", outcome=Outcome.NOT_SENT)
     async with client_of(ledger, FakeTransport(lost, created_response()), timeout=1.0) as client:
         with pytest.raises(CallError) as caught:

@@ -14,8 +14,8 @@ from sqlalchemy.engine import Connection
 from support.ledgers import new_database
 from support.postgresql import Server
 from support.proxy import losing_proxy
-from support.statements import Fault, KilledError, dying
-from test_asgi import deliver
+from support.statements import KilledError, StatementFault, dying
+from test_postback_app import deliver
 from wegetfinancing import AsyncClient, CallError, Outcome
 from wegetfinancing.contrib.sqlalchemy import SQLLedger
 from wegetfinancing.ledger import Decision, run_worker
@@ -124,7 +124,7 @@ class Trade:
 numbers = itertools.count()
 
 
-async def trade_with(url: str, fault: Fault) -> bool:
+async def trade_with(url: str, fault: StatementFault) -> bool:
     """Make one trade in which something fails once; return whether it has."""
     trade = Trade(url, f"ORDER-{next(numbers)}")
     trade.transport = FakeTransport(*[answer_for(trade.order_id)] * 3)
@@ -151,7 +151,7 @@ def answer_for(order_id: str) -> Any:
 @pytest.mark.parametrize("is_lost", [False, True], ids=["dies", "loses_commits"])
 async def test_a_connection_that_dies_at_any_statement_costs_nothing(url: str, is_lost: bool) -> None:
     at = 0
-    while await trade_with(url, Fault(at, is_lost=is_lost)):
+    while await trade_with(url, StatementFault(at, is_lost=is_lost)):
         at += EVERY
     assert at > 20
 
@@ -183,6 +183,6 @@ async def test_an_answer_of_postgresql_that_a_proxy_loses_costs_nothing(postgres
 
 async def test_a_process_killed_at_any_statement_costs_nothing(url: str) -> None:
     at = 0
-    while await trade_with(url, Fault(at, kills=True)):
+    while await trade_with(url, StatementFault(at, kills=True)):
         at += EVERY
     assert at > 20

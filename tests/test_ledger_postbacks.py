@@ -11,7 +11,7 @@ import anyio.to_thread
 import pytest
 
 from support.ledgers import postgresql_ledgers, sqlite_ledgers
-from test_asgi import call, deliver
+from test_postback_app import call, deliver
 from wegetfinancing import ConfigurationError, LedgerError, UnknownPostback, parse_postback, sign_postback
 from wegetfinancing.ledger import Decision, Ledger, MemoryLedger, run_worker
 from wegetfinancing.postbacks import MemoryDeliveryStore, NotYet, PostbackApp, ResponseStatuses

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-import test_asgi
+import test_postback_app
 import test_wsgi
 from support.ledgers import sqlite_ledgers
 from test_ledger_postbacks import APPROVED, ORDER, Gone, applied
@@ -23,7 +23,7 @@ from wegetfinancing.testing.contract.ledger_checking import Shop
 REJECTED = signed_postback("rejected", timestamp="1700000002")
 
 
-class Failing(Shop):
+class ShopThatFailsOnce(Shop):
     """Applies nothing the first time."""
 
     def __init__(self, failure: Exception) -> None:
@@ -44,9 +44,11 @@ def with_a_worker(ledger: MemoryLedger) -> MemoryLedger:
 
 SITUATIONS: dict[str, Callable[[], MemoryLedger]] = {
     "applied": lambda: MemoryLedger(apply=Shop()),
-    "apply fails": lambda: MemoryLedger(apply=Failing(ZeroDivisionError())),
-    "apply fails, with a worker": lambda: with_a_worker(MemoryLedger(apply=Failing(ZeroDivisionError()))),
-    "not yet": lambda: MemoryLedger(apply=Failing(NotYet())),
+    "apply fails": lambda: MemoryLedger(apply=ShopThatFailsOnce(ZeroDivisionError())),
+    "apply fails, with a worker": lambda: with_a_worker(
+        MemoryLedger(apply=ShopThatFailsOnce(ZeroDivisionError()))
+    ),
+    "not yet": lambda: MemoryLedger(apply=ShopThatFailsOnce(NotYet())),
     "gone for a moment": lambda: Gone({"record": 2}, apply=Shop()),
     "gone": lambda: Gone({"record": 10**6}, apply=Shop()),
     "gone once it is stored": lambda: Gone({"claim": 1}, apply=Shop()),
@@ -73,7 +75,7 @@ async def test_the_vendor_hears_the_same_over_asgi_and_wsgi(name: str, *, is_kno
     over_wsgi = wsgi.PostbackApp(credentials(), ledger=ledgers[1], **SETTINGS)
     statuses = set()
     for made in DELIVERIES:
-        status, _, body = await test_asgi.call(over_asgi, made.body, made.headers)
+        status, _, body = await test_postback_app.call(over_asgi, made.body, made.headers)
         assert test_wsgi.call(over_wsgi, made.body, headers=made.headers) == (status, body)
         statuses.add(status)
     assert known_of(ledgers[0]) == known_of(ledgers[1])
@@ -100,7 +102,7 @@ def test_a_ledger_that_cannot_store_is_logged_with_what_was_said(caplog: pytest.
 
 @pytest.mark.anyio
 async def test_a_worker_handles_what_an_endpoint_could_not() -> None:
-    shop = Failing(ZeroDivisionError())
+    shop = ShopThatFailsOnce(ZeroDivisionError())
     ledger = MemoryLedger(apply=shop)
     applied(ledger)
     assert test_wsgi.deliver(wsgi.PostbackApp(credentials(), ledger=ledger), APPROVED) == 500

@@ -29,7 +29,7 @@ from wegetfinancing.testing import SignedPostback, credentials, signed_postback
 GOOD = signed_postback()
 
 
-class Shop:
+class SyncShop:
     """A handler that keeps what it was given, and the thread that it ran in."""
 
     def __init__(self, *failures: BaseException) -> None:
@@ -60,7 +60,7 @@ class Input(io.BytesIO):
         return read
 
 
-class Server:
+class AppServer:
     """Keeps what an app answered, even when it raises afterwards."""
 
     status = 0
@@ -97,7 +97,7 @@ def environ_of(
 
 
 def call(app: Any, body: bytes | Input = GOOD.body, **environ: Any) -> tuple[int, bytes]:
-    server = Server(app)
+    server = AppServer(app)
     server.serve(environ_of(body, **environ))
     return server.status, server.body
 
@@ -108,8 +108,8 @@ def deliver(app: Any, postback: SignedPostback) -> int:
 
 @pytest.mark.parametrize("version", PostbackVersion)
 def test_an_authentic_postback_is_handled_in_this_thread_and_answered_ok(version: PostbackVersion) -> None:
-    shop, postback = Shop(), signed_postback(version=version)
-    server = Server(PostbackApp(credentials(), shop))
+    shop, postback = SyncShop(), signed_postback(version=version)
+    server = AppServer(PostbackApp(credentials(), shop))
     assert server.serve(environ_of(postback.body, postback.headers)) == 200
     assert server.body == b"OK"
     assert server.headers == {"content-type": "text/plain; charset=utf-8", "content-length": "2"}
@@ -119,7 +119,7 @@ def test_an_authentic_postback_is_handled_in_this_thread_and_answered_ok(version
 
 
 def test_a_second_delivery_is_answered_ok_and_not_handled_again() -> None:
-    shop = Shop()
+    shop = SyncShop()
     app = PostbackApp(credentials(), shop)
     for timestamp in ("1700000000", "1700000001"):
         assert deliver(app, signed_postback(timestamp=timestamp)) == 200
@@ -128,7 +128,7 @@ def test_a_second_delivery_is_answered_ok_and_not_handled_again() -> None:
 
 
 def test_httpx_can_call_it() -> None:
-    app = PostbackApp(credentials(), Shop(), path="/postbacks")
+    app = PostbackApp(credentials(), SyncShop(), path="/postbacks")
     with httpx.Client(transport=httpx.WSGITransport(app), base_url="http://shop.test") as vendor:
         answer = vendor.post("/postbacks", content=GOOD.body, headers=GOOD.headers)
         assert (answer.status_code, answer.text) == (200, "OK")
@@ -138,21 +138,21 @@ def test_httpx_can_call_it() -> None:
 @pytest.mark.parametrize("length", [str(BODY_LIMIT + 1), "9" * 18])
 def test_a_body_that_is_said_to_be_too_large_is_not_read(length: str) -> None:
     stream = Input(b"x" * (BODY_LIMIT + 1))
-    app = PostbackApp(credentials(), Shop())
+    app = PostbackApp(credentials(), SyncShop())
     assert call(app, stream, CONTENT_LENGTH=length) == (413, b"the body is over 64 KiB")
     assert stream.asked == []
 
 
 def test_a_body_is_not_read_where_method_or_path_is_wrong() -> None:
     stream = Input(GOOD.body)
-    app = PostbackApp(credentials(), Shop(), path="/postbacks")
+    app = PostbackApp(credentials(), SyncShop(), path="/postbacks")
     assert call(app, stream, PATH_INFO="/postbacks", REQUEST_METHOD="PUT") == (405, b"only POST")
     assert call(app, stream, PATH_INFO="/other") == (404, b"not found")
     assert stream.asked == []
 
 
 def test_an_answer_to_head_has_no_body() -> None:
-    server = Server(PostbackApp(credentials(), Shop()))
+    server = AppServer(PostbackApp(credentials(), SyncShop()))
     assert server.serve(environ_of(b"", REQUEST_METHOD="HEAD")) == 405
     assert server.body == b""
     assert server.headers["content-length"] == str(len("only POST"))
@@ -160,7 +160,7 @@ def test_an_answer_to_head_has_no_body() -> None:
 
 def test_no_more_is_read_than_the_body_has() -> None:
     stream = Input(GOOD.body + b"the next request on the same connection")
-    assert call(PostbackApp(credentials(), Shop()), stream, CONTENT_LENGTH=str(len(GOOD.body)))[0] == 200
+    assert call(PostbackApp(credentials(), SyncShop()), stream, CONTENT_LENGTH=str(len(GOOD.body)))[0] == 200
     assert stream.read() == b"the next request on the same connection"
 
 
@@ -173,24 +173,24 @@ class Dripping(Input):
 
 @pytest.mark.parametrize("environ", [{}, {"CONTENT_LENGTH": "", "wsgi.input_terminated": True}])
 def test_a_body_may_come_in_pieces(environ: dict[str, Any]) -> None:
-    shop = Shop()
+    shop = SyncShop()
     assert call(PostbackApp(credentials(), shop), Dripping(GOOD.body), **environ)[0] == 200
     assert len(shop.handled) == 1
 
 
 def test_a_body_without_a_length_is_read_to_its_end_where_that_is_marked_and_not_beyond_the_limit() -> None:
-    app = PostbackApp(credentials(), Shop())
+    app = PostbackApp(credentials(), SyncShop())
     chunked: dict[str, Any] = {"HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input_terminated": True}
     environ = environ_of(**chunked)
     del environ["CONTENT_LENGTH"]
-    assert Server(app).serve(environ) == 200
+    assert AppServer(app).serve(environ) == 200
     stream = Input(b"x" * 10 * BODY_LIMIT)
     assert call(app, stream, CONTENT_LENGTH="", **chunked)[0] == 413
     assert stream.tell() == BODY_LIMIT + 1
 
 
 def test_a_body_without_a_length_is_not_waited_for_elsewhere() -> None:
-    app = PostbackApp(credentials(), Shop())
+    app = PostbackApp(credentials(), SyncShop())
     stream = Input(GOOD.body)
     assert call(app, stream, CONTENT_LENGTH="")[0] == 401  # an empty one, which GOOD's signature is not for
     status, text = call(app, stream, CONTENT_LENGTH="", HTTP_TRANSFER_ENCODING="chunked")
@@ -201,7 +201,7 @@ def test_a_body_without_a_length_is_not_waited_for_elsewhere() -> None:
 @pytest.mark.parametrize("length", ["-1", "+1", "1_0", "x", "1.0", "\u00b2", "9" * 19, " 5"])
 def test_a_length_that_is_not_a_number_is_refused(length: str) -> None:
     stream = Input(GOOD.body)
-    app = PostbackApp(credentials(), Shop())
+    app = PostbackApp(credentials(), SyncShop())
     environ = environ_of(stream, CONTENT_LENGTH=length)
     setup_testing_defaults(environ)  # past the validator, which refuses some of them itself
     statuses: list[str] = []
@@ -223,14 +223,14 @@ def test_a_length_that_is_not_a_number_is_refused(length: str) -> None:
 def test_a_body_that_breaks_off_is_refused_and_not_raised(
     failure: Exception | None, answer: tuple[int, bytes]
 ) -> None:
-    shop = Shop()
+    shop = SyncShop()
     stream = Input(GOOD.body[:10], failure)
     assert call(PostbackApp(credentials(), shop), stream, CONTENT_LENGTH=str(len(GOOD.body))) == answer
     assert shop.threads == []
 
 
 def test_the_path_is_what_follows_the_mount_and_is_read_as_utf_8() -> None:
-    app = PostbackApp(credentials(), Shop(), path="/r\u00fcckruf")
+    app = PostbackApp(credentials(), SyncShop(), path="/r\u00fcckruf")
     as_wsgi_has_it = "/r\u00fcckruf".encode().decode("latin-1")
     assert call(app, PATH_INFO=as_wsgi_has_it)[0] == 200
     assert call(app, PATH_INFO=as_wsgi_has_it, SCRIPT_NAME="/app")[0] == 200
@@ -238,17 +238,17 @@ def test_the_path_is_what_follows_the_mount_and_is_read_as_utf_8() -> None:
     assert call(app, PATH_INFO="", SCRIPT_NAME=as_wsgi_has_it)[0] == 404
     environ = environ_of(SCRIPT_NAME="/app")
     del environ["PATH_INFO"]  # a server may leave out what is empty
-    assert list(PostbackApp(credentials(), Shop())(environ, lambda *_: None)) == [b"OK"]
+    assert list(PostbackApp(credentials(), SyncShop())(environ, lambda *_: None)) == [b"OK"]
 
 
 def test_while_the_order_is_not_there_yet_it_is_tried_again_within_the_request() -> None:
-    shop = Shop(NotYet(), NotYet())
+    shop = SyncShop(NotYet(), NotYet())
     assert deliver(PostbackApp(credentials(), shop), GOOD) == 200
     assert (len(shop.threads), len(shop.handled)) == (3, 1)
 
 
 def test_when_patience_ends_the_answer_is_not_yet_and_a_redelivery_is_handled() -> None:
-    shop = Shop(NotYet())
+    shop = SyncShop(NotYet())
     app = PostbackApp(credentials(), shop, patience=0)
     assert call(app) == (503, b"not yet")
     assert deliver(app, GOOD) == 200
@@ -256,14 +256,15 @@ def test_when_patience_ends_the_answer_is_not_yet_and_a_redelivery_is_handled() 
 
 
 @pytest.mark.parametrize(
-    ("failed", "line"), [(500, "500 Internal Server Error"), (502, "502 Bad Gateway"), (599, "599 Unknown")]
+    ("failed", "line"),
+    [(500, "500 Internal Server Error"), (502, "502 Bad Gateway"), (599, "599 Unknown")],
 )
 def test_a_handler_that_fails_is_answered_then_raised_and_handled_on_redelivery(
     failed: int, line: str
 ) -> None:
-    shop = Shop(ZeroDivisionError())
+    shop = SyncShop(ZeroDivisionError())
     app = PostbackApp(credentials(), shop, statuses=ResponseStatuses(failed=failed))
-    server = Server(app)
+    server = AppServer(app)
     with pytest.raises(ZeroDivisionError):
         server.serve(environ_of())
     assert (server.status, server.body) == (failed, b"failed")
@@ -276,7 +277,7 @@ def test_a_handler_that_fails_is_answered_then_raised_and_handled_on_redelivery(
 
 
 def test_a_handler_that_is_interrupted_is_handled_on_redelivery() -> None:
-    shop = Shop(SystemExit())
+    shop = SyncShop(SystemExit())
     app = PostbackApp(credentials(), shop)
     with pytest.raises(SystemExit):
         deliver(app, GOOD)
@@ -285,7 +286,7 @@ def test_a_handler_that_is_interrupted_is_handled_on_redelivery() -> None:
 
 
 def test_a_repeat_can_be_looked_at() -> None:
-    shop, repeats = Shop(), Shop(NotYet())
+    shop, repeats = SyncShop(), SyncShop(NotYet())
     app = PostbackApp(credentials(), shop, repeat_handler=repeats)
     for status in ("rejected", "approved", "rejected"):
         assert deliver(app, signed_postback(status)) == 200
@@ -296,7 +297,7 @@ def test_a_repeat_can_be_looked_at() -> None:
 
 def test_deliveries_at_once_from_many_threads_are_handled_once_and_all_answered_ok() -> None:
     together = threading.Barrier(8)
-    shop = Shop()
+    shop = SyncShop()
     app = PostbackApp(credentials(), shop)
 
     def one(_: int) -> set[int]:
@@ -309,7 +310,7 @@ def test_deliveries_at_once_from_many_threads_are_handled_once_and_all_answered_
     assert sorted(each.inv_id for each in shop.handled) == sorted(f"inv{number}" for number in range(20))
 
 
-class BrokenStore(SyncMemoryDeliveryStore):
+class BrokenSyncStore(SyncMemoryDeliveryStore):
     """A store that is out of reach at one of its steps."""
 
     def __init__(self, step: str) -> None:
@@ -330,8 +331,8 @@ class BrokenStore(SyncMemoryDeliveryStore):
 
 def test_a_store_out_of_reach_before_handling_fails_and_after_it_does_not() -> None:
     for step, answered, handled in (("claim", 500, 0), ("settle", 200, 1)):
-        shop = Shop()
-        server = Server(PostbackApp(credentials(), shop, store=BrokenStore(step)))
+        shop = SyncShop()
+        server = AppServer(PostbackApp(credentials(), shop, store=BrokenSyncStore(step)))
         with pytest.raises(Exception, match=r"^$|the store could not record it"):
             server.serve(environ_of())
         assert server.status == answered
@@ -361,15 +362,15 @@ def returns_awaitable(_: Postback) -> object:
 def test_a_handler_whose_awaitable_nobody_awaits_is_a_failure_and_no_handling(handler: Any) -> None:
     app = PostbackApp(credentials(), handler)
     for _ in range(2):
-        server = Server(app)
+        server = AppServer(app)
         with pytest.raises(ConfigurationError, match="returned an awaitable"):
             server.serve(environ_of())
         assert server.status == 500
 
 
 def test_a_handler_that_raises_what_ends_a_generator_has_failed() -> None:
-    shop = Shop(StopIteration())
-    server = Server(PostbackApp(credentials(), shop))
+    shop = SyncShop(StopIteration())
+    server = AppServer(PostbackApp(credentials(), shop))
     with pytest.raises(RuntimeError):
         server.serve(environ_of())
     assert server.status == 500
@@ -378,16 +379,20 @@ def test_a_handler_that_raises_what_ends_a_generator_has_failed() -> None:
 @pytest.mark.parametrize(
     ("arguments", "settings", "way_out"),
     [
-        (([], Shop()), {}, "credentials must be Credentials"),
+        (([], SyncShop()), {}, "credentials must be Credentials"),
         ((credentials(), None), {}, "handler must be a plain"),
         ((credentials(), handle_async), {}, "handler must be a plain 'def .*'async def' needs ASGI"),
-        ((credentials(), Shop()), {"repeat_handler": handle_async}, "repeat_handler must be"),
-        ((credentials(), Shop()), {"store": MemoryDeliveryStore()}, "such as SyncMemoryDeliveryStore"),
-        ((credentials(), Shop()), {"store": object()}, "store must be"),
-        ((credentials(), Shop()), {"max_age": -1}, "max_age must be"),
-        ((credentials(), Shop()), {"patience": math.nan}, "patience must be a number of seconds, 0 or more"),
+        ((credentials(), SyncShop()), {"repeat_handler": handle_async}, "repeat_handler must be"),
+        ((credentials(), SyncShop()), {"store": MemoryDeliveryStore()}, "such as SyncMemoryDeliveryStore"),
+        ((credentials(), SyncShop()), {"store": object()}, "store must be"),
+        ((credentials(), SyncShop()), {"max_age": -1}, "max_age must be"),
         (
-            (credentials(), Shop()),
+            (credentials(), SyncShop()),
+            {"patience": math.nan},
+            "patience must be a number of seconds, 0 or more",
+        ),
+        (
+            (credentials(), SyncShop()),
             {"store": SyncMemoryDeliveryStore(keep_seconds=60), "max_age": 300},
             "keep_seconds of the store must be at least",
         ),
@@ -401,14 +406,14 @@ def test_settings_that_cannot_be_right_are_refused(
 
 
 def test_an_age_is_checked() -> None:
-    app = PostbackApp(credentials(), Shop(), max_age=300)
+    app = PostbackApp(credentials(), SyncShop(), max_age=300)
     assert deliver(app, signed_postback()) == 200
     assert deliver(app, signed_postback("rejected", timestamp="1700000000")) == 401
 
 
 @pytest.mark.parametrize("failure", [None, ZeroDivisionError()])
 def test_no_frame_of_ours_holds_the_body_or_the_signature(failure: Exception | None) -> None:
-    shop = Shop(*([ZeroDivisionError()] if failure is None else []))
+    shop = SyncShop(*([ZeroDivisionError()] if failure is None else []))
     stream = Input(GOOD_BODY, failure)
     headers = {"x-signature": GOOD_SIGNATURE, "x-timestamp": "1"}
     environ = environ_of(stream, headers, CONTENT_LENGTH="", **{"wsgi.input_terminated": True})

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from redis_server import SERVER, redis_server
+from support.redis_server import SERVER, redis_server
 from wegetfinancing.contrib.sqlalchemy import SQLLedger
 from wegetfinancing.testing import credentials, signed_postback
 
