@@ -4,9 +4,12 @@ import functools
 import importlib
 import json
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from types import ModuleType
 from typing import Any, Final
+
+import httpcore
+import httpx
 
 INV_ID: Final = "df0c3186b69be8aad35ff837a841d347"
 CREATED: Final = {
@@ -69,9 +72,9 @@ def fake_network_transport(library: ModuleType) -> type[Any]:  # noqa: C901 - fo
     class Transport(library.AsyncBaseTransport):  # type: ignore[misc,name-defined] # either library
         """As ``AsyncHTTPTransport``, which takes no network of one's own."""
 
-        def __init__(self) -> None:
+        def __init__(self, context: ssl.SSLContext | None = None) -> None:
             # Without a context httpcore loads the certificates anew for each connection.
-            context = ssl.create_default_context()
+            context = context or ssl.create_default_context()
             self.pool = httpcore.AsyncConnectionPool(ssl_context=context, network_backend=Network())
 
         async def handle_async_request(self, request: Any) -> Any:
@@ -98,3 +101,76 @@ def fake_network_transport(library: ModuleType) -> type[Any]:  # noqa: C901 - fo
             )
 
     return Transport
+
+
+class _Socket(httpcore.NetworkStream):
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return ANSWER
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        return self
+
+    def get_extra_info(self, info: str) -> Any:
+        return None
+
+
+class _Network(httpcore.NetworkBackend):
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        return _Socket()
+
+
+class _Stream(httpx.SyncByteStream):
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self.stream
+
+    def close(self) -> None:
+        self.stream.close()
+
+
+class FakeBlockingTransport(httpx.BaseTransport):
+    """The same for ``httpx.Client``."""
+
+    def __init__(self) -> None:
+        context = ssl.create_default_context()
+        self.pool = httpcore.ConnectionPool(ssl_context=context, network_backend=_Network())
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        url = httpcore.URL(
+            scheme=request.url.raw_scheme,
+            host=request.url.raw_host,
+            port=request.url.port,
+            target=request.url.raw_path,
+        )
+        answer = self.pool.handle_request(
+            httpcore.Request(
+                method=request.method,
+                url=url,
+                headers=request.headers.raw,
+                content=request.stream,
+                extensions=request.extensions,
+            )
+        )
+        return httpx.Response(
+            status_code=answer.status,
+            headers=answer.headers,
+            stream=_Stream(answer.stream),
+            extensions=answer.extensions,
+        )

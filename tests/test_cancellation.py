@@ -1,8 +1,10 @@
 """Cancelled or out of time at every step of a call: nothing leaks, wedges or turns into another error."""
 
+import asyncio
 import math
+import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
@@ -101,17 +103,24 @@ async def one_connection(kind: str, most: int = 1) -> AsyncIterator[HttpxTranspo
         await transport.aclose()
     else:
         library: Any = {"httpx": httpx, "httpx2": httpx2}[kind]
-        async with library.AsyncClient(verify=client_context()) as client:
+        # A pool no larger than the transport's own limit: a place it loses is missed at once.
+        pool = library.Limits(max_connections=most)
+        async with library.AsyncClient(verify=client_context(), limits=pool) as client:
             yield HttpxTransport(client, limits=limits)
 
 
 def make_request(server: FaultServer, step: Step | None = None, timeout: float = PLENTY) -> Request:
     scheme = "https" if step and step.tls else "http"
+    request = make_request_to(f"{scheme}://127.0.0.1:{server.port}", timeout)
+    return attrs.evolve(request, body=step.body) if step else request
+
+
+def make_request_to(base_url: str, timeout: float = PLENTY) -> Request:
     return Request(
         operation="create_request",
         method="POST",
-        url=f"{scheme}://127.0.0.1:{server.port}/merchant/1234/requests",
-        body=step.body if step else b"{}",
+        url=f"{base_url}/merchant/1234/requests",
+        body=b"{}",
         deadline=anyio.current_time() + timeout,
     )
 
@@ -266,3 +275,152 @@ async def test_a_timeout_that_cannot_be_right_sends_nothing(timeout: float) -> N
             with pytest.raises(ConfigurationError, match="timeout must be a finite number"):
                 await client.create_request(financing_request(), timeout=timeout)
     assert server.connections == 0
+
+
+# Cancelled by asyncio itself, which interrupts shielded clean-up too and is repeated by nobody.
+
+ON_ASYNCIO = pytest.mark.parametrize("anyio_backend", ["asyncio"])
+PLACES = 2
+Calls = Callable[[], list[Awaitable[object]]]
+
+
+async def take_turns(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def cancel_each(calls: Calls, turns: int, *, times: int = 1) -> None:
+    tasks = [asyncio.ensure_future(call) for call in calls()]
+    await take_turns(turns)
+    for _ in range(times):
+        for task in tasks:
+            task.cancel()
+        await take_turns(1)
+    await asyncio.wait(tasks)
+    assert all(task.cancelled() for task in tasks)
+
+
+async def cancel_each_twice(calls: Calls, turns: int) -> None:
+    await cancel_each(calls, turns, times=2)
+
+
+async def cancel_a_group_by_wait_for(calls: Calls, turns: int) -> None:
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(asyncio.gather(*calls()), timeout=turns * 0.0001)
+
+
+async def cancel_by_timeout(calls: Calls, turns: int) -> None:
+    async def call(awaitable: Awaitable[object]) -> None:
+        with pytest.raises(TimeoutError):  # noqa: PT012 - asyncio.timeout() needs a block
+            async with asyncio.timeout(None) as timeout:
+                timeouts.append(timeout)
+                await awaitable
+        task = asyncio.current_task()
+        assert task is not None
+        assert task.cancelling() == 0
+
+    timeouts: list[asyncio.Timeout] = []
+    tasks = [asyncio.ensure_future(call(each)) for each in calls()]
+    await take_turns(turns + 1)
+    for timeout in timeouts:
+        timeout.reschedule(0)
+    await asyncio.gather(*tasks)
+
+
+async def cancel_eager_tasks(calls: Calls, turns: int) -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore] # since Python 3.12
+    try:
+        await cancel_each(calls, turns)
+        await cancel_each_twice(calls, turns)
+    finally:
+        loop.set_task_factory(None)
+
+
+NATIVE = [cancel_each, cancel_each_twice, cancel_a_group_by_wait_for, cancel_by_timeout, cancel_eager_tasks]
+
+
+@ON_ASYNCIO
+@pytest.mark.usefixtures("no_socket_left_open")
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
+@pytest.mark.parametrize("kind", CONNECTIONS)
+@pytest.mark.parametrize("cancel", NATIVE, ids=lambda each: each.__name__)
+async def test_a_native_cancellation_at_any_turn_leaves_nothing_behind(
+    cancel: Callable[[Calls, int], Awaitable[None]], kind: str, tls: bool
+) -> None:
+    if cancel is cancel_eager_tasks and sys.version_info < (3, 12):
+        pytest.skip("eager tasks came with Python 3.12")
+    step = Step("in a handshake", read_and_wait, Outcome.NOT_SENT, tls=tls)
+    with FaultServer(answers_well) as good, FaultServer(Peer.silence) as server:
+        async with one_connection(kind, most=PLACES) as transport:
+            for turns in range(40):
+
+                def calls() -> list[Awaitable[object]]:
+                    # One more than there are places: it waits for one.
+                    return [transport.send(make_request(server, step)) for _ in range(PLACES + 1)]
+
+                await cancel(calls, turns)
+            answers = await asyncio.gather(
+                *(transport.send(make_request(good, timeout=5)) for _ in range(4 * PLACES))
+            )
+    assert [each.status for each in answers] == [200] * 4 * PLACES
+
+
+@ON_ASYNCIO
+@pytest.mark.parametrize("kind", CONNECTIONS)
+async def test_after_hundreds_of_calls_ended_by_wait_for_a_call_is_as_good_as_ever(kind: str) -> None:
+    places, calls = 8, 0
+    with FaultServer(answers_well) as good, FaultServer(Peer.silence) as server:
+        async with one_connection(kind, most=places) as transport:
+            for number in range(50):
+                group = asyncio.gather(*(transport.send(make_request(server)) for _ in range(places)))
+                calls += places
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(group, timeout=number % 10 * 0.0005)
+            sent = [transport.send(make_request(good, timeout=5)) for _ in range(places)]
+            assert [each.status for each in await asyncio.gather(*sent)] == [200] * places
+    figures.LINES.append(
+        f"ended by asyncio.wait_for ({kind}): {calls} calls, then {places} of {places} answered"
+    )
+
+
+@ON_ASYNCIO
+@pytest.mark.parametrize("kind", CONNECTIONS)
+async def test_a_task_group_of_asyncio_reports_what_failed_and_not_the_call_it_cancelled(kind: str) -> None:
+    reached = threading.Event()
+    with stuck_at(STEPS[4], reached) as server:
+        async with one_connection(kind) as transport:
+            with pytest.raises(ExceptionGroup) as caught:  # noqa: PT012 - the group has to be inside
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(transport.send(make_request(server)))
+                    await wait_for(reached)
+                    raise KeyError
+    assert [type(each) for each in caught.value.exceptions] == [KeyError]
+
+
+class Stop(BaseException):
+    """Such as KeyboardInterrupt, which no test can raise without ending the tests."""
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, Stop])
+async def test_what_no_call_may_handle_comes_out_as_it_is(library: Any, kind: type[BaseException]) -> None:
+    def handler(request: Any) -> Any:
+        raise kind
+
+    transport = HttpxTransport(library.MockTransport(handler), limits=library.Limits(max_connections=1))
+    for _ in range(2):
+        with pytest.raises(kind):
+            await transport.send(make_request_to("https://x.example"))
+
+
+@ON_ASYNCIO
+async def test_a_cancellation_that_begins_in_the_ready_client_comes_out_as_it_is(library: Any) -> None:
+    """For example a future of another task, which was cancelled there."""
+
+    async def handler(request: Any) -> Any:
+        raise asyncio.CancelledError
+
+    transport = HttpxTransport(library.MockTransport(handler), limits=library.Limits(max_connections=1))
+    for _ in range(2):
+        with pytest.raises(asyncio.CancelledError):
+            await transport.send(make_request_to("https://x.example"))

@@ -835,3 +835,31 @@ async def test_the_retry_after_of_an_error_that_is_a_date_counts_from_now() -> N
         with pytest.raises(RateLimitError) as caught:
             await create(client)
     assert caught.value.retry_after == pytest.approx(100, abs=5)
+
+
+@pytest.mark.parametrize(
+    ("is_sent", "outcome"), [(False, "Nothing was sent."), (True, "It may have been carried out.")]
+)
+async def test_a_cancelled_call_says_whether_it_may_have_been_carried_out(
+    is_sent: bool, outcome: str
+) -> None:
+    class Silent(FakeTransport):
+        async def send(self, request: Request) -> Response:
+            await anyio.sleep_forever()
+            return await super().send(request)
+
+    async def wait(request: Request, call_next: Handler) -> Response:
+        scope.cancel()
+        if not is_sent:
+            await anyio.sleep_forever()
+        return await call_next(request)
+
+    notes: list[str] = []
+    async with AsyncClient(credentials(), transport=Silent(), middleware=[wait]) as client:
+        with anyio.CancelScope() as scope:
+            try:
+                await client.create_request(financing_request())
+            except BaseException as cancelled:
+                notes += cancelled.__notes__
+                raise
+    assert notes == [f"create_request was interrupted. {outcome}"]

@@ -178,7 +178,7 @@ def test_the_text_of_an_environment_does_as_well(monkeypatch: pytest.MonkeyPatch
 
 
 def test_from_env_refuses_a_keyword_that_the_constructor_does_not_have() -> None:
-    with pytest.raises(TypeError, match=r"from_env\(\) got an unexpected keyword argument 'timeut'"):
+    with pytest.raises(TypeError, match="got an unexpected keyword argument 'timeut'"):
         AsyncClient.from_env(timeut=3)  # type: ignore[call-arg] # what is tested
 
 

@@ -8,7 +8,7 @@ import pickle
 import re
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,15 @@ import pytest
 from fault_server import FaultServer, Peer
 from faults import GOOD, answers_well
 from raw_server import http_answer
-from wegetfinancing import AsyncClient, ConfigurationError, CreatedRequest, HttpxTransport
+from wegetfinancing import (
+    AsyncClient,
+    ConfigurationError,
+    CreatedRequest,
+    HttpxTransport,
+    Outcome,
+    TransportError,
+)
+from wegetfinancing.http import Request
 from wegetfinancing.testing import INV_ID, FakeTransport, credentials, financing_request, shipping_event
 
 pytestmark = pytest.mark.anyio
@@ -166,6 +174,76 @@ def test_in_a_forked_child_a_client_is_refused_and_the_parents_goes_on(
 
     assert anyio.run(fork_in_the_middle, backend=backend) == 7
     assert len(server.arrivals) == 2
+    assert server.connections == 1
+
+
+def exit_code_in_a_fork(run: Callable[[], int]) -> int:
+    """Fork this very thread, event loop and all, and return what ``run`` returns in the child."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # the server has threads
+        child = os.fork()
+    if child == 0:
+        code = 9
+        try:
+            code = run()
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def step_once(coroutine: Coroutine[Any, Any, object]) -> int:
+    """Run what has to fail before it waits for anything."""
+    try:
+        coroutine.send(None)
+    except TransportError as error:
+        told = "before the process forked; make one in each process" in str(error)
+        return 7 if told and error.outcome is Outcome.NOT_SENT else 8
+    return 6
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="only where processes fork")
+async def test_in_a_fork_inside_the_running_event_loop_a_transport_is_refused(server: FaultServer) -> None:
+    """trio goes on running in the child, with the parent's sockets."""
+    transport = HttpxTransport()
+    request = Request(
+        operation="update_shipping",
+        method="POST",
+        url=f"http://127.0.0.1:{server.port}/",
+        body=b"{}",
+        repeatable=True,
+        deadline=anyio.current_time() + 30,
+    )
+    await transport.send(request)
+    assert exit_code_in_a_fork(lambda: step_once(transport.send(request))) == 7
+    await transport.send(request)
+    await transport.aclose()
+    assert server.connections == 1
+    assert len(server.arrivals) == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="only where processes fork")
+async def test_closing_a_transport_in_a_fork_leaves_the_parents_connections(server: FaultServer) -> None:
+    transport = HttpxTransport()
+    request = Request(
+        operation="update_shipping",
+        method="POST",
+        url=f"http://127.0.0.1:{server.port}/",
+        body=b"{}",
+        repeatable=True,
+        deadline=anyio.current_time() + 30,
+    )
+
+    def close() -> int:
+        try:
+            transport.aclose().send(None)
+        except StopIteration:
+            return 7
+        return 6  # it waited for something, on the parent's event loop
+
+    await transport.send(request)
+    assert exit_code_in_a_fork(close) == 7
+    await transport.send(request)
+    await transport.aclose()
     assert server.connections == 1
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 import anyio
+import httpx
 import pytest
 
 from canaries import (
@@ -399,4 +400,38 @@ def test_a_forged_postback_shows_neither_the_password_nor_the_right_signature(ch
     ours = repr([each.locals for each in frames if is_ours(each.filename)])
     right = sign_postback(good.body + b" ", good.headers["x-timestamp"], credentials_with_canaries())
     assert right not in ours
+    assert watch.found == []
+
+
+REFUSED_TRANSPORTS: dict[str, dict[str, Any]] = {
+    "limits": {"limits": httpx.Limits(max_connections=0)},
+    "client and proxy": {"client": httpx.MockTransport(lambda _: httpx.Response(200))},
+    "wrong client": {"client": object(), "proxy": None},
+}
+
+
+@pytest.mark.parametrize("name", REFUSED_TRANSPORTS)
+def test_a_transport_that_is_refused_shows_no_password_of_a_proxy(name: str) -> None:
+    proxy = f"http://user:{quote(CANARIES['password'])}@127.0.0.1:1"
+    with pytest.raises(ConfigurationError) as caught:
+        HttpxTransport(**{"proxy": proxy} | REFUSED_TRANSPORTS[name])
+    assert canaries_in_error(caught.value) == []
+
+
+@pytest.mark.parametrize("wrong", ["client", "ssl_context"])
+def test_what_is_passed_to_a_transport_by_mistake_is_in_no_traceback(wrong: str) -> None:
+    settings: dict[str, Any] = {"client": object(), wrong: f"http://user:{quote(CANARIES['password'])}@x"}
+    with pytest.raises(ConfigurationError) as caught:
+        HttpxTransport(**settings)
+    assert canaries_in_error(caught.value) == []
+
+
+async def test_a_proxy_that_cannot_be_used_shows_no_password() -> None:
+    transport = HttpxTransport(proxy=f"gopher://user:{quote(CANARIES['password'])}@127.0.0.1:1")
+    client = AsyncClient(credentials_with_canaries(), transport=transport)
+    with LogWatch() as watch:
+        async with client:
+            with pytest.raises(TransportError) as caught:
+                await client.create_request(request_with_canaries())
+    assert canaries_in_error(caught.value) == []
     assert watch.found == []

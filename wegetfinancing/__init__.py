@@ -6,6 +6,7 @@ from .client.hooks import Attempt, CallEnded, CallStarted, Hook
 from .client.httpx_transport import HttpxTransport
 from .client.middleware import Middleware
 from .client.retry import Retry
+from .client.sync import Client
 from .client.transport import Transport
 from .credentials import Credentials, Environment
 from .enums import Country, Currency, PostbackVersion, ShippingState
@@ -44,6 +45,7 @@ from .postbacks.signatures import sign_postback, verify_postback
 __all__ = [  # noqa: RUF022 - grouped by what they are for
     # The client
     "AsyncClient",
+    "Client",
     "Credentials",
     "Environment",
     # What goes out and what comes back

@@ -3,10 +3,10 @@
 import functools
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from decimal import Decimal
 from types import TracebackType
-from typing import Any, Literal, NoReturn, Self, TypeAlias, TypedDict, TypeVar, Unpack
+from typing import Any, Literal, NoReturn, Self, TypeAlias, TypedDict, TypeVar, Unpack, cast
 
 import anyio
 
@@ -43,6 +43,7 @@ from .settings import Endpoint, check_credentials, check_timeout, settings_from_
 from .transport import Transport, check_transport
 
 _Answer = TypeVar("_Answer")
+_Client = TypeVar("_Client")
 
 EnvironmentText: TypeAlias = Literal["sandbox", "live"]
 
@@ -67,6 +68,30 @@ def default_middleware() -> list[Middleware]:
     ``[mine, *default_middleware()]`` once per call.
     """
     return [Retry()]
+
+
+def make_from_env(make_client: Callable[..., _Client], overrides: MutableMapping[str, Any]) -> _Client:
+    """Make a client of either kind from the environment, and from ``overrides`` where they say otherwise.
+
+    Raises:
+        ConfigurationError: a variable is missing or invalid.
+        TypeError: the constructor has no such keyword.
+
+    """
+    unknown = sorted(overrides.keys() - ClientSettings.__annotations__.keys())
+    problem: Exception
+    try:
+        if not unknown:
+            settings = settings_from_env(overrides)
+            settings["credentials"] = settings.get("credentials") or Credentials.from_env()
+            return make_client(**settings)
+        problem = TypeError(f"from_env() got an unexpected keyword argument {unknown[0]!r}")
+    except ConfigurationError as error:
+        problem = error.with_traceback(None)
+    # A traceback can show the locals of every frame, and an override may hold a password.
+    overrides.clear()
+    settings = {}
+    raise problem
 
 
 class AsyncClient:
@@ -153,21 +178,7 @@ class AsyncClient:
             TypeError: the constructor has no such keyword.
 
         """
-        unknown = sorted(overrides.keys() - ClientSettings.__annotations__.keys())
-        problem = ""
-        settings: dict[str, Any] = {}
-        try:
-            if not unknown:
-                settings = settings_from_env(overrides)
-                settings["credentials"] = settings.get("credentials") or Credentials.from_env()
-                return cls(**settings)
-        except ConfigurationError as error:
-            problem = str(error)
-        del overrides, settings  # as in the constructor
-        if unknown:
-            msg = f"AsyncClient.from_env() got an unexpected keyword argument {unknown[0]!r}"
-            raise TypeError(msg)
-        raise ConfigurationError(problem)
+        return make_from_env(cls, cast("dict[str, Any]", overrides))
 
     async def create_request(
         self,
@@ -374,6 +385,9 @@ class AsyncClient:
                     raise
                 except Exception as error:
                     error.add_note(f"raised by a middleware of {operation.name}. {call.outcome.description}")
+                    raise
+                except BaseException as cancellation:
+                    cancellation.add_note(f"{operation.name} was interrupted. {call.outcome.description}")
                     raise
                 finally:
                     call.end()

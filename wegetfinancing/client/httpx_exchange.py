@@ -7,201 +7,211 @@ libraries share, and imports neither.
 import contextlib
 import functools
 import math
-import os
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from types import ModuleType
 from typing import Any, Final, Self
 
 import anyio
+import attrs
 
+from .._rules import is_loopback
 from ..errors import ConfigurationError, Outcome
 from ..http import Headers, Request, Response
+from .httpx_errors import Behind, ErrorReport, Failure
 
 _BODY_LIMIT: Final = 1024 * 1024
 # A read of 64 KiB can hold ten thousand chunks of a byte, which are taken apart without a pause for the
 # event loop and its clocks; an honest answer comes in a few.
-_MOST_PIECES: Final = 4096
+_MAX_CHUNKS: Final = 4096
 # Our own end comes this much before the call's deadline, so that the error can say what was sent.
 _MARGIN_SECONDS: Final = 0.02
 _CLOSE_SECONDS: Final = 1.0
-_MOST_ENVELOPES: Final = 8  # a client needs three
-_BELOW: Final = ("", "httpcore", "httpcore2")
-_NO_HEADERS: Final = Headers()
-# What httpx and httpx2 raise before there is a connection. Asked only where nothing was traced, as
-# with the stand-ins MockTransport and respx.
-_BEFORE_ANY_CONNECTION: Final = frozenset(
-    {"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol"}
-)
+_SENDS_AGAIN: Final = "the client given sends requests again by itself; repeating is up to Retry"
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
 class Exchange:
-    """One request on the wire: what is known of it at each moment.
+    """One request on the wire: what has been seen of it so far.
 
     Attributes:
         request: what is to be sent.
         margin: seconds before the call's deadline at which our own end comes.
         socket: the connection's raw stream, once there is one.
-        begun: the request was handed to the library.
-        traced: httpcore said something of it.
-        sending_began: its first byte may have left.
-        connected_never: it failed before there was a connection.
-        permanent: no repeat cures the failure.
-        timed_out: the library's own clock ended it.
-        status: of the answer, once its head was read.
-        headers: likewise.
+        traced: httpcore has reported something.
+        head: the answer's status and headers, once they were read.
 
     """
 
     __slots__ = (
+        "_address",
+        "_begun",
+        "_body_began",
+        "_host",
+        "_is_connect",
+        "_own",
+        "_plain_loopback",
+        "_sending_began",
+        "_through",
         "_tunnelling",
-        "begun",
-        "connected_never",
-        "headers",
+        "head",
         "margin",
-        "permanent",
         "request",
-        "sending_began",
         "socket",
-        "status",
-        "timed_out",
         "traced",
     )
 
-    def __init__(self, request: Request) -> None:
-        """Start with nothing known."""
+    def __init__(self, request: Request, *, own: bool) -> None:
+        """Start with nothing seen. ``own`` says whether it uses a connection of our own."""
         self.request: Request = request
         self.margin: float = min(_MARGIN_SECONDS, max(0.0, self._time_left()) / 10)
         self.socket: Any = None
-        self._tunnelling = False
-        self.begun: bool = False
         self.traced: bool = False
-        self.sending_began: bool = False
-        self.connected_never: bool = False
-        self.permanent: bool = False
-        self.timed_out: bool = False
-        self.status: int | None = None
-        self.headers: Headers = _NO_HEADERS
+        self.head: Response | None = None
+        self._own = own
+        self._begun = False  # handed to the library
+        self._sending_began = False  # its first byte may have left
+        self._body_began = False  # its body was read, presumably to be sent
+        self._is_connect = request.method.upper() == "CONNECT"
+        self._plain_loopback = False
+        self._host = ""  # as a person reads it
+        self._address: tuple[str, int] | None = None
+        self._through = ""  # the proxy, if any, in the words of an error
+        self._tunnelling = False
 
     def _time_left(self) -> float:
         return self.request.deadline - anyio.current_time()
 
-    @property
-    def outcome(self) -> Outcome:
-        """``NOT_SENT`` only where it is certain; who cannot tell counts as having sent."""
-        if self.sending_began:
+    def failure(self, error: ErrorReport) -> Failure:
+        """Say why there is no answer, given what was raised and what was seen of the exchange."""
+        if self.head is not None:
+            return Failure("was cut short", Outcome.UNKNOWN)
+        outcome = self._outcome(failed_before_connecting=self._failed_before_connecting(error))
+        if error.timed_out and (self.traced or error.behind is not Behind.OTHER):
+            return self._no_answer(outcome)
+        if not self._begun:
+            what = "no connection could be prepared"
+            if not error.misuse:
+                what += "; are HTTPS_PROXY and SSL_CERT_FILE right?"
+        elif outcome is Outcome.UNKNOWN:
+            what = f"the connection to {self._host}{self._through} was lost"
+        else:
+            what = f"no connection to {self._host}{self._through} was made"
+        text = f"{what} ({error.name}{': ' if error.detail else ''}{error.detail})"
+        return Failure(text, outcome, permanent=error.incurable or not self._begun)
+
+    def out_of_time(self) -> Failure:
+        """Say why there is no answer when our own end came."""
+        if self.head is not None:
+            return Failure("did not end before the deadline", Outcome.UNKNOWN, timed_out=True)
+        # A connection of our own would have traced its first step.
+        outcome = self._outcome(failed_before_connecting=self._own and not self.traced)
+        return self._no_answer(outcome)
+
+    def _no_answer(self, outcome: Outcome) -> Failure:
+        text = f"no answer came before the deadline{self._through}"
+        if not self._own:
+            text += " (AsyncClient's timeout sets it; that of the client given is not used)"
+        return Failure(text, outcome, timed_out=True)
+
+    def _outcome(self, *, failed_before_connecting: bool) -> Outcome:
+        """``NOT_SENT`` only where it is certain; if it cannot be determined, it counts as sent."""
+        if self._sending_began or self._body_began:
             return Outcome.UNKNOWN
-        if self.traced or not self.begun or self.connected_never:
+        if self.traced or not self._begun or failed_before_connecting:
             return Outcome.NOT_SENT
         return Outcome.UNKNOWN
 
-    def prepare(self, library: ModuleType, envelopes: "Envelopes", *, keep_alive: bool) -> Any:  # noqa: ANN401 - a Request of either library
+    def _failed_before_connecting(self, error: ErrorReport) -> bool:
+        """Believe what an exception is called only where that says what became of the whole exchange."""
+        if error.behind is Behind.NOTHING or self._own or self.traced:
+            return error.before_connecting
+        # A client that drops the trace may have sent the request before: the name tells of its last attempt.
+        return error.behind is Behind.HTTPCORE and error.in_pool
+
+    def prepare(self, library: ModuleType, url: Any, *, keep_alive: bool) -> Any:  # noqa: ANN401 - types of either library
         """Make the library's own request, past the client's defaults for headers and the like."""
-        url, headers = envelopes.of(library, self.request, keep_alive=keep_alive)
+        self._host = url.netloc.decode("ascii")
+        self._address = url.raw_host.decode("ascii"), url.port or _DEFAULT_PORTS.get(url.scheme, 0)
+        self._plain_loopback = is_plain_loopback(url)
         # httpx ends a little before our own scope: it then cleans up itself, and says how far it was.
         left = self._time_left() - 2 * self.margin
         seconds = None if left == math.inf else max(0.0, left)
         timeout = dict.fromkeys(("connect", "read", "write", "pool"), seconds)
+        body = self.request.body
         prepared = library.Request(
             self.request.method,
             url,
-            headers=headers,
-            stream=_body_class(library)(self.request.body),
+            headers=_library_headers(library, self.request, url, keep_alive=keep_alive),
+            stream=library.ByteStream(body),
             extensions={"timeout": timeout, "trace": self.trace},
         )
-        if "content-length" not in self.request.headers:
-            prepared.headers["Content-Length"] = str(len(self.request.body))
         prepared.read()  # what looks at it, such as an event hook or a stand-in, finds its content
-        self.begun = True
+        prepared.stream = _body_class(library)(body, self._start_body)
+        self._begun = True
         return prepared
+
+    def _start_body(self) -> None:
+        """Notice that the body is read, and let that happen once where no trace tells what for."""
+        if self._body_began and not self.traced:
+            raise ConfigurationError(_SENDS_AGAIN)
+        self._body_began = True
 
     async def trace(self, event: str, info: dict[str, Any]) -> None:
         """Take httpcore's word for how far the request is."""
         self.traced = True
-        if event.endswith(("connect_tcp.complete", "connect_unix_socket.complete")):
+        if event.endswith("connect_tcp.started"):
+            host, port = info["host"], info["port"]
+            is_proxy = (host, port) != self._address
+            literal = f"[{host}]" if ":" in host else host
+            self._through = f" through the proxy {literal}:{port}" if is_proxy else ""
+        elif event.endswith(("connect_tcp.complete", "connect_unix_socket.complete")):
             self.socket = info["return_value"]
         elif event == "http11.send_request_headers.started":
-            self._tunnelling = info["request"].method == b"CONNECT"
+            # A proxy's CONNECT sends nothing of ours, unless a middleware has made CONNECT our own method.
+            self._tunnelling = info["request"].method == b"CONNECT" and not self._is_connect
+            # A proxy that passes plain http on is sent the whole URL in place of the path.
+            if self._plain_loopback and not info["request"].url.target.startswith(b"/"):
+                msg = "the client given sends plain http to this machine through a proxy; make it without"
+                raise ConfigurationError(msg)
             if self.socket is None and not self.request.repeatable:
                 msg = "the client given reused a connection; give it to HttpxTransport and to nothing else"
                 raise ConfigurationError(msg)
-            if self.sending_began:
-                msg = "the client given sends requests again by itself; repeating is up to Retry"
-                raise ConfigurationError(msg)
-            self.sending_began = not self._tunnelling
+            if self._sending_began:
+                raise ConfigurationError(_SENDS_AGAIN)
+            self._sending_began = not self._tunnelling
         elif event == "http11.receive_response_headers.complete" and not self._tunnelling:
-            _, self.status, _, headers = info["return_value"]
-            self.headers = _decoded(headers)
+            _, status, _, headers = info["return_value"]
+            self.head = Response(status, _decoded(headers))
         elif event.startswith("http2."):
             msg = "the client given speaks HTTP/2, which may send a request twice; make it with http2=False"
             raise ConfigurationError(msg)
 
     async def read(self, response: Any) -> Response:  # noqa: ANN401 - a Response of either library
         """Read the answer's body, raw and bounded."""
-        self.status = status = response.status_code
-        self.headers = headers = _decoded(response.headers.raw)
+        status, headers = response.status_code, _decoded(response.headers.raw)
+        self.head = head = Response(status, headers)
         if "content-encoding" in headers and headers["content-encoding"].strip().lower() != "identity":
-            return Response(status, headers, body_error="came compressed, which was not asked for")
+            return attrs.evolve(head, body_error="came compressed, which was not asked for")
         if response.is_stream_consumed:  # MockTransport and respx hand out answers already read
             content = response.content
-            problem = _problem_of(len(content), pieces=1)
-            return Response(status, headers, b"" if problem else content, body_error=problem)
+            problem = _body_error(len(content), chunks=1)
+            return attrs.evolve(head, body=b"" if problem else content, body_error=problem)
         body = bytearray()
-        pieces = 0
+        chunks = 0
         problem = None
         try:
             async for chunk in response.aiter_raw():
                 if problem is None:
                     body += chunk
-                    pieces += 1
-                    problem = _problem_of(len(body), pieces)
+                    chunks += 1
+                    problem = _body_error(len(body), chunks)
                     if problem is not None:
                         # A break would leave httpx's generators open; a read that fails unwinds them.
                         await self.close_socket()
         except Exception:
             if problem is None:
                 raise
-        return Response(status, headers, b"" if problem else bytes(body), body_error=problem)
-
-    def answer_without_body(self, body_error: str) -> Response:
-        """Give back the head alone: it came, so its status decides."""
-        return Response(self.status or 0, self.headers, body_error=body_error)
-
-    def describe(self, error: Exception, until: BaseException | None) -> str:
-        """Note what kind of failure it is and put it in words that hold nothing of the request."""
-        names = {cls.__name__ for cls in type(error).__mro__}
-        causes = list(_causes(error, until))
-        # Other transports take httpx's names for failures of their own, sent or not. A name counts
-        # where httpcore stands behind it, or nothing, as with what a stand-in raises.
-        library = type(causes[1]).__module__.partition(".")[0] if len(causes) > 1 else ""
-        known = self.traced or library in _BELOW
-        self.connected_never = known and not _BEFORE_ANY_CONNECTION.isdisjoint(names)
-        self.timed_out = known and "TimeoutException" in names
-        if self.status is not None:
-            return "was cut short"
-        if isinstance(error, ConfigurationError) or not self.begun:
-            self.permanent = True
-        detail = ""
-        for cause in causes:
-            if reason := getattr(cause, "verify_message", None):  # ssl.SSLCertVerificationError
-                self.permanent = True
-                detail = f"the server's certificate does not verify: {reason}; is SSL_CERT_FILE right?"
-            elif isinstance(cause, ConfigurationError):
-                detail = str(cause)
-            elif reason := getattr(cause, "reason", None):  # ssl.SSLError
-                detail = f"TLS failed: {reason}"
-            elif isinstance(cause, OSError) and cause.errno:
-                # Numbers below zero are the resolver's; asyncio puts an address into the others' text.
-                detail = os.strerror(cause.errno) if cause.errno > 0 else str(cause.strerror)
-        from urllib.parse import urlsplit  # noqa: PLC0415 - for the rare failure only
-
-        host = urlsplit(self.request.url).netloc
-        if not self.begun:
-            what = "no connection could be prepared; are HTTPS_PROXY and SSL_CERT_FILE right?"
-        elif self.outcome is Outcome.UNKNOWN:
-            what = f"the connection to {host} was lost"
-        else:
-            what = f"no connection to {host} was made"
-        return f"{what} ({type(error).__name__}{': ' if detail else ''}{detail})"
+        return attrs.evolve(head, body=b"" if problem else bytes(body), body_error=problem)
 
     async def close_socket(self) -> None:
         """Close what may still be open: a handshake that was cancelled leaves its socket behind."""
@@ -209,44 +219,36 @@ class Exchange:
             await close_quietly(self.socket)
 
 
-class Envelopes:
-    """Addresses and headers in the library's own types, made once: that is most of a request's price."""
+def is_plain_loopback(url: Any) -> bool:  # noqa: ANN401 - a URL of either library
+    """Tell whether a URL names plain ``http`` on this machine, which must never meet a proxy."""
+    return url.scheme == "http" and is_loopback(url.host)
 
-    __slots__ = ("_made",)
 
-    def __init__(self) -> None:
-        """Start with none."""
-        self._made: dict[tuple[str, bool], tuple[Headers, Any, Any]] = {}
-
-    def of(self, library: ModuleType, request: Request, *, keep_alive: bool) -> tuple[Any, Any]:
-        """Give the library's URL and headers, all but the length, which only the body knows."""
-        known = self._made.get((request.url, keep_alive))
-        if known is None or known[0] != request.headers:
-            url = library.URL(request.url)
-            headers = [] if "host" in request.headers else [("Host", url.netloc.decode("ascii"))]
-            headers += request.headers.items()
-            if not keep_alive:
-                headers.append(("connection", "close"))
-            if len(self._made) == _MOST_ENVELOPES:
-                self._made.clear()
-            self._made[request.url, keep_alive] = known = (request.headers, url, library.Headers(headers))
-        return known[1:]
+def _library_headers(library: ModuleType, request: Request, url: Any, *, keep_alive: bool) -> Any:  # noqa: ANN401 - types of either library
+    headers = [] if "host" in request.headers else [("Host", url.netloc.decode("ascii"))]
+    headers += request.headers.items()
+    if "content-length" not in request.headers:
+        headers.append(("Content-Length", str(len(request.body))))
+    if not keep_alive:
+        headers.append(("connection", "close"))
+    return library.Headers(headers)
 
 
 @functools.cache
 def _body_class(library: ModuleType) -> Any:  # noqa: ANN401 - a class of either library
-    """Make a body whose iterator needs no closing.
+    """Make a body that says when it is sent, and whose iterator needs no closing.
 
     The library's own is an async generator, left to the collector when a body is not sent to its end;
     trio then gives a ``ResourceWarning``.
     """
 
-    class Body(library.ByteStream):  # type: ignore[misc,name-defined] # either library
-        def __init__(self, data: bytes) -> None:
-            super().__init__(data)
+    class Body(library.AsyncByteStream):  # type: ignore[misc,name-defined] # either library
+        def __init__(self, data: bytes, start: Callable[[], None]) -> None:
             self._data = data
+            self._start = start
 
         def __aiter__(self) -> AsyncIterator[bytes]:
+            self._start()
             return aiter(_Once(self._data))
 
     return Body
@@ -273,23 +275,10 @@ def _decoded(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
     return Headers([(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers])
 
 
-def _problem_of(size: int, pieces: int) -> str | None:
+def _body_error(size: int, chunks: int) -> str | None:
     if size > _BODY_LIMIT:
         return "is larger than 1 MiB"
-    return "came in too many pieces" if pieces > _MOST_PIECES else None
-
-
-def _causes(error: BaseException, until: BaseException | None) -> Iterator[BaseException]:
-    """Walk down to what went wrong first, but not into what the caller was handling already."""
-    seen: list[BaseException | None] = [None, until]
-    following: BaseException | None = error
-    while following not in seen:
-        seen.append(following)
-        assert following is not None  # noqa: S101 - for the type checker: None is among the seen
-        yield following
-        inside = following.exceptions[0] if isinstance(following, BaseExceptionGroup) else None
-        # httpcore's pool raises "from None", which leaves the context as the only way down.
-        following = inside or following.__cause__ or following.__context__
+    return "came in too many pieces" if chunks > _MAX_CHUNKS else None
 
 
 async def close_quietly(closable: Any) -> None:  # noqa: ANN401 - a client or a stream of either library

@@ -17,6 +17,7 @@ the reason:
   ours: errors are raised only after the ``except`` block has been left.
 """
 
+import contextlib
 import functools
 import importlib
 import math
@@ -25,19 +26,22 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
+import anyio
 import anyio.lowlevel
+import attrs
 
-from ..errors import ConfigurationError, DeadlineExceededError, TransportError
+from ..errors import ConfigurationError, DeadlineExceededError, Outcome, TransportError
 from ..http import Request, Response
-from .event_loop import current_event_loop
-from .httpx_exchange import Envelopes, Exchange, close_quietly
+from .event_loop import current_event_loop, in_child_task
+from .httpx_errors import Behind, Failure, is_of_httpcore, read_error
+from .httpx_exchange import Exchange, close_quietly, is_plain_loopback
 
 if TYPE_CHECKING:
     import ssl
 
     import httpx
 
-    Carrier: TypeAlias = httpx.AsyncClient | httpx.AsyncBaseTransport
+    Connection: TypeAlias = httpx.AsyncClient | httpx.AsyncBaseTransport
 
 _LIBRARIES: Final = ("httpx", "httpx2")
 # Above 32 connections at once a shared pool only costs more, since its scan is quadratic; and below
@@ -46,29 +50,41 @@ _MAX_CONNECTIONS: Final = 32
 _KEEPALIVE_SECONDS: Final = 5.0
 
 
+@attrs.frozen
+class _Idle:
+    """A connection of our own that waits for its next request to the same origin."""
+
+    origin: tuple[str, str, int | None]
+    connection: "Connection"
+    socket: Any
+
+
 class HttpxTransport:
     """A ``Transport`` on httpx.
 
     Without ``client`` it makes its own connections: certificates and proxies come from the
-    environment, as httpx's users know it.
+    environment, as httpx's users know it. Plain ``http`` to a loopback address never goes through a
+    proxy, whatever the environment or ``proxy`` say; a ready client that would do so is refused.
 
     With a ready ``httpx.AsyncClient`` or ``httpx2.AsyncClient`` that client's transport, proxies and
-    certificates are used and its event hooks run, but not its base URL, headers, cookies, auth,
-    timeout or redirects. Each request then goes out with ``Connection: close``, since nothing else
-    keeps a client from reusing a connection. It must not speak HTTP/2 or repeat by itself, its maker
-    closes it, and nothing else may use it. Behind a proxy rather use ``proxy`` or the environment:
-    httpx's pool keeps the place of every tunnel whose TLS handshake failed, until it is full.
+    certificates are used and its event hooks run, but not its base URL, headers, cookies, auth or
+    redirects, and **not its timeout**: ``AsyncClient(timeout=...)`` bounds the whole call. Each
+    request then goes out with ``Connection: close``, since nothing else keeps a client from reusing a
+    connection. The client must not speak HTTP/2 or repeat by itself, and must pass the ``trace``
+    extension on. Whoever made it closes it, and nothing else may use it. Behind a proxy rather use
+    ``proxy`` or the environment: httpx's pool keeps the place of every tunnel whose TLS handshake
+    failed, until it is full.
 
-    A transport of theirs, such as ``httpx.MockTransport(handler)``, does in place of a client, at half
-    the price; a client's send costs as much as all the rest of a call.
+    A transport of theirs, such as ``httpx.MockTransport(handler)``, can be passed in place of a client.
 
     Args:
-        client: a ready client of httpx or httpx2, or a transport of theirs.
-        limits: ``max_connections`` bounds the requests at once (32 unless told otherwise); for a
+        client: a ready client of httpx or httpx2, or a transport of theirs. A timeout set on it is
+            not used.
+        limits: ``max_connections`` bounds the requests at once (32 by default); for a
             ready client it must not exceed that client's own. ``max_keepalive_connections`` and
             ``keepalive_expiry`` (seconds) are about connections of our own.
-        ssl_context: for connections of our own, in place of httpx's default.
-        proxy: URL of a proxy for connections of our own, in place of the environment's.
+        ssl_context: for connections of our own, instead of httpx's default.
+        proxy: URL of a proxy for connections of our own, instead of the environment's.
 
     Raises:
         ConfigurationError: ``client`` is of another kind, or comes with ``ssl_context`` or ``proxy``.
@@ -78,15 +94,16 @@ class HttpxTransport:
     __slots__ = (
         "_client",
         "_closed",
-        "_direct",
-        "_envelopes",
         "_event_loop",
         "_idle",
         "_library",
         "_limiter",
         "_limits",
+        "_no_proxies",
+        "_process",
         "_proxy",
         "_ssl",
+        "_trace_is_dropped",
     )
 
     def __init__(
@@ -98,23 +115,26 @@ class HttpxTransport:
         proxy: str | None = None,
     ) -> None:
         """Open nothing yet."""
-        if client is not None and (ssl_context is not None or proxy is not None):
-            msg = "ssl_context and proxy are for connections of our own; set them on the client given"
-            raise ConfigurationError(msg)
-        most = getattr(limits, "max_connections", None)
-        if most is not None and (not isinstance(most, int) or most < 1):
-            msg = "limits.max_connections must be a whole number from 1 on, or None"
-            raise ConfigurationError(msg)
         self._client = client
-        self._library = None if client is None else _library_of(client)
         self._limits = limits
         self._ssl = ssl_context
         self._proxy = proxy
-        self._envelopes = Envelopes()
+        # A traceback with local variables must not show a proxy's password.
+        del client, limits, ssl_context, proxy
+        if self._client is not None and (self._ssl is not None or self._proxy is not None):
+            msg = "ssl_context and proxy are for connections of our own; set them on the client given"
+            raise ConfigurationError(msg)
+        most = getattr(self._limits, "max_connections", None)
+        if most is not None and (not isinstance(most, int) or most < 1):
+            msg = "limits.max_connections must be a whole number from 1 on, or None"
+            raise ConfigurationError(msg)
+        self._library = None if self._client is None else _library_of(type(self._client))
         self._limiter: anyio.CapacityLimiter | None = None
-        self._idle: list[tuple[Carrier, Any]] = []  # each with its socket
-        self._direct: bool | None = None  # whether no proxy is to be used
+        self._idle: list[_Idle] = []
+        self._no_proxies: bool | None = None  # whether none is configured, once that was looked up
         self._event_loop: object = None
+        self._process: int | None = None
+        self._trace_is_dropped = False  # by the client given, as one exchange has shown
         self._closed = False
 
     async def send(self, request: Request) -> Response:
@@ -124,57 +144,59 @@ class HttpxTransport:
             TransportError: no answer came; ``NOT_SENT`` only if no byte of the request left.
 
         """
-        exchange = Exchange(request)
-        handled_by_caller = sys.exception()
         if problem := self._why_unusable(request):
             raise TransportError(
-                problem, outcome=exchange.outcome, operation=request.operation, permanent=True
+                problem, outcome=Outcome.NOT_SENT, operation=request.operation, permanent=True
             )
         if self._limiter is None:
-            self._event_loop = current_event_loop()
+            self._event_loop, self._process = current_event_loop(), os.getpid()
             self._limiter = anyio.CapacityLimiter(self._limit("max_connections", _MAX_CONNECTIONS))
-        fault: str | None = None
+        exchange = Exchange(request, own=self._client is None)
+        attempt = functools.partial(self._attempt, exchange, sys.exception())
+        result: Response | Failure | None = None
         with anyio.CancelScope(deadline=request.deadline - exchange.margin):
+            await anyio.lowlevel.checkpoint_if_cancelled()
+            # On behalf of the exchange, since one task may have several in flight.
+            await self._limiter.acquire_on_behalf_of(exchange)
             try:
-                await anyio.lowlevel.checkpoint_if_cancelled()
-                # On behalf of the exchange, since one task may have several in flight. A free place is taken
-                # at once, without a turn of the event loop.
-                try:
-                    self._limiter.acquire_on_behalf_of_nowait(exchange)
-                except anyio.WouldBlock:
-                    await self._limiter.acquire_on_behalf_of(exchange)
-                try:
-                    return await self._carry(exchange)
-                finally:
-                    self._limiter.release_on_behalf_of(exchange)
-            except Exception as error:  # noqa: BLE001 - the one border to httpx: it also lets out RuntimeError, ssl.SSLError and others
-                fault = exchange.describe(error, handled_by_caller)
-        if exchange.status is not None:
-            return exchange.answer_without_body(fault or "did not end before the deadline")
-        if fault is None or exchange.timed_out:
-            # A connection of our own would have traced its first step.
-            exchange.traced = exchange.traced or self._client is None
-            msg = "no answer came before the deadline"
-            raise DeadlineExceededError(msg, outcome=exchange.outcome, operation=request.operation)
+                # Cancelled by asyncio while it connects, the pool of a ready client loses a place for good.
+                result = await (attempt() if self._client is None else in_child_task(attempt))
+            finally:
+                self._limiter.release_on_behalf_of(exchange)
+        if isinstance(result, Response):
+            return result
+        failure = exchange.out_of_time() if result is None else result
+        if exchange.head is not None:  # its status decides
+            return attrs.evolve(exchange.head, body_error=failure.text)
+        if failure.timed_out:
+            raise DeadlineExceededError(failure.text, outcome=failure.outcome, operation=request.operation)
         raise TransportError(
-            fault,
-            outcome=exchange.outcome,
+            failure.text,
+            outcome=failure.outcome,
             operation=request.operation,
-            permanent=exchange.permanent,
+            permanent=failure.permanent,
         )
 
     async def aclose(self) -> None:
         """Close the idle connections of our own; those in use close when their call ends."""
         self._closed = True
+        if self._is_forked():
+            return  # they are the parent's
         while self._idle:
-            await close_quietly(self._idle.pop()[0])
+            await close_quietly(self._idle.pop().connection)
 
     def __reduce__(self) -> NoReturn:
         """Refuse to be copied or pickled: it holds connections, and ``proxy`` may hold a password."""
         msg = "an HttpxTransport cannot be copied or pickled: it holds connections; make one per process"
         raise TypeError(msg)
 
+    def _is_forked(self) -> bool:
+        return self._process not in (None, os.getpid())
+
     def _why_unusable(self, request: Request) -> str | None:
+        # First of all: asyncio has no running loop in a fork, and trio goes on with the parent's sockets.
+        if self._is_forked():
+            return "the transport was used before the process forked; make one in each process"
         if math.isnan(request.deadline):
             return "the request's deadline is not a number"
         if self._closed or getattr(self._client, "is_closed", False):
@@ -183,21 +205,39 @@ class HttpxTransport:
             return "the transport belongs to another event loop; make one in each"
         return None
 
-    async def _carry(self, exchange: Exchange) -> Response:
+    async def _attempt(
+        self, exchange: Exchange, handled_by_caller: BaseException | None
+    ) -> Response | Failure:
+        try:
+            return await self._send_on_connection(exchange)
+        except Exception as error:  # noqa: BLE001 - the one border to httpx: it also lets out RuntimeError, ssl.SSLError and others
+            report = read_error(error, handled_by_caller)
+            # Before the pool has a place for it, httpcore has nothing to report.
+            self._check_trace(exchange, by_httpcore=report.behind is Behind.HTTPCORE and not report.in_pool)
+            return exchange.failure(report)
+
+    def _check_trace(self, exchange: Exchange, *, by_httpcore: bool) -> None:
+        if by_httpcore and not exchange.traced and self._client is not None:
+            self._trace_is_dropped = True
+
+    async def _send_on_connection(self, exchange: Exchange) -> Response:
         request = exchange.request
         own = self._client is None
         keep_alive = own and request.repeatable
-        carrier: Any = (
-            self._connection(exchange, keep_alive=keep_alive) if self._client is None else self._client
-        )
+        if self._trace_is_dropped and not request.repeatable:
+            msg = "the client given drops the 'trace' extension, so nobody can tell what it sends; pass it on"
+            raise ConfigurationError(msg)
+        library = self._library or importlib.import_module("httpx")
+        url = _parsed_url(library, request.url)
+        connection: Any = self._own_connection(exchange, url, keep_alive=keep_alive) if own else self._client
         whole = False
         try:
-            library = self._library or importlib.import_module("httpx")
-            prepared = exchange.prepare(library, self._envelopes, keep_alive=keep_alive)
-            if hasattr(carrier, "handle_async_request"):
-                response = await carrier.handle_async_request(prepared)
+            prepared = exchange.prepare(library, url, keep_alive=keep_alive)
+            if hasattr(connection, "handle_async_request"):
+                response = await connection.handle_async_request(prepared)
             else:
-                response = await carrier.send(prepared, stream=True, auth=None, follow_redirects=False)
+                response = await connection.send(prepared, stream=True, auth=None, follow_redirects=False)
+            self._check_trace(exchange, by_httpcore=is_of_httpcore(response.extensions.get("network_stream")))
             try:
                 answer = await exchange.read(response)
             finally:
@@ -208,46 +248,70 @@ class HttpxTransport:
             if not whole:
                 await exchange.close_socket()
             if own:
-                await self._put_back(carrier, exchange.socket, reusable=whole and keep_alive)
+                idle = _Idle(_origin(url), connection, exchange.socket)
+                await self._put_back(idle, reusable=whole and keep_alive)
         return answer
 
-    def _connection(self, exchange: Exchange, *, keep_alive: bool) -> "Carrier":
-        if keep_alive and self._idle:
-            carrier, exchange.socket = self._idle.pop()
-            return carrier
+    def _own_connection(self, exchange: Exchange, url: "httpx.URL", *, keep_alive: bool) -> "Connection":
+        if keep_alive:
+            for place in reversed(range(len(self._idle))):
+                # One for another origin may go through a proxy, or past the proxy this one needs.
+                if self._idle[place].origin == _origin(url):
+                    idle = self._idle.pop(place)
+                    exchange.socket = idle.socket
+                    return idle.connection
         import httpx  # noqa: PLC0415 - not before it is needed
 
         context = self._ssl or _shared_ssl_context(*map(os.environ.get, _CA_VARIABLES))
         expiry = self._limit("keepalive_expiry", _KEEPALIVE_SECONDS)
         limits = httpx.Limits(max_connections=1, keepalive_expiry=expiry)
-        if self._direct is None:
-            import urllib.request  # noqa: PLC0415 - likewise
+        if self._no_proxies is None:
+            import urllib.request  # noqa: PLC0415 - it brings ssl and email, which few processes need
 
-            self._direct = self._proxy is None and not urllib.request.getproxies()
-        if self._direct:
+            self._no_proxies = self._proxy is None and not urllib.request.getproxies()
+        if self._no_proxies or is_plain_loopback(url):
             return httpx.AsyncHTTPTransport(verify=context, limits=limits)
         # Which proxy the environment means for an address is for httpx to say, as its users know it.
         return httpx.AsyncClient(verify=context, proxy=self._proxy, limits=limits)
 
-    async def _put_back(self, carrier: "Carrier", socket: object, *, reusable: bool) -> None:
+    async def _put_back(self, idle: _Idle, *, reusable: bool) -> None:
         room = self._limit("max_keepalive_connections", _MAX_CONNECTIONS)
         if reusable and not self._closed and len(self._idle) < room:
-            self._idle.append((carrier, socket))
+            self._idle.append(idle)
         else:
-            await close_quietly(carrier)
+            await close_quietly(idle.connection)
 
     def _limit(self, name: str, default: float) -> float:
         limit = getattr(self._limits, name, None)
         return default if limit is None else limit
 
 
-def _library_of(client: object) -> ModuleType:
-    for cls in type(client).__mro__:
+def _origin(url: "httpx.URL") -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port
+
+
+def load_libraries() -> None:
+    """Do at once what would be done while the first request is sent: imports and the TLS context.
+
+    In a process that forks in the middle of either, the child would wait for a lock for ever.
+    """
+    importlib.import_module("httpcore")  # httpx itself imports it for its first transport
+    with contextlib.suppress(Exception):  # a call says what is wrong with the certificates
+        _shared_ssl_context(*map(os.environ.get, _CA_VARIABLES))
+
+
+def _library_of(client_class: type) -> ModuleType:
+    for cls in client_class.__mro__:
         root = cls.__module__.partition(".")[0]
         if root in _LIBRARIES and cls.__name__ in {"AsyncClient", "AsyncBaseTransport"}:
             return importlib.import_module(root)
     msg = "client must be an AsyncClient of httpx or httpx2, or a transport of theirs"
     raise ConfigurationError(msg)
+
+
+@functools.lru_cache(maxsize=8)  # a client calls three addresses
+def _parsed_url(library: ModuleType, url: str) -> Any:  # noqa: ANN401 - a URL of either library
+    return library.URL(url)
 
 
 _CA_VARIABLES: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR")
