@@ -99,7 +99,8 @@ def loan(row: LoanRow) -> Loan:
 def verdict(row: LoanRow, fingerprint: str) -> Verdict:
     """Say what a create of an order that is known may do. ``SEND`` stands for a new attempt."""
     if row.state == rows.ABSENT:
-        return Verdict.CLOSED
+        # Once a postback has named the order, nobody may be sent to a new order ID: that would be a second loan.
+        return Verdict.EXISTS if row.inv_id is not None or row.noted else Verdict.CLOSED
     if row.state in (rows.REFUSED, rows.NOT_SENT):
         # What was noted then came from a postback that named the order.
         return Verdict.EXISTS if row.noted or row.forgotten else Verdict.SEND
