@@ -1,7 +1,5 @@
 """Ways to lose money with a ledger that were tried; none of them works any more."""
 
-import pytest
-
 from wegetfinancing._loan import Verdict
 from wegetfinancing.ledger import Loan, MemoryLedger
 from wegetfinancing.testing import INV_ID
@@ -43,3 +41,19 @@ def test_nobody_is_sent_to_a_new_order_id_when_the_absent_application_turns_up()
     assert ledger.begin(application()).verdict is Verdict.CLOSED
     ledger.record(postback())
     assert ledger.begin(application()).verdict is Verdict.EXISTS
+
+
+def test_a_decision_about_another_application_of_the_order_is_held() -> None:
+    """The first application was rejected; the approval of the second one must not ship the first one's."""
+    ledger = MemoryLedger(apply=Shop())
+    intent = application()
+    ledger.begin(intent)
+    ledger.record(postback(inv_id="second"))  # it names the order, and comes before the answer
+    ledger.record_answer(intent, created())
+    ledger.record(postback("rejected", signed=2, merchant_transaction_id=None))
+    assert ledger.accept(ORDER, loan_of(ledger).held).status == "rejected"
+    ledger.record(postback("preapproved", signed=3, inv_id="second", merchant_transaction_id=None))
+    loan = loan_of(ledger)
+    assert (loan.inv_id, loan.status) == (INV_ID, "rejected")
+    assert codes(ledger) == ["other_application"]
+    assert ledger.accept(ORDER, loan.held, apply=True).status == "preapproved"

@@ -193,7 +193,9 @@ def accept(tx: Transaction, loan: LoanRow, hold_ids: list[str], *, apply: bool) 
     return attrs.evolve(loan, accepted=(*loan.accepted, *new))
 
 
-_HOLDING: Final = frozenset({"conflict", "forgotten", "repeated"})  # their detail is the decision's ID
+_HOLDING: Final = frozenset(
+    {"conflict", "forgotten", "other_application", "repeated"}
+)  # their detail is the decision's ID
 
 
 def _held_behind(tx: Transaction, loan: LoanRow, hold_ids: list[str]) -> list[DecisionRow]:
