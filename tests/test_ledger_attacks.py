@@ -1,5 +1,7 @@
 """Ways to lose money with a ledger that were tried; none of them works any more."""
 
+import pytest
+
 from wegetfinancing._loan import Verdict
 from wegetfinancing.ledger import Loan, MemoryLedger
 from wegetfinancing.testing import INV_ID
@@ -57,3 +59,20 @@ def test_a_decision_about_another_application_of_the_order_is_held() -> None:
     assert (loan.inv_id, loan.status) == (INV_ID, "rejected")
     assert codes(ledger) == ["other_application"]
     assert ledger.accept(ORDER, loan.held, apply=True).status == "preapproved"
+
+
+def test_a_held_decision_cannot_be_handled_before_a_later_one_that_waits() -> None:
+    """The rejection stands, and the shop's table would end with the approval, which is handled after it."""
+    shop = Shop()
+    ledger = MemoryLedger(apply=shop)
+    applied(ledger)
+    ledger.record(postback("preapproved", signed=5))
+    handle(ledger)
+    ledger.record(postback("rejected", signed=3))
+    ledger.record(postback("approved", signed=6))
+    with pytest.raises(ValueError, match="waits for its handler"):
+        ledger.accept(ORDER, loan_of(ledger).held, apply=True)
+    handle(ledger)
+    assert ledger.accept(ORDER, loan_of(ledger).held, apply=True).status == "rejected"
+    handle(ledger)
+    assert shop.statuses == ["preapproved", "approved", "rejected"]
