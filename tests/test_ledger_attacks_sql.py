@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from support.ledgers import new_database
 from support.postgresql import Server
 from wegetfinancing import LedgerError
 from wegetfinancing._loan import Verdict
 from wegetfinancing.contrib.sqlalchemy import SQLLedger
-from wegetfinancing.testing.contract.ledger_checking import application
+from wegetfinancing.ledger import Decision
+from wegetfinancing.testing.contract.ledger_checking import LedgerBench, application, postback
 
 
 @pytest.fixture
@@ -71,3 +72,20 @@ def test_who_is_told_that_nothing_was_sent_is_not_stuck_when_the_commit_lands_la
         ledger.begin(application())
     assert not caught.value.uncertain
     assert ledger.begin(application()).verdict is Verdict.SEND
+
+
+def test_a_handler_that_swallows_an_error_of_the_database_has_failed(
+    make_ledger: Callable[..., SQLLedger],
+) -> None:
+    """PostgreSQL answers the COMMIT of a failed transaction by rolling it back, without an error."""
+
+    def apply(connection: Connection, decision: Decision) -> None:
+        with contextlib.suppress(DBAPIError):
+            connection.exec_driver_sql("SELECT * FROM nowhere")
+
+    ledger = make_ledger(apply=apply)
+    LedgerBench(lambda: ledger).applied(ledger)
+    claim = ledger.claim(ledger.record(postback()).id)
+    assert claim is not None
+    assert not ledger.apply(claim)
+    assert [each.error for each in ledger.review().decisions] == ["InvalidRequestError"]
