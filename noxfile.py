@@ -183,6 +183,13 @@ def workers(session: nox.Session) -> None:
 
 
 @nox.session
+def ledger(session: nox.Session) -> None:
+    """Kill workers and restart PostgreSQL under a ledger, with figures (needs PostgreSQL; ten minutes)."""
+    install(session, "tests", extras=EXTRAS)
+    session.run("python", "tests/ledger_proof.py", *session.posargs)
+
+
+@nox.session
 def mutation(session: nox.Session) -> None:
     """Change the package in one place at a time: do the tests notice? Prints the score (half an hour)."""
     install(session, "mutation", extras=EXTRAS)

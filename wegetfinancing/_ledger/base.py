@@ -36,6 +36,10 @@ _STATES: Final = {
 _log: Final = logging.getLogger("wegetfinancing")
 
 
+class _NothingToUndoError(Exception):
+    """Rolls back the row that was inserted to find out whether one is there."""
+
+
 class StoredLedger(OperatedLedger):
     """What every ledger does; a storage adds ``transaction``.
 
@@ -116,13 +120,15 @@ class StoredLedger(OperatedLedger):
     def _undo_lost_intent(self, application: Application, timeout: float | None) -> None:
         for attempt in range(1, _UNDO_ATTEMPTS + 1):
             try:
-                with self.transaction(write=False, timeout=timeout) as tx:
-                    is_there = applications.is_sending(tx, application)
-                if is_there:
-                    self.record_failure(application, Outcome.NOT_SENT, timeout=timeout)
+                with (
+                    contextlib.suppress(_NothingToUndoError),
+                    self.transaction(write=True, timeout=timeout) as tx,
+                ):
+                    if not applications.undo(tx, application):
+                        raise _NothingToUndoError
             except LedgerError as error:
                 if attempt == _UNDO_ATTEMPTS:
-                    msg = f"an intent may have been committed, and could not be read again: {error}"
+                    msg = f"an intent may have been committed, and could not be undone: {error}"
                     raise LedgerError(msg, uncertain=True) from None
                 time.sleep(_UNDO_PAUSE)
             else:

@@ -177,7 +177,7 @@ def accept(tx: Transaction, loan: LoanRow, hold_ids: list[str], *, apply: bool) 
     """Accept open facts by name; with ``apply`` the held decisions behind them count and are handled.
 
     Raises:
-        ValueError: a name is not that of a fact of this loan.
+        ValueError: a name is not that of a fact of this loan, or a later decision waits for its handler.
 
     """
     there = {fact for fact, _ in rules.facts(loan)}
@@ -186,14 +186,21 @@ def accept(tx: Transaction, loan: LoanRow, hold_ids: list[str], *, apply: bool) 
             msg = f"this order has no hold {hold!r} now; look again"
             raise ValueError(msg)
     new = [hold for hold in hold_ids if hold not in loan.accepted]
-    for decision in _held_behind(tx, loan, new) if apply else ():
+    held = _held_behind(tx, loan, new) if apply else []
+    if any(each.state == rows.WAITING and each.id > held[0].id for each in tx.decisions(loan.id) if held):
+        # The handler would see this one first, and the shop end with what the later one says.
+        msg = "a later decision of this order waits for its handler; let it be handled, or dismiss it, first"
+        raise ValueError(msg)
+    for decision in held:
         due = attrs.evolve(decision, state=rows.WAITING, due=tx.now())
         tx.save_decision(due)
         loan = rules.counting(loan, due)
     return attrs.evolve(loan, accepted=(*loan.accepted, *new))
 
 
-_HOLDING: Final = frozenset({"conflict", "forgotten", "repeated"})  # their detail is the decision's ID
+_HOLDING: Final = frozenset(
+    {"conflict", "forgotten", "other_application", "repeated"}
+)  # their detail is the decision's ID
 
 
 def _held_behind(tx: Transaction, loan: LoanRow, hold_ids: list[str]) -> list[DecisionRow]:

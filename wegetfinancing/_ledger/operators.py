@@ -115,7 +115,7 @@ class OperatedLedger(abc.ABC):
             merchant_id: whose order; required where the ledger knows several merchants.
 
         Raises:
-            ValueError: the order is not known, or has no such hold.
+            ValueError: the order is not known, has no such hold, or with ``apply`` a later decision waits.
 
         """
         ids = [hold.id if isinstance(hold, Hold) else hold for hold in holds]
