@@ -35,12 +35,12 @@ EQUIVALENT: Final = Path(__file__).with_name("equivalent.toml")
 TESTS: Final = {
     "postbacks.signatures": ["signatures"],
     "client.retry": ["retry", "client"],
-    "client.call": ["middleware", "client"],
-    "errors": ["errors", "client"],
+    "client.call": ["call", "middleware", "client"],
+    "errors": ["errors", "answers", "client"],
     "credentials": ["credentials", "settings"],
     "client.settings": ["settings"],
-    "client.operations": ["client", "errors"],
-    "client.answers": ["client", "errors", "retry"],
+    "client.operations": ["operations", "client"],
+    "client.answers": ["answers", "client"],
     "client.httpx_exchange": ["httpx_transport", "httpx_errors"],
 }
 # First one event loop and one library, then everything.
