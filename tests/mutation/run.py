@@ -41,7 +41,7 @@ TESTS: Final = {
     "client.settings": ["settings"],
     "client.operations": ["operations", "client"],
     "client.answers": ["answers", "client"],
-    "client.httpx_exchange": ["httpx_transport", "httpx_errors"],
+    "client.httpx_exchange": ["httpx_exchange", "httpx_errors", "httpx_transport"],
 }
 # First one event loop and one library, then everything.
 STAGES: Final = (["-k", "not trio and not httpx2"], [])
