@@ -1,0 +1,145 @@
+"""Connections that were opened ahead, so that a create does not wait for TCP and TLS.
+
+A ready connection has carried no request. Each is used for one create only, after it was inspected: what
+the server closed, or sent anything on, is thrown away, and the create opens a connection of its own.
+Nothing here sends a byte of a request, so a failure here is never more than a connection that is missing.
+"""
+
+import contextlib
+import logging
+from typing import TYPE_CHECKING, Final
+
+import anyio
+import anyio.lowlevel
+import attrs
+
+from .direct_connection import Origin, start_tls
+from .httpx_exchange import close_quietly
+
+if TYPE_CHECKING:
+    import ssl
+
+    import httpcore
+
+# One waiting is enough for creates that follow one another; two serve a shop with two buyers at a time.
+READY_CONNECTIONS: Final = 2
+# Servers end a connection on which no request comes: Apache after 20 seconds, nginx and AWS's load balancers
+# after 60. A create that is written just then ends as UNKNOWN, so it is given up before the first of them.
+READY_SECONDS: Final = 15.0
+# Turns of the event loop. What has arrived was read when for so many of them nothing more has come; a server
+# that never stops sending is not waited for.
+_QUIET_TURNS: Final = 4
+_MAX_TURNS: Final = 40
+
+_log = logging.getLogger("wegetfinancing")
+
+
+@attrs.frozen
+class _Ready:
+    origin: Origin
+    stream: "httpcore.AsyncNetworkStream"
+    expires: float
+
+
+class ReadyConnections:
+    """A few open connections that no request has used, each for a limited time.
+
+    There is no timer and no task: expired ones are closed by the next call, or with the transport.
+    """
+
+    __slots__ = ("_closed", "_count", "_opening", "_ready", "_seconds")
+
+    def __init__(self, *, count: int, seconds: float) -> None:
+        """Open nothing yet."""
+        self._count = count
+        self._seconds = seconds
+        self._ready: list[_Ready] = []
+        self._opening = 0
+        self._closed = False
+
+    @property
+    def is_enabled(self) -> bool:
+        """Whether any may wait."""
+        return self._count > 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as many as allowed are open or being opened."""
+        return len(self._ready) + self._opening >= self._count
+
+    async def open(
+        self, network: "httpcore.AsyncNetworkBackend", origin: Origin, context: "ssl.SSLContext"
+    ) -> None:
+        """Open a connection and keep it, unless there are enough. A failure is logged only.
+
+        Being cancelled leaves no socket open.
+        """
+        await self._close_expired()
+        if self._closed or self.is_full:
+            return
+        self._opening += 1
+        stream: httpcore.AsyncNetworkStream | None = None
+        ready: httpcore.AsyncNetworkStream | None = None
+        try:
+            stream = await network.connect_tcp(origin.host, origin.port)
+            ready = await start_tls(stream, origin, context)
+        except Exception as error:  # noqa: BLE001 - the create opens one of its own and says what is wrong
+            _log.debug("no connection was opened ahead (%s)", type(error).__name__)
+        finally:
+            self._opening -= 1
+            if ready is not None and not self._closed:
+                self._ready.append(_Ready(origin, ready, anyio.current_time() + self._seconds))
+            elif stream is not None:
+                # The raw one: a handshake that was cancelled leaves its socket behind.
+                await close_quietly(stream)
+
+    def pop(self, origin: Origin) -> "httpcore.AsyncNetworkStream | None":
+        """Take the newest one that leads there; whoever calls closes it."""
+        now = anyio.current_time()
+        for place in reversed(range(len(self._ready))):
+            ready = self._ready[place]
+            if ready.origin == origin and ready.expires > now:
+                return self._ready.pop(place).stream
+        return None
+
+    async def aclose(self) -> None:
+        """Close what waits, and keep nothing from now on."""
+        self._closed = True
+        while self._ready:
+            await close_quietly(self._ready.pop().stream)
+
+    async def _close_expired(self) -> None:
+        now = anyio.current_time()
+        expired = [ready for ready in self._ready if ready.expires <= now]
+        self._ready = [ready for ready in self._ready if ready.expires > now]
+        try:
+            while expired:
+                await close_quietly(expired[-1].stream)
+                expired.pop()
+        finally:
+            self._ready += expired  # a native cancellation came between: the next call closes them
+
+
+async def is_untouched(stream: "httpcore.AsyncNetworkStream") -> bool:
+    """Tell whether the server has neither closed the connection nor sent anything that a request would find.
+
+    TLS 1.3 tickets lie unread on a good connection, which looks just like one that was closed. So it is read
+    for a few turns of the event loop: tickets are taken in, anything else ends the read.
+    """
+    ended = False
+
+    async def read() -> None:
+        nonlocal ended
+        with contextlib.suppress(Exception):
+            await stream.read(1)
+        ended = True  # with bytes, the end of the stream, or an error
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(read)
+        turns = quiet = 0
+        while not ended and quiet < _QUIET_TURNS and turns < _MAX_TURNS:
+            await anyio.lowlevel.checkpoint()
+            turns += 1
+            quiet = 0 if stream.get_extra_info("is_readable") else quiet + 1
+        tasks.cancel_scope.cancel()
+    return not ended and quiet == _QUIET_TURNS
