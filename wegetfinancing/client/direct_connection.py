@@ -1,8 +1,8 @@
 """A connection of our own that goes through no proxy, on the public parts of httpcore.
 
 It is ``httpcore.AsyncHTTPConnection`` rather than ``AsyncHTTP11Connection`` on a stream: that class opens,
-traces and names failures as under httpx, whether the stream is new or was opened ahead and is only handed out,
-and stand-ins for httpcore such as respx replace it.
+traces and names failures as it does under httpx, whether the stream is new or was opened ahead and is handed
+out only, and stand-ins for httpcore such as respx replace it.
 """
 
 from collections.abc import AsyncIterator

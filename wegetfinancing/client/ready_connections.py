@@ -13,6 +13,8 @@ import anyio
 import anyio.lowlevel
 import attrs
 
+from .._rules import is_finite_number
+from ..errors import ConfigurationError
 from .direct_connection import Origin, start_tls
 from .httpx_exchange import close_quietly
 
@@ -50,7 +52,18 @@ class ReadyConnections:
     __slots__ = ("_closed", "_count", "_opening", "_ready", "_seconds")
 
     def __init__(self, *, count: int, seconds: float) -> None:
-        """Open nothing yet."""
+        """Open nothing yet.
+
+        Raises:
+            ConfigurationError: a number cannot be right.
+
+        """
+        if not isinstance(count, int) or count < 0:
+            msg = "ready_connections must be a whole number from 0 on"
+            raise ConfigurationError(msg)
+        if not is_finite_number(seconds) or seconds <= 0:
+            msg = "ready_seconds must be a finite number of seconds above zero"
+            raise ConfigurationError(msg)
         self._count = count
         self._seconds = seconds
         self._ready: list[_Ready] = []
@@ -62,11 +75,6 @@ class ReadyConnections:
         """Whether any may wait."""
         return self._count > 0
 
-    @property
-    def is_full(self) -> bool:
-        """Whether as many as allowed are open or being opened."""
-        return len(self._ready) + self._opening >= self._count
-
     async def open(
         self, network: "httpcore.AsyncNetworkBackend", origin: Origin, context: "ssl.SSLContext"
     ) -> None:
@@ -74,8 +82,8 @@ class ReadyConnections:
 
         Being cancelled leaves no socket open.
         """
-        await self._close_expired()
-        if self._closed or self.is_full:
+        await self._close_old()
+        if self._closed or self._is_full:
             return
         self._opening += 1
         stream: httpcore.AsyncNetworkStream | None = None
@@ -108,16 +116,18 @@ class ReadyConnections:
         while self._ready:
             await close_quietly(self._ready.pop().stream)
 
-    async def _close_expired(self) -> None:
+    @property
+    def _is_full(self) -> bool:
+        return len(self._ready) + self._opening >= self._count
+
+    async def _close_old(self) -> None:
+        """Close what has expired, and if there is no room, the oldest one that is past half its time."""
         now = anyio.current_time()
-        expired = [ready for ready in self._ready if ready.expires <= now]
-        self._ready = [ready for ready in self._ready if ready.expires > now]
-        try:
-            while expired:
-                await close_quietly(expired[-1].stream)
-                expired.pop()
-        finally:
-            self._ready += expired  # a native cancellation came between: the next call closes them
+        while self._ready and (
+            self._ready[0].expires <= now
+            or (self._is_full and self._ready[0].expires <= now + self._seconds / 2)
+        ):
+            await close_quietly(self._ready.pop(0).stream)
 
 
 async def is_untouched(stream: "httpcore.AsyncNetworkStream") -> bool:
