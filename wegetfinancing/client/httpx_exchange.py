@@ -41,6 +41,7 @@ class Exchange:
         traced: httpcore has reported something.
         head: the answer's status and headers, once they were read.
         when_it_waits: what may be done while it waits for its answer.
+        opened_ahead: the connection for another request that was opened in the meantime.
 
     """
 
@@ -57,6 +58,7 @@ class Exchange:
         "_tunnelling",
         "head",
         "margin",
+        "opened_ahead",
         "request",
         "socket",
         "traced",
@@ -71,6 +73,7 @@ class Exchange:
         self.traced: bool = False
         self.head: Response | None = None
         self.when_it_waits: Beside = Beside()
+        self.opened_ahead: Any = None
         self._own = own
         self._begun = False  # handed to the library
         self._sending_began = False  # its first byte may have left

@@ -147,9 +147,8 @@ class HttpxTransport:
         self._network = network_backend
         # A traceback with local variables must not show a proxy's password.
         del client, limits, ssl_context, proxy
-        own = (self._ssl, self._proxy, self._network)
-        if self._client is not None and own != (None, None, None):
-            del own
+        of_our_own = any(each is not None for each in (self._ssl, self._proxy, self._network))
+        if self._client is not None and of_our_own:
             msg = (
                 "ssl_context, proxy and network_backend are for connections of our own; "
                 "set them on the client given"
@@ -199,6 +198,8 @@ class HttpxTransport:
                     result = await beside(attempt, exchange.when_it_waits)
             finally:
                 limiter.release_on_behalf_of(exchange)
+                if not isinstance(result, Response):  # such a call leaves nothing open
+                    await self._ready.discard(exchange.opened_ahead)
         if isinstance(result, Response):
             return result
         failure = exchange.out_of_time() if result is None else result
@@ -228,11 +229,14 @@ class HttpxTransport:
             return
         self._enter()
         with anyio.CancelScope(deadline=deadline), contextlib.suppress(Exception):
-            await self._open_ahead(_parsed_url(importlib.import_module("httpx"), url))
+            library = importlib.import_module("httpx")
+            await self._open_ahead(_parsed_url(library, url))
 
-    async def _open_ahead(self, url: "httpx.URL") -> None:
+    async def _open_ahead(self, url: "httpx.URL", exchange: Exchange | None = None) -> None:
         if self._is_direct(url):
-            await self._ready.open(self._own_network(), Origin.of(url), self._ssl_context())
+            opened = await self._ready.open(self._own_network(), Origin.of(url), self._ssl_context())
+            if exchange is not None:
+                exchange.opened_ahead = opened
 
     async def aclose(self) -> None:
         """Close the idle connections of our own; those in use close when their call ends."""
@@ -335,7 +339,7 @@ class HttpxTransport:
             return httpx.AsyncClient(verify=context, proxy=self._proxy, limits=limits)
         network: Any = self._own_network()
         if not keep_alive:
-            exchange.when_it_waits.do = functools.partial(self._open_ahead, url)
+            exchange.when_it_waits.do = functools.partial(self._open_ahead, url, exchange)
             while stream := self._ready.pop(origin):
                 exchange.socket = stream  # closed with the exchange, whatever happens from here on
                 if await is_untouched(stream):

@@ -36,7 +36,7 @@ _MAX_TURNS: Final = 40
 _log = logging.getLogger("wegetfinancing")
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class _Ready:
     origin: Origin
     stream: "httpcore.AsyncNetworkStream"
@@ -77,14 +77,14 @@ class ReadyConnections:
 
     async def open(
         self, network: "httpcore.AsyncNetworkBackend", origin: Origin, context: "ssl.SSLContext"
-    ) -> None:
+    ) -> "httpcore.AsyncNetworkStream | None":
         """Open a connection and keep it, unless there are enough. A failure is logged only.
 
         Being cancelled leaves no socket open.
         """
         await self._close_old()
         if self._closed or self._is_full:
-            return
+            return None
         self._opening += 1
         stream: httpcore.AsyncNetworkStream | None = None
         ready: httpcore.AsyncNetworkStream | None = None
@@ -100,6 +100,7 @@ class ReadyConnections:
             elif stream is not None:
                 # The raw one: a handshake that was cancelled leaves its socket behind.
                 await close_quietly(stream)
+        return ready
 
     def pop(self, origin: Origin) -> "httpcore.AsyncNetworkStream | None":
         """Take the newest one that leads there; whoever calls closes it."""
@@ -109,6 +110,14 @@ class ReadyConnections:
             if ready.origin == origin and ready.expires > now:
                 return self._ready.pop(place).stream
         return None
+
+    async def discard(self, stream: "httpcore.AsyncNetworkStream | None") -> None:
+        """Close this one, if it still waits."""
+        for ready in self._ready:
+            if ready.stream is stream:
+                self._ready.remove(ready)
+                await close_quietly(ready.stream)
+                return
 
     async def aclose(self) -> None:
         """Close what waits, and keep nothing from now on."""
