@@ -239,6 +239,8 @@ def test_a_failing_decision_is_retried_and_one_can_be_dismissed(
     shop.is_broken = False
     shop.handle_all()
     assert shop.told == []  # it pauses
+    assert main(["ledger", shop.url, "forget", "ORDER-1"]) == 2
+    assert "still waits for its handler; retry it or dismiss it first" in capsys.readouterr().err
     assert main(["ledger", shop.url, "retry", str(first)]) == 0
     assert capsys.readouterr().out == "decision 1 is due now; no worker is alive: start one with run_worker\n"
     assert main(["ledger", shop.url, "dismiss", str(second)]) == 0
@@ -249,6 +251,7 @@ def test_a_failing_decision_is_retried_and_one_can_be_dismissed(
     assert shop.told == ["preapproved"]
     assert main(["ledger", shop.url, "retry", str(first)]) == 2
     assert "the decision is handled" in capsys.readouterr().err
+    assert main(["ledger", shop.url, "forget", "ORDER-1"]) == 0
 
 
 def test_details_are_erased(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
@@ -270,7 +273,7 @@ def test_merchants_are_told_apart(shop: Shop, capsys: pytest.CaptureFixture[str]
     assert "merchant 5678" in printed
     assert "merchant 1234" not in printed
     assert main(["ledger", shop.url, "accept", "ORDER-1", "amount_not_seen"]) == 2
-    assert "several merchants; say whose order it is: --merchant ID" in capsys.readouterr().err
+    assert "merchant_id=...; here --merchant ID" in capsys.readouterr().err
     assert main(["ledger", shop.url, "accept", "--merchant", "5678", "ORDER-1", "amount_not_seen"]) == 0
     assert shop.loan("ORDER-1").held != ()
 
@@ -289,7 +292,22 @@ def test_the_environment_is_that_of_the_tables(
 def test_an_order_that_is_not_there(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
     shop.created("ORDER-1")
     assert main(["ledger", shop.url, "forget", "ORDER-2"]) == 2
-    assert capsys.readouterr().err == "wegetfinancing: the ledger does not know this order\n"
+    told = capsys.readouterr().err
+    assert told.startswith("wegetfinancing: the ledger does not know this order; is its ID right")
+
+
+def test_what_cannot_be_done_is_said_with_what_can(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, remedy in (
+        (["adopt", "ORDER-1", "inv"], "here --merchant ID"),
+        (["dismiss", "99"], "the list shows the numbers"),
+        (["adopt", "--merchant", "1234", "ORDER-1", "inv"], ""),
+        (["resolve", "ORDER-1"], "only one that is sending or unknown can be absent"),
+    ):
+        assert main(["ledger", shop.url, *arguments]) == (2 if remedy else 0)
+        assert remedy in capsys.readouterr().err
+    shop.post("approved", "another")
+    assert main(["ledger", shop.url, "retry", "1"]) == 2
+    assert "adopt its order if it is unmatched" in capsys.readouterr().err
 
 
 def test_a_database_without_a_ledger_is_named_and_not_made(
@@ -297,11 +315,14 @@ def test_a_database_without_a_ledger_is_named_and_not_made(
 ) -> None:
     path = tmp_path / "typo.db"
     assert main(["ledger", f"sqlite:///{path}"]) == 2
-    assert capsys.readouterr().err == f"wegetfinancing: there is no file {path}\n"
+    assert capsys.readouterr().err == f"wegetfinancing: there is no file {str(path)!r}\n"
     assert not path.exists()
     path.touch()
     assert main(["ledger", f"sqlite:///{path}"]) == 2
-    assert "create_tables() of SQLLedger makes one" in capsys.readouterr().err
+    assert "call create_tables() once, or migrate; is the URL right?" in capsys.readouterr().err
+    path.write_text("not a database")
+    assert main(["ledger", f"sqlite:///{path}"]) == 2
+    assert "is it there and running, and may this user write to it?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

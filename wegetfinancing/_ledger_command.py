@@ -22,6 +22,17 @@ _WAITS: Final = 1
 _COMMAND: Final = "wegetfinancing ledger URL"
 _SQLITE: Final = ("sqlite", "sqlite+pysqlite")
 _INSTALL: Final = "python -m pip install 'wegetfinancing[sql]', or '.[sql]' in a checkout"
+_REMEDIES: Final = {
+    "belong to the environment": "choose it with --environment",
+    "tables are not there": "is the URL right?",
+    "several merchants": "here --merchant ID",
+    "ledger is empty": "here --merchant ID",
+    "does not know this order": "is its ID right, and are --environment and --merchant?",
+    "does not know this decision": "the list shows the numbers of those that wait",
+    "only one that is waiting": "adopt its order if it is unmatched, or accept --apply its hold",
+    "still waits for its handler": "retry it or dismiss it first",
+    "database failed": "is it there and running, and may this user write to it?",
+}
 _DESCRIPTION: Final = f"""\
 List what needs review in a ledger: applications that may or may not exist, applications without a decision,
 held loans, and decisions that fail or belong to no order. Exit status: 0, 1 when something has waited too
@@ -120,15 +131,12 @@ def _run(chosen: argparse.Namespace) -> int:
         with _opened(chosen.url, environment) as ledger:
             act: Callable[[SQLLedger, argparse.Namespace], int] = chosen.act
             return act(ledger, chosen)
-    except LedgerError as error:
-        text = str(error)
-        if "belong to the environment" in text:
-            text += "; choose it with --environment"
-        elif "tables are not there" in text:
-            text = "this database has no ledger: is the URL right? create_tables() of SQLLedger makes one"
-        raise ConfigurationError(text) from None
-    except (ConfigurationError, ValueError) as error:
-        raise ConfigurationError(str(error).replace("merchant_id=...", "--merchant ID")) from None
+    except (LedgerError, ConfigurationError, ValueError) as error:
+        raise ConfigurationError(_with_remedy(str(error))) from None
+
+
+def _with_remedy(text: str) -> str:
+    return text + next((f"; {remedy}" for part, remedy in _REMEDIES.items() if part in text), "")
 
 
 @contextlib.contextmanager
@@ -136,7 +144,7 @@ def _opened(url: str, environment: str) -> "Iterator[SQLLedger]":
     scheme, _, path = url.partition(":///")
     # Opening SQLite would make an empty file of a name that was mistyped.
     if scheme in _SQLITE and not Path(path.partition("?")[0]).is_file():
-        msg = f"there is no file {path}"
+        msg = f"there is no file {path!r}"
         raise ConfigurationError(msg)
     try:
         from .contrib.sqlalchemy import SQLLedger  # noqa: PLC0415 - an extra
