@@ -398,6 +398,24 @@ async def test_a_cart_that_changed_is_another_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("fault", "cart"),
+    [(None, "sofa.1"), ("fault-timeout-after-commit", "sofa.1"), ("fault-timeout-after-commit", "sofa.2")],
+)
+async def test_a_form_that_was_changed_is_not_a_second_application_for_one_purchase(
+    tmp_path: Path, fault: str | None, cart: str
+) -> None:
+    async with visit(tmp_path) as shop:
+        if fault:
+            shop.emulator.fail_next(fault)
+        await shop.apply()
+        shop.browser.cookies.set("cart", cart)
+        answer = await shop.apply(phone="2125550000")
+        assert answer.headers["location"] == f"/orders/{ORDER}"
+        assert len(shop.emulator.applications) == 1
+        assert shop.order.contents["customer"]["phone"] == FORM["phone"]
+
+
+@pytest.mark.parametrize(
     "headers",
     [
         {},

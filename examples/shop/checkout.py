@@ -13,9 +13,9 @@ from fastapi import APIRouter, Cookie, Depends, Form, HTTPException, Request
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from wegetfinancing import Address, CallError, FinancingRequest, InvalidRequestError, Outcome
-from wegetfinancing.ledger import ApplicationState
 
 from .catalogue import MOST, PRODUCTS, SHIPPING, Cart, cart_items, read_cart, total, write_cart
+from .database import Order
 from .state import PAGES, Shop, TheShop, own_forms_only
 
 LOG = logging.getLogger("shop")
@@ -86,12 +86,8 @@ async def apply(request: Request, shop: TheShop, cart: CartCookie = "") -> Respo
     if problems := financing_request.problems():
         return checkout_page(request, form, chosen, problems)
     order = await run_sync(shop.database.save, order_id, financing_request.expected_amount, contents)
-    is_closed = order.loan is not None and order.loan.state is ApplicationState.ABSENT
-    if order.contents != contents or is_closed:
-        fresh = form | {"order_id": new_order_id()}
-        why = "is closed" if is_closed else "is under way with different contents"
-        told = {"form": f"{order_id} {why}. Send this form for another order."}
-        return checkout_page(request, fresh, chosen, told)
+    if order.contents != contents or order.is_closed:
+        return another(request, order, form, contents)
     try:
         created = await shop.client.create_request(financing_request)  # at most once for each order
     except CallError as error:
@@ -99,10 +95,23 @@ async def apply(request: Request, shop: TheShop, cart: CartCookie = "") -> Respo
         if error.outcome is Outcome.UNKNOWN:
             # It may have been created: never create it again. The postback will tell.
             return away(f"/orders/{order_id}")
-        reasons = error.reasons if isinstance(error, InvalidRequestError) else {}
-        told = {"form": "Financing cannot be reached just now. Please try again."}
-        return checkout_page(request, form, chosen, reasons or told)
+        return checkout_page(request, form, chosen, problems_of(error))
     return await onward(request, shop, order_id, created.href, form.get("show", ""))
+
+
+def problems_of(error: CallError) -> Mapping[str, str]:
+    reasons = error.reasons if isinstance(error, InvalidRequestError) else {}
+    return reasons or {"form": "Financing cannot be reached just now. Please try again."}
+
+
+def another(request: Request, order: Order, form: Mapping[str, str], contents: Mapping[str, Any]) -> Response:
+    """Answer a form whose order was applied for with other contents, or is closed for ever."""
+    if not order.is_closed and (order.is_in_doubt or order.contents["cart"] == contents["cart"]):
+        # Another application for the same purchase would be a second loan.
+        return away(f"/orders/{order.id}")
+    why = "is closed" if order.is_closed else "is under way with different contents"
+    told = {"form": f"{order.id} {why}. Send this form for another order."}
+    return checkout_page(request, {**form, "order_id": new_order_id()}, contents["cart"], told)
 
 
 async def onward(request: Request, shop: Shop, order_id: str, href: str, show: str) -> Response:

@@ -85,6 +85,11 @@ class Order:
         }
 
     @property
+    def is_closed(self) -> bool:
+        """Whether its application was looked for at the vendor's, and was not there."""
+        return self.loan is not None and self.loan.state is ApplicationState.ABSENT
+
+    @property
     def told_to_the_customer(self) -> str:
         """The state that the order page shows."""
         if self.shipped:
