@@ -109,7 +109,7 @@ def another(request: Request, order: Order, form: Mapping[str, str], contents: M
     if not order.is_closed and (order.is_in_doubt or order.contents["cart"] == contents["cart"]):
         # Another application for the same purchase would be a second loan.
         return away(f"/orders/{order.id}")
-    why = "is closed" if order.is_closed else "is under way with different contents"
+    why = "is closed" if order.is_closed else "has different contents"
     told = {"form": f"{order.id} {why}. Send this form for another order."}
     return checkout_page(request, {**form, "order_id": new_order_id()}, contents["cart"], told)
 
