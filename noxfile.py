@@ -27,12 +27,12 @@ PYPROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 LOADED_FROM_ELSEWHERE = re.compile(r'<(?:script|img|iframe|source|link)[^>]+(?:src|href)="(?:https?:)?//')
 LAST_COMMIT = ["git", "log", "-1", "--format=%ct"]  # when
-EXTRAS = "[fastapi,otel,redis,emulator,sql]"
+EXTRAS = "[fastapi,flask,otel,redis,emulator,sql]"
 MATRIX = "tests/test_matrix.py"
 # Half of the suite's time is waiting, so it runs faster with more processes than a small machine has cores.
 PARALLEL = ["-n", "3", "--dist", "worksteal"]
 # What is the same on every interpreter and takes long runs on one.
-ONE_INTERPRETER = ["tests/test_cancellation.py", "tests/test_servers.py"]
+ONE_INTERPRETER = ["tests/test_cancellation.py", "tests/test_servers.py", "tests/test_wsgi_servers.py"]
 SHORTER = [*PARALLEL, "-m", "not one_interpreter", *(f"--deselect={each}" for each in ONE_INTERPRETER)]
 
 

@@ -12,7 +12,7 @@ import httpx2
 import pytest
 import respx
 
-import figures
+from support import figures
 from support.postgresql import Server, postgresql_server, programs
 from wegetfinancing.emulator import Emulator
 from wegetfinancing.http import Request

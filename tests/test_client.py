@@ -14,6 +14,7 @@ import httpx2
 import pytest
 
 from conftest import VECTORS
+from support.transports import SilentTransport
 from wegetfinancing import (
     APIError,
     AsyncClient,
@@ -594,20 +595,11 @@ async def test_a_test_postback_is_not_repeated() -> None:
     assert len(transport.requests) == 1
 
 
-class Silent(FakeTransport):
-    """A transport that never answers and cannot tell what it sent."""
-
-    async def send(self, request: Request) -> Response:
-        self.requests.append(request)
-        await anyio.sleep_forever()
-        raise AssertionError
-
-
 @pytest.mark.parametrize("call", [create, ship])
 async def test_the_deadline_ends_a_call_and_a_transport_that_cannot_tell_counts_as_sent(
     call: Callable[[AsyncClient], Any],
 ) -> None:
-    client, _ = make_client(transport=Silent(), timeout=0.02)
+    client, _ = make_client(transport=SilentTransport(), timeout=0.02)
     async with client:
         with pytest.raises(DeadlineExceededError, match="did not end before its deadline") as caught:
             await call(client)
@@ -689,7 +681,7 @@ async def test_a_call_with_a_timeout_that_cannot_be_right_sends_nothing(timeout:
 
 
 async def test_a_shorter_cancellation_of_the_caller_stays_a_cancellation() -> None:
-    client, _ = make_client(transport=Silent())
+    client, _ = make_client(transport=SilentTransport())
     async with client:
         with anyio.move_on_after(0.02) as scope:
             await create(client)
@@ -843,7 +835,7 @@ async def test_the_retry_after_of_an_error_that_is_a_date_counts_from_now() -> N
 async def test_a_cancelled_call_says_whether_it_may_have_been_carried_out(
     is_sent: bool, outcome: str
 ) -> None:
-    class Silent(FakeTransport):
+    class SilentTransport(FakeTransport):
         async def send(self, request: Request) -> Response:
             await anyio.sleep_forever()
             return await super().send(request)
@@ -855,7 +847,7 @@ async def test_a_cancelled_call_says_whether_it_may_have_been_carried_out(
         return await call_next(request)
 
     notes: list[str] = []
-    async with AsyncClient(credentials(), transport=Silent(), middleware=[wait]) as client:
+    async with AsyncClient(credentials(), transport=SilentTransport(), middleware=[wait]) as client:
         with anyio.CancelScope() as scope:
             try:
                 await client.create_request(financing_request())

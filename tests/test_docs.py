@@ -16,8 +16,9 @@ from typing import Any
 import anyio.to_thread
 import httpx
 import pytest
+from flask import Flask
 
-from raw_server import Behaviour, Connection, raw_server
+from support.raw_server import Behaviour, Connection, raw_server
 from wegetfinancing import (
     AsyncClient,
     CallError,
@@ -28,6 +29,7 @@ from wegetfinancing import (
     TransportError,
 )
 from wegetfinancing.emulator import FAULTS
+from wegetfinancing.postbacks import wsgi
 from wegetfinancing.testing import (
     INV_ID,
     created_response,
@@ -61,7 +63,7 @@ async def test_an_example_of_the_docs_runs_as_it_stands(
     page: str, number: int, block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {}
+    names: dict[str, Any] = {"__name__": "example"}
     if "update_shipping(" in block:
         created = next(block for page, _, block in BLOCKS if page == "create-request.md")
         await anyio.to_thread.run_sync(exec, created, {})
@@ -72,6 +74,8 @@ async def test_an_example_of_the_docs_runs_as_it_stands(
         exec(code, names)  # noqa: S102 - what is tested
     if isinstance(names.get("client"), Client):
         names["client"].close()
+    if isinstance(names.get("app"), Flask) and {"checkout", "orders"} <= set(names):
+        await check_the_checkout(names["app"])
     if "app" in names and "ledger" in names:
         await check_the_ledger(names)
     elif "app" in names and "Redis" not in names:
@@ -102,22 +106,36 @@ async def check_the_ledger(names: dict[str, Any]) -> None:
 
 async def check_the_app(names: dict[str, Any]) -> None:
     made = signed_postback()
-    transport = httpx.ASGITransport(names["app"])
-    async with httpx.AsyncClient(transport=transport, base_url="http://shop.test") as vendor:
-        for _ in range(2):
-            response = await vendor.post("/postbacks", content=made.body, headers=made.headers)
-            assert (response.status_code, response.text) == (200, "OK")
-        forged = await vendor.post("/postbacks", content=made.body + b" ", headers=made.headers)
-        assert forged.status_code == 401
-        # As the vendor documents it, without the order id.
-        made = signed_postback("rejected", merchant_transaction_id=None)
-        response = await vendor.post("/postbacks", content=made.body, headers=made.headers)
-        assert response.status_code == 200
+    for _ in range(2):
+        response = await post(names["app"], made.body, made.headers)
+        assert (response.status_code, response.text) == (200, "OK")
+    forged = await post(names["app"], made.body + b" ", made.headers)
+    assert forged.status_code == 401
+    # As the vendor documents it, without the order id.
+    made = signed_postback("rejected", merchant_transaction_id=None)
+    response = await post(names["app"], made.body, made.headers)
+    assert response.status_code == 200
     if "orders" in names:
         assert [each["state"] for each in names["orders"]] == ["rejected"]
     if "database" in names:
         assert list(names["database"].execute("SELECT state FROM orders")) == [("rejected",)]
         names["database"].close()
+
+
+async def post(app: Any, body: bytes, headers: Mapping[str, str]) -> httpx.Response:
+    url = "http://shop.test/postbacks"
+    if isinstance(app, Flask | wsgi.PostbackApp):
+        sync_vendor = httpx.Client(transport=httpx.WSGITransport(app))
+        return await anyio.to_thread.run_sync(lambda: sync_vendor.post(url, content=body, headers=headers))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app)) as vendor:
+        return await vendor.post(url, content=body, headers=headers)
+
+
+async def check_the_checkout(app: Flask) -> None:
+    response = await anyio.to_thread.run_sync(lambda: app.test_client().post("/checkout"))
+    assert response.status_code == 302
+    assert response.headers["location"].startswith("https://")
+    app.extensions["wegetfinancing"].close()
 
 
 def check_the_function(receive: Callable[..., tuple[int, str]]) -> None:

@@ -24,8 +24,8 @@ import respx
 import trustme
 from anyio.abc import SocketAttribute
 
-from raw_server import Connection, RawServer, http_answer, raw_server
-from virtual_time import virtual_time
+from support.raw_server import Connection, RawServer, http_answer, raw_server
+from support.virtual_time import virtual_time
 from wegetfinancing import ConfigurationError, DeadlineExceededError, HttpxTransport, Outcome, TransportError
 from wegetfinancing.http import Request, Response
 

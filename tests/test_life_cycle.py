@@ -15,9 +15,9 @@ from typing import Any
 import anyio
 import pytest
 
-from fault_server import FaultServer, Peer
-from faults import GOOD, answers_well
-from raw_server import http_answer
+from support.fault_server import FaultServer, Peer
+from support.faults import GOOD, answers_well
+from support.raw_server import http_answer
 from wegetfinancing import (
     AsyncClient,
     ConfigurationError,

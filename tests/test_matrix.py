@@ -12,11 +12,11 @@ import httpx
 import httpx2
 import pytest
 
-import figures
-from canaries import LogWatch, canaries_in_error, credentials_with_canaries, request_with_canaries
-from fault_server import Arrived, FaultServer
-from faults import DONE, FAULTS, NOT_SENT, UNKNOWN, Fault, Processed, client_context
-from promises import columns
+from support import figures
+from support.canaries import LogWatch, canaries_in_error, credentials_with_canaries, request_with_canaries
+from support.fault_server import Arrived, FaultServer
+from support.faults import DONE, FAULTS, NOT_SENT, UNKNOWN, Fault, Processed, client_context
+from support.promises import columns
 from wegetfinancing import (
     AsyncClient,
     CallError,

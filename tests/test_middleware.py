@@ -7,7 +7,7 @@ import anyio
 import attrs
 import pytest
 
-from virtual_time import virtual_time
+from support.virtual_time import virtual_time
 from wegetfinancing import (
     AsyncClient,
     ConfigurationError,

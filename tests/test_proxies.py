@@ -11,8 +11,8 @@ import httpx
 import httpx2
 import pytest
 
-from fault_server import FaultServer, Peer
-from faults import answers_well, http
+from support.fault_server import FaultServer, Peer
+from support.faults import answers_well, http
 from wegetfinancing import AsyncClient, HttpxTransport, Outcome, TransportError
 from wegetfinancing.__main__ import main
 from wegetfinancing.emulator import Emulator

@@ -84,8 +84,8 @@ def test_the_examples_do_what_the_text_says(emulator: Emulator, capsys: pytest.C
 
 def test_the_first_screen_holds_the_two_commands_and_an_example() -> None:
     screen = "\n".join(README.splitlines()[:30])
-    assert "python -m pip install nox && python -m nox -s demo" in screen
-    assert "python -m pip install nox && python -m nox -s tests" in screen
+    assert "pip install -q nox && .venv/bin/python -m nox -s demo" in screen
+    assert "pip install -q nox && .venv/bin/python -m nox -s tests" in screen
     assert EXAMPLES[0] in README[: len(screen)]
     assert len(EXAMPLES[0].splitlines()) <= 16
 

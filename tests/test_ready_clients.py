@@ -12,8 +12,8 @@ import httpx2
 import pytest
 import respx
 
-from fault_server import Arrived, FaultServer, Peer
-from faults import answers_well
+from support.fault_server import Arrived, FaultServer, Peer
+from support.faults import answers_well
 from wegetfinancing import HttpxTransport, Outcome, TransportError
 from wegetfinancing.http import Request
 

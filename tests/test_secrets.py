@@ -16,7 +16,7 @@ import anyio
 import httpx
 import pytest
 
-from canaries import (
+from support.canaries import (
     CANARIES,
     LogWatch,
     canaries_in,

@@ -37,11 +37,11 @@ TESTS: Final = {
     "client.retry": ["retry", "client"],
     "client.call": ["middleware", "client"],
     "errors": ["errors", "client"],
-    "credentials": ["config"],
-    "client.settings": ["config"],
+    "credentials": ["credentials", "settings"],
+    "client.settings": ["settings"],
     "client.operations": ["client", "errors"],
     "client.answers": ["client", "errors", "retry"],
-    "client.httpx_exchange": ["httpx_transport", "exception_classes"],
+    "client.httpx_exchange": ["httpx_transport", "httpx_errors"],
 }
 # First one event loop and one library, then everything.
 STAGES: Final = (["-k", "not trio and not httpx2"], [])

@@ -144,7 +144,7 @@ class HandlesTwice(Broken):
         return is_done
 
 
-class Proxy:
+class TransactionProxy:
     def __init__(self, transaction: Any) -> None:
         self.transaction = transaction
 
@@ -152,7 +152,7 @@ class Proxy:
         return getattr(self.transaction, name)
 
 
-class CountsLate(Proxy):
+class CountsLate(TransactionProxy):
     def save_decision(self, row: Any) -> None:
         is_counted = row.state == "handled" or row.error is not None
         self.transaction.save_decision(row if is_counted else attrs.evolve(row, attempts=0))
@@ -161,7 +161,7 @@ class CountsLate(Proxy):
 class Storing(Broken):
     """Has another storage."""
 
-    proxy: type[Proxy]
+    proxy: type[TransactionProxy]
 
     @contextlib.contextmanager
     def transaction(self, **settings: Any) -> Iterator[Any]:

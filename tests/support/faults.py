@@ -19,9 +19,9 @@ from typing import Any
 import attrs
 import trustme
 
-from canaries import CANARIES
-from fault_server import Act, FaultServer, Peer
-from raw_server import http_answer
+from support.canaries import CANARIES
+from support.fault_server import Act, FaultServer, Peer
+from support.raw_server import http_answer
 from wegetfinancing.testing import INV_ID
 
 
