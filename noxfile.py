@@ -154,7 +154,7 @@ def build(session: nox.Session) -> None:
 @nox.session
 def demo(session: nox.Session) -> None:
     """Show the whole flow on a local emulator: create, approve, postback, order, ship."""
-    session.install(".[emulator]")
+    session.install(".[emulator,sql]")
     session.run("python", "examples/demo.py", *session.posargs)
 
 

@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -58,7 +59,10 @@ FILES = {
 
 @pytest.mark.usefixtures("emulator")
 @pytest.mark.parametrize(("page", "number", "block"), BLOCKS, ids=[f"{page}-{n}" for page, n, _ in BLOCKS])
-async def test_an_example_of_the_docs_runs_as_it_stands(page: str, number: int, block: str) -> None:
+async def test_an_example_of_the_docs_runs_as_it_stands(
+    page: str, number: int, block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"__name__": "example"}
     if "update_shipping(" in block:
         created = next(block for page, _, block in BLOCKS if page == "create-request.md")
@@ -72,10 +76,32 @@ async def test_an_example_of_the_docs_runs_as_it_stands(page: str, number: int, 
         names["client"].close()
     if isinstance(names.get("app"), Flask) and {"checkout", "orders"} <= set(names):
         await check_the_checkout(names["app"])
-    if "app" in names and "Redis" not in names:
+    if "app" in names and "ledger" in names:
+        await check_the_ledger(names)
+    elif "app" in names and "Redis" not in names:
         await check_the_app(names)
     if "receive" in names and "app" not in names:
         check_the_function(names["receive"])
+    if "engine" in names:
+        names["ledger"].close()
+        names["engine"].dispose()
+
+
+async def check_the_ledger(names: dict[str, Any]) -> None:
+    with contextlib.closing(sqlite3.connect("shop.db")) as orders:
+        orders.executescript("CREATE TABLE orders (id, status); INSERT INTO orders VALUES ('ORDER-123', '')")
+        async with names["client"] as client:
+            created = [await client.create_request(financing_request()) for _ in range(2)]
+        assert created[0].href == created[1].href
+        made = signed_postback()
+        transport = httpx.ASGITransport(names["app"])
+        async with httpx.AsyncClient(transport=transport, base_url="http://shop.test") as vendor:
+            for _ in range(2):
+                response = await vendor.post("/postbacks", content=made.body, headers=made.headers)
+                assert (response.status_code, response.text) == (200, "OK")
+        assert orders.execute("SELECT status FROM orders").fetchall() == [("approved",)]
+    assert names["ledger"].loan("ORDER-123").may_ship
+    names["ledger"].close()
 
 
 async def check_the_app(names: dict[str, Any]) -> None:

@@ -205,6 +205,11 @@ class SeesWorkersEverywhere(Broken):
         return True
 
 
+class RetriesNothing(Broken):
+    def retry(self, decision_id: int) -> None:
+        pass
+
+
 class DismissesNothing(Broken):
     def dismiss(self, decision_id: int) -> None:
         pass
@@ -248,7 +253,7 @@ class LetsNothingCount(Broken):
 
 
 class ListsNothing(Broken):
-    def review(self) -> Review:
+    def review(self, **_: Any) -> Review:
         return Review(loans=(), decisions=())
 
 
@@ -285,6 +290,7 @@ BROKEN: list[tuple[Callable[..., MemoryLedger], str]] = [
     (CompletesForAnyone, "a_lost_lease_completes_nothing"),
     (RenewsNothing, "a_lease_can_be_renewed"),
     (SeesWorkersEverywhere, "a_worker_is_seen_while_it_lives"),
+    (RetriesNothing, "a_failing_decision_can_be_tried_now"),
     (DismissesNothing, "a_dismissed_decision_is_not_handled"),
     (ApprovesEverything, "only_an_approval_may_ship"),
     (HoldsNothing, "an_amount_has_to_be_seen"),
@@ -297,5 +303,6 @@ BROKEN: list[tuple[Callable[..., MemoryLedger], str]] = [
     (AcceptsEverything, "exactly_the_named_holds_are_accepted"),
     (LetsNothingCount, "a_held_decision_can_be_let_count"),
     (ListsNothing, "what_waits_is_listed"),
+    (ListsNothing, "what_stays_undecided_is_listed"),
     (ErasesNothing, "what_is_old_is_erased"),
 ]

@@ -209,6 +209,24 @@ def _held_behind(tx: Transaction, loan: LoanRow, hold_ids: list[str]) -> list[De
     return [each for each in tx.decisions(loan.id) if each.id in ids and each.state == rows.HELD]
 
 
+def retry(tx: Transaction, decision_id: int) -> None:
+    """Let a waiting decision be due now. A lease that someone holds stays theirs.
+
+    Raises:
+        ValueError: there is none, or it does not wait.
+
+    """
+    row = tx.decision(decision_id, lock=True)
+    if row is None or row.state != rows.WAITING:
+        msg = (
+            "the ledger does not know this decision"
+            if row is None
+            else f"the decision is {row.state}: only one that is waiting can be tried again"
+        )
+        raise ValueError(msg)
+    tx.save_decision(attrs.evolve(row, due=min(row.due, tx.now())))
+
+
 def dismiss(tx: Transaction, decision_id: int) -> None:
     """Let nobody handle a decision any more.
 

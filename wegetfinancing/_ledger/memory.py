@@ -13,6 +13,7 @@ from ..errors import LedgerError
 from . import rows
 from .base import GRACE_SECONDS, LEASE_SECONDS, Apply, StoredLedger
 from .rows import DecisionRow, LoanRow, Transaction
+from .rules import PREAPPROVED
 
 _LOCK_SECONDS = 5.0
 _LONG_WAIT = 60.0
@@ -189,6 +190,16 @@ class _Memory:
             if row.state == rows.UNMATCHED
             or (row.state == rows.WAITING and (_has_failed(row) or row.received_at < now - _LONG_WAIT))
             or (row.state == rows.HELD and row.loan_id is None)
+        ][:limit]
+
+    def undecided(self, before: float, limit: int) -> list[LoanRow]:
+        return [
+            row
+            for row in self._loans.values()
+            if row.state == rows.CREATED
+            and row.status in (None, PREAPPROVED)
+            and not row.forgotten
+            and row.created_at < before
         ][:limit]
 
     def purgeable(self, before: float, limit: int) -> list[LoanRow]:

@@ -224,6 +224,10 @@ class Transaction(Protocol):
         """Read decisions that are unmatched, failing, waiting for long, or held without a loan."""
         ...
 
+    def undecided(self, before: float, limit: int) -> list[LoanRow]:
+        """Read loans that were created before and have had no final decision, the oldest first."""
+        ...
+
     def purgeable(self, before: float, limit: int) -> list[LoanRow]:
         """Read loans unchanged since, with nothing open, unknown or waiting."""
         ...

@@ -155,6 +155,12 @@ class SQLTransaction:
         )
         return self._decisions(select(tables.decision).where(condition).order_by(decision.id).limit(limit))
 
+    def undecided(self, before: float, limit: int) -> list[LoanRow]:
+        """Read loans that were created before and have had no final decision, the oldest first."""
+        loan = tables.loan.c
+        condition = and_(tables.undecided, ~loan.forgotten, loan.created_at < before)
+        return self._loans(select(tables.loan).where(condition).order_by(loan.created_at).limit(limit))
+
     def purgeable(self, before: float, limit: int) -> list[LoanRow]:
         """Read loans unchanged since, with nothing open, unknown or waiting."""
         loan, decision = tables.loan.c, tables.decision.c
