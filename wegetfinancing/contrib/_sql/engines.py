@@ -141,7 +141,7 @@ def _commit(connection: Connection) -> None:
 
 
 def _refuse_failed_transaction(connection: Connection) -> None:
-    """A handler may swallow an error, and PostgreSQL then answers COMMIT by rolling back, without an error."""
+    """A handler may swallow an error, after which PostgreSQL answers COMMIT by rolling back, without one."""
     if _raw(connection).info.transaction_status.name == "INERROR":
         msg = "the handler has swallowed an error of the database, after which nothing can be committed"
         raise InvalidRequestError(msg)
