@@ -216,7 +216,14 @@ def dismiss(tx: Transaction, decision_id: int) -> None:
         ValueError: there is none, or it was handled.
 
     """
-    row = tx.decision(decision_id, lock=True)
+    row = tx.decision(decision_id)
+    if row is not None:
+        # Whoever matches it or lets it count holds one of these, and would save what it has read before.
+        owner_id = tx.lock_inv_id(row.merchant_id, row.inv_id)
+        loan_id = owner_id if row.loan_id is None else row.loan_id
+        if loan_id is not None:
+            tx.loan_by_id(loan_id, lock=True)
+        row = tx.decision(decision_id, lock=True)
     if row is None or row.state == rows.HANDLED:
         msg = "the ledger does not know this decision" if row is None else "the decision was handled"
         raise ValueError(msg)
