@@ -5,7 +5,20 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import attrs
-from sqlalchemy import Select, and_, bindparam, delete, exists, func, insert, or_, select, text, update
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
@@ -152,7 +165,10 @@ class SQLTransaction:
             earlier.loan_id == decision.loan_id, earlier.state == rows.WAITING, earlier.id < decision.id
         )
         statement = select(tables.decision).where(
-            decision.state == rows.WAITING, decision.due <= now, decision.lease_until <= now, ~is_behind
+            decision.state == rows.WAITING,
+            _not_ahead(decision.due, now),
+            _not_ahead(decision.lease_until, now),
+            ~is_behind,
         )
         return self._decisions(statement.order_by(decision.due, decision.id).limit(limit))
 
@@ -164,7 +180,7 @@ class SQLTransaction:
     def loans_to_review(self, now: float, limit: int) -> list[LoanRow]:
         """Read loans that are held, unknown, or sending although their deadline has passed."""
         loan = tables.loan.c
-        overdue = and_(loan.state == rows.SENDING, loan.deadline < now)
+        overdue = and_(loan.state == rows.SENDING, _not_ahead(loan.deadline, now))
         condition = or_(loan.holds != "[]", loan.state == rows.UNKNOWN, overdue)
         return self._loans(select(tables.loan).where(condition).order_by(loan.id).limit(limit))
 
@@ -217,6 +233,10 @@ class SQLTransaction:
     def _first(self, statement: Select[Any]) -> DecisionRow | None:
         found = self._decisions(statement)
         return found[0] if found else None
+
+
+def _not_ahead(column: ColumnElement[float], now: float) -> ColumnElement[bool]:
+    return or_(column <= now, column > now + rows.MAX_AHEAD)
 
 
 def _locking(statement: Select[Any], lock: bool) -> Select[Any]:  # noqa: FBT001 - private
