@@ -2,6 +2,7 @@
 
 import pytest
 
+from wegetfinancing import ConfigurationError
 from wegetfinancing._loan import Verdict
 from wegetfinancing.ledger import Loan, MemoryLedger
 from wegetfinancing.testing import INV_ID
@@ -76,3 +77,22 @@ def test_a_held_decision_cannot_be_handled_before_a_later_one_that_waits() -> No
     assert ledger.accept(ORDER, loan_of(ledger).held, apply=True).status == "rejected"
     handle(ledger)
     assert shop.statuses == ["preapproved", "approved", "rejected"]
+
+
+@pytest.mark.parametrize("ahead", [3600.0, 365 * 86_400.0])
+def test_a_clock_that_was_ahead_for_a_while_blocks_nothing_for_long(ahead: float) -> None:
+    """A decision was claimed, and an order written down, just before the clock was set right."""
+    times = [1_700_000_000.0 + ahead]
+    ledger = MemoryLedger(apply=Shop(), clock=lambda: times[-1])
+    applied(ledger)
+    ledger.record(postback())
+    assert ledger.claim() is not None  # and its process is killed
+    ledger.begin(application("ORDER-124"))
+    times.append(times[0] - ahead + 86_400)
+    handle(ledger)
+    assert [each.order_id for each in ledger.review().loans] == ["ORDER-124"]
+
+
+def test_a_lease_that_looks_like_a_wrong_clock_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="at most a day"):
+        MemoryLedger(lease=86_401)

@@ -16,7 +16,7 @@ from wegetfinancing import LedgerError
 from wegetfinancing._loan import Verdict
 from wegetfinancing.contrib.sqlalchemy import SQLLedger
 from wegetfinancing.ledger import Decision
-from wegetfinancing.testing.contract.ledger_checking import LedgerBench, application, postback
+from wegetfinancing.testing.contract.ledger_checking import LedgerBench, application, created, postback
 
 
 @pytest.fixture
@@ -89,3 +89,29 @@ def test_a_handler_that_swallows_an_error_of_the_database_has_failed(
     assert claim is not None
     assert not ledger.apply(claim)
     assert [each.error for each in ledger.review().decisions] == ["InvalidRequestError"]
+
+
+def test_a_dismissed_decision_stays_dismissed_while_its_order_is_answered(
+    make_ledger: Callable[..., SQLLedger],
+) -> None:
+    """The answer's transaction has read the decision, unmatched, when the operator dismisses it."""
+    ledger = make_ledger(apply=lambda *_: None)
+    intent = application()
+    ledger.begin(intent)
+    recorded = ledger.record(postback(merchant_transaction_id=None))
+    dismissing = threading.Thread(target=ledger.dismiss, args=[recorded.id])
+
+    def dismiss_meanwhile(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        is_reading = "wgf_decision.inv_id = " in statement and "unmatched" not in statement
+        if is_reading and threading.current_thread() is threading.main_thread() and not dismissing.ident:
+            dismissing.start()
+            dismissing.join(0.3)  # it has to wait for the answer
+
+    event.listen(Engine, "after_cursor_execute", dismiss_meanwhile)
+    try:
+        ledger.record_answer(intent, created())
+    finally:
+        event.remove(Engine, "after_cursor_execute", dismiss_meanwhile)
+    dismissing.join()
+    assert ledger.claim(recorded.id) is None
+    assert ledger.review().decisions == ()

@@ -75,6 +75,9 @@ class StoredLedger(OperatedLedger):
             if not (is_finite_number(value) and value > 0):
                 msg = f"{name} must be a finite number of seconds above zero"
                 raise ConfigurationError(msg)
+        if lease > rows.MAX_AHEAD:
+            msg = "lease must be at most a day"
+            raise ConfigurationError(msg)
         self._apply = apply
         self._lease = float(lease)
         self._grace = float(grace)

@@ -120,7 +120,7 @@ def claim(tx: Transaction, decision_id: int, token: str, lease: float) -> Claim 
     row = tx.lock_waiting(decision_id)
     now = tx.now()
     loan_id = None if row is None else row.loan_id
-    if row is None or loan_id is None or row.lease_until > now:
+    if row is None or loan_id is None or _is_leased(row, now):
         return None
     if any(each.state == rows.WAITING and each.id < row.id for each in tx.decisions(loan_id)):
         return None
@@ -131,6 +131,10 @@ def claim(tx: Transaction, decision_id: int, token: str, lease: float) -> Claim 
     tx.save_decision(row)
     loan = tx.loan_by_id(loan_id)
     return Claim(decision=decision_of(row, loan), lease=token, seconds=lease)
+
+
+def _is_leased(row: DecisionRow, now: float) -> bool:
+    return now < row.lease_until <= now + rows.MAX_AHEAD
 
 
 def mine(tx: Transaction, claim: Claim) -> DecisionRow | None:
@@ -162,7 +166,7 @@ def renewed(tx: Transaction, row: DecisionRow, lease: float) -> None:
 def once(tx: Transaction, postback: Postback) -> Decision | None:
     """Record a postback and return what to apply in this transaction, which then counts as handled."""
     row = record(tx, postback)
-    if row.state != rows.WAITING or row.loan_id is None or row.lease_until > tx.now():
+    if row.state != rows.WAITING or row.loan_id is None or _is_leased(row, tx.now()):
         return None
     loan = tx.loan_by_id(row.loan_id, lock=True)
     locked = tx.decision(row.id, lock=True)
@@ -234,7 +238,14 @@ def dismiss(tx: Transaction, decision_id: int) -> None:
         ValueError: there is none, or it was handled.
 
     """
-    row = tx.decision(decision_id, lock=True)
+    row = tx.decision(decision_id)
+    if row is not None:
+        # Whoever matches it or lets it count holds one of these, and would save what it has read before.
+        owner_id = tx.lock_inv_id(row.merchant_id, row.inv_id)
+        loan_id = owner_id if row.loan_id is None else row.loan_id
+        if loan_id is not None:
+            tx.loan_by_id(loan_id, lock=True)
+        row = tx.decision(decision_id, lock=True)
     if row is None or row.state == rows.HANDLED:
         msg = "the ledger does not know this decision" if row is None else "the decision was handled"
         raise ValueError(msg)

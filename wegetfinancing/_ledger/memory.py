@@ -77,6 +77,10 @@ def _has_failed(row: DecisionRow) -> bool:
     return row.attempts > 0 and row.lease is None
 
 
+def _is_ahead(moment: float, now: float) -> bool:
+    return now < moment <= now + rows.MAX_AHEAD
+
+
 class _Memory:
     """The tables. Rows are values, so that a copy of the tables is a copy of what they hold."""
 
@@ -170,7 +174,9 @@ class _Memory:
         for row in self._decisions.values():
             if row.state == rows.WAITING:
                 first.setdefault(row.loan_id, row)
-        return [row for row in first.values() if row.due <= now and row.lease_until <= now][:limit]
+        return [
+            row for row in first.values() if not (_is_ahead(row.due, now) or _is_ahead(row.lease_until, now))
+        ][:limit]
 
     def lock_waiting(self, decision_id: int) -> DecisionRow | None:
         row = self._decisions.get(decision_id)
@@ -180,7 +186,9 @@ class _Memory:
         return [
             row
             for row in self._loans.values()
-            if row.holds or row.state == rows.UNKNOWN or (row.state == rows.SENDING and row.deadline < now)
+            if row.holds
+            or row.state == rows.UNKNOWN
+            or (row.state == rows.SENDING and not _is_ahead(row.deadline, now))
         ][:limit]
 
     def decisions_to_review(self, now: float, limit: int) -> list[DecisionRow]:

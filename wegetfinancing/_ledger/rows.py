@@ -32,6 +32,9 @@ RECORDED: Final = "recorded"
 DISMISSED: Final = "dismissed"
 """An operator has said that it is not to be handled."""
 
+MAX_AHEAD: Final = 86_400.0
+"""Seconds. A lease, a due time or a deadline further ahead was written by a clock that was wrong."""
+
 Fact = tuple[str, str]
 """The ID of a fact that was noted, ``code:detail``, and its sentence."""
 

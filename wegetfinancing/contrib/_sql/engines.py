@@ -53,7 +53,7 @@ def engine_for(engine_or_url: Engine | URL | str) -> tuple[Engine, bool]:
 
 def _url(url: object) -> URL:
     if isinstance(url, URL | str):
-        with contextlib.suppress(ArgumentError, ValueError):  # what is after the last colon has to be a port
+        with contextlib.suppress(ArgumentError):
             return make_url(url)
     # It may hold a password, so it is not shown.
     msg = "SQLLedger needs an Engine or a URL such as sqlite:///shop.db or postgresql+psycopg://..."
@@ -141,7 +141,7 @@ def _commit(connection: Connection) -> None:
 
 
 def _refuse_failed_transaction(connection: Connection) -> None:
-    """A handler may swallow an error, and PostgreSQL then answers COMMIT by rolling back, silently."""
+    """A handler may swallow an error, after which PostgreSQL answers COMMIT by rolling back, without one."""
     if _raw(connection).info.transaction_status.name == "INERROR":
         msg = "the handler has swallowed an error of the database, after which nothing can be committed"
         raise InvalidRequestError(msg)
