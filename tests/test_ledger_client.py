@@ -16,6 +16,7 @@ from support.ledgers import sqlite_ledgers
 from wegetfinancing import (
     AsyncClient,
     CallError,
+    Client,
     ConfigurationError,
     DeadlineExceededError,
     Environment,
@@ -25,7 +26,7 @@ from wegetfinancing import (
     TransportError,
 )
 from wegetfinancing.http import Request, Response
-from wegetfinancing.ledger import ApplicationState, Ledger, MemoryLedger, OrderConflictError
+from wegetfinancing.ledger import ApplicationState, Decision, Ledger, MemoryLedger, OrderConflictError
 from wegetfinancing.testing import (
     INV_ID,
     FakeTransport,
@@ -481,3 +482,25 @@ async def test_a_ledger_of_the_other_environment_is_refused() -> None:
     for no_ledger in (object(), MemoryLedger):
         with pytest.raises(ConfigurationError, match="ledger must be a ledger"):
             client_of(no_ledger)
+
+
+def test_the_client_that_does_not_await_has_the_same_ledger(tmp_path: Path) -> None:
+    refused: list[str] = []
+
+    def apply(_connection: object, _decision: Decision) -> None:
+        try:
+            client.create_request(financing_request(merchant_transaction_id="ORDER-124"))
+        except ConfigurationError as error:
+            refused.append(str(error))
+
+    with sqlite_ledgers(tmp_path) as make_ledger:
+        ledger, transport = make_ledger(apply=apply), FakeTransport()
+        with Client(credentials(), transport=transport, ledger=ledger) as client:
+            first = client.create_request(financing_request(), expected_amount="499.00")
+            assert client.create_request(financing_request()) == first
+            claim = ledger.claim(ledger.record(postback()).id)
+            assert claim is not None
+            assert ledger.apply(claim)
+    assert len(transport.requests) == 1
+    assert len(refused) == 1
+    assert "inside the ledger's own handler" in refused[0]

@@ -1,13 +1,13 @@
 """A ledger over any storage: its methods, one transaction each."""
 
 import contextlib
-import contextvars
 import logging
 import secrets
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeAlias
 
+from .._context import HANDLING
 from .._loan import Application, Begun, Loan
 from .._rules import is_finite_number
 from ..credentials import Environment
@@ -34,10 +34,6 @@ _STATES: Final = {
 }
 
 _log: Final = logging.getLogger("wegetfinancing")
-# The ledgers whose transaction a handler is in right now, in this context.
-_handling: contextvars.ContextVar[frozenset[str]] = contextvars.ContextVar(
-    "wegetfinancing_handling", default=frozenset()
-)
 
 
 class StoredLedger(OperatedLedger):
@@ -100,7 +96,7 @@ class StoredLedger(OperatedLedger):
             ConfigurationError: called inside a handler, whose transaction this would wait for.
 
         """
-        if self._identity in _handling.get():
+        if self._identity in HANDLING.get():
             msg = "create_request was called inside the ledger's own handler; call it after the transaction"
             raise ConfigurationError(msg)
         with self.transaction(write=False, timeout=timeout) as tx:
@@ -218,7 +214,7 @@ class StoredLedger(OperatedLedger):
         if self._apply is None:
             msg = "this ledger has no apply"
             raise ConfigurationError(msg)
-        token = _handling.set(_handling.get() | {self._identity})
+        token = HANDLING.set(HANDLING.get() | {self._identity})
         try:
             with self.transaction(write=True, handler=True) as tx:
                 row = decisions.mine(tx, claim)
@@ -231,7 +227,7 @@ class StoredLedger(OperatedLedger):
             self._report(claim, error)
             return False
         finally:
-            _handling.reset(token)
+            HANDLING.reset(token)
         return True
 
     def _report(self, claim: Claim, error: Exception) -> None:

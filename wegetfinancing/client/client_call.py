@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Concatenate, Final, Generic, ParamSpec, TypeVa
 
 import anyio
 
+from .._context import HANDLING
 from ..errors import CallError, Outcome, TransportError
 from .client import AsyncClient
 
@@ -34,6 +35,7 @@ class ClientCall(Generic[_Answer]):
         "_end",
         "_ended",
         "_error",
+        "_handling",
         "_operation",
         "_scope",
         "_started",
@@ -51,6 +53,7 @@ class ClientCall(Generic[_Answer]):
         self._operation: Callable[[AsyncClient], Awaitable[_Answer]]
         self._operation = lambda client: operation(client, *args, **kwargs)
         self._answer: _Answer
+        self._handling = HANDLING.get()
         self._error: BaseException | None = None
         self._scope: anyio.CancelScope | None = None
         self._started = False
@@ -65,6 +68,7 @@ class ClientCall(Generic[_Answer]):
         if self._cancelled:
             return
         self._started = True
+        HANDLING.set(self._handling)
         with contextlib.suppress(BaseException), anyio.CancelScope() as self._scope:
             try:
                 self._answer = await self._operation(client)
