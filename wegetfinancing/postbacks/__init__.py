@@ -4,7 +4,7 @@ from .app import PostbackApp
 from .deliveries import CLAIM_SECONDS, Claim, DeliveryStore, MemoryDeliveryStore
 from .handling import PostbackHandler
 from .loan_state import Advice, LoanState
-from .receiving import BODY_LIMIT, BODY_SECONDS, NotYet, ResponseStatuses
+from .receiving import BODY_LIMIT, BODY_SECONDS, CredentialsLookup, NotYet, ResponseStatuses
 
 __all__ = [
     "BODY_LIMIT",
@@ -12,6 +12,7 @@ __all__ = [
     "CLAIM_SECONDS",
     "Advice",
     "Claim",
+    "CredentialsLookup",
     "DeliveryStore",
     "LoanState",
     "MemoryDeliveryStore",
