@@ -4,7 +4,7 @@ import sys
 
 import anyio
 
-from . import calls, imports, load, loopback, memory, postbacks, retry, without_await
+from . import calls, imports, load, loopback, memory, merchants, postbacks, retry, without_await
 from .harness import Row, table
 
 SECTIONS = {
