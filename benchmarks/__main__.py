@@ -9,7 +9,7 @@ from .harness import Row, table
 
 SECTIONS = {
     each.__name__.rpartition(".")[2]: each.measure
-    for each in (calls, without_await, loopback, imports, load, memory, postbacks, retry)
+    for each in (calls, without_await, loopback, imports, load, memory, merchants, postbacks, retry)
 }
 
 
