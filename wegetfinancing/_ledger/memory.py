@@ -164,12 +164,13 @@ class _Memory:
             )
         ][:limit]
 
-    def due(self, now: float, limit: int) -> list[DecisionRow]:
+    def due(self, now: float, limit: int, after: str = "") -> list[DecisionRow]:
         first: dict[int | None, DecisionRow] = {}
         for row in self._decisions.values():
             if row.state == rows.WAITING:
                 first.setdefault(row.loan_id, row)
-        return [row for row in first.values() if row.due <= now and row.lease_until <= now][:limit]
+        due = [row for row in first.values() if row.due <= now and row.lease_until <= now]
+        return sorted(due, key=lambda row: (row.merchant_id <= after, row.merchant_id, row.due))[:limit]
 
     def lock_waiting(self, decision_id: int) -> DecisionRow | None:
         row = self._decisions.get(decision_id)
