@@ -14,6 +14,7 @@ from typing import Any
 
 import anyio.to_thread
 import httpx
+import many_merchants
 import pytest
 
 from raw_server import Behaviour, Connection, raw_server
@@ -76,16 +77,17 @@ async def test_an_example_of_the_docs_runs_as_it_stands(page: str, number: int, 
 
 async def check_the_app(names: dict[str, Any]) -> None:
     made = signed_postback()
+    path = "/postbacks/1234" if "lookup" in names else "/postbacks"
     transport = httpx.ASGITransport(names["app"])
     async with httpx.AsyncClient(transport=transport, base_url="http://shop.test") as vendor:
         for _ in range(2):
-            response = await vendor.post("/postbacks", content=made.body, headers=made.headers)
+            response = await vendor.post(path, content=made.body, headers=made.headers)
             assert (response.status_code, response.text) == (200, "OK")
-        forged = await vendor.post("/postbacks", content=made.body + b" ", headers=made.headers)
+        forged = await vendor.post(path, content=made.body + b" ", headers=made.headers)
         assert forged.status_code == 401
         # As the vendor documents it, without the order id.
         made = signed_postback("rejected", merchant_transaction_id=None)
-        response = await vendor.post("/postbacks", content=made.body, headers=made.headers)
+        response = await vendor.post(path, content=made.body, headers=made.headers)
         assert response.status_code == 200
     if "orders" in names:
         assert [each["state"] for each in names["orders"]] == ["rejected"]
@@ -280,3 +282,14 @@ def test_many_workers_handle_each_decision_once() -> None:
     figures = done.stdout.splitlines()
     assert "killed 4 times; Redis restarted 1 times" in figures[0]
     assert figures[-2:] == ["took effect  500 decisions, each once", "lost         0"]
+
+
+async def test_many_merchants_are_all_answered(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = {"MERCHANTS": 20, "UPDATES": 60, "CREATES": 10, "MIXED": 30, "CREATES_PER_SECOND": 100}
+    for name, value in small.items():
+        monkeypatch.setattr(many_merchants, name, value)
+    with many_merchants.vendor() as address:
+        assert await many_merchants.main(address)
+    assert capsys.readouterr().out.splitlines()[-1] == "calls                    140"
