@@ -345,8 +345,8 @@ async def test_a_plain_lookup_does_not_block_the_event_loop() -> None:
 
 
 def test_a_lookup_without_await() -> None:
-    merchant_id = check_request("POST", f"/postbacks/{B.merchant_id}", only_path=PATH)
-    assert merchant_id == B.merchant_id
+    assert check_request("POST", f"/postbacks/{B.merchant_id}", only_path=PATH) == B.merchant_id
+    merchant_id = B.merchant_id
     found = look_up(lookup, merchant_id)
     postback = read_postback(OF_B.body, OF_B.headers, found, None, merchant_id)
     assert isinstance(postback, Approved)

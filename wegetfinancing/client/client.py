@@ -202,7 +202,7 @@ class AsyncClient:
 
         """
         self._check_open()
-        problem: str | None = None
+        problem, authorization = None, ""
         try:
             authorization = basic_authorization(check_credentials(credentials))
         except ConfigurationError as error:

@@ -115,12 +115,13 @@ class Client:
 
         """
         self._check_open()
-        problem: str | None = None
+        problem = ""
+        merchant: _Merchant | None = None
         try:
             merchant = _Merchant(check_credentials(credentials))
         except ConfigurationError as error:
             problem = str(error)
-        if problem is not None:
+        if merchant is None:
             del credentials  # it may hold a password, and a traceback can show the locals of every frame
             raise ConfigurationError(problem)
         client = object.__new__(type(self))
