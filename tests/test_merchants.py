@@ -262,9 +262,9 @@ async def test_a_lookup_that_fails_is_answered_503_and_logged_by_the_server(
     assert len(shop.handled) == 1
 
 
-async def raising(app: PostbackApp, sent: list[Any]) -> None:
+async def raising(app: PostbackApp, sent: list[Any], merchant_id: str = "1234") -> None:
     headers = [(name.encode(), value.encode()) for name, value in OF_A.headers.items()]
-    scope = {"type": "http", "method": "POST", "path": "/postbacks/1234", "headers": headers}
+    scope = {"type": "http", "method": "POST", "path": f"/postbacks/{merchant_id}", "headers": headers}
 
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": OF_A.body}
@@ -275,10 +275,14 @@ async def raising(app: PostbackApp, sent: list[Any]) -> None:
     await app(scope, receive, send)
 
 
-@pytest.mark.parametrize("find", [broken, broken_too])
+async def of_another(_: str) -> Credentials:
+    return A
+
+
+@pytest.mark.parametrize("find", [broken, broken_too, of_another])
 async def test_what_a_lookup_raises_shows_neither_the_body_nor_the_signature(find: Any) -> None:
     with pytest.raises(CredentialsUnavailableError) as caught:
-        await raising(PostbackApp(find, Shop(), path=PATH), [])
+        await raising(PostbackApp(find, Shop(), path=PATH), [], "1235")
     ours = [frame for frame in frames(caught.value) if "wegetfinancing" in frame[0]]
     assert len(ours) > 2
     for _, shown in ours:

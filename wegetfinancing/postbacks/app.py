@@ -161,14 +161,14 @@ class PostbackApp:
             body = await _read_body(receive)
         if body is None:
             raise Refusal(TOO_SLOW)
-        credentials = self._credentials
-        if self._lookup is not None and merchant_id is not None:
-            try:
+        try:
+            credentials = self._credentials
+            if self._lookup is not None and merchant_id is not None:
                 credentials = await self._lookup(merchant_id)
-            except CredentialsUnavailableError:
-                del body, headers  # as above
-                raise
-        return read_postback(bytes(body), headers, credentials, self._max_age, merchant_id)
+            return read_postback(bytes(body), headers, credentials, self._max_age, merchant_id)
+        except CredentialsUnavailableError:
+            del body, headers  # as above
+            raise
 
 
 class _DisconnectedError(Exception):
