@@ -22,7 +22,7 @@ import anyio
 import attrs
 
 from wegetfinancing import Address, AsyncClient, CartItem, Credentials, FinancingRequest, ShippingEvent
-from wegetfinancing.emulator.responses import INV_ID, created_response, shipping_response
+from wegetfinancing.testing import INV_ID, created_response, shipping_response
 
 MERCHANTS, UPDATES, CREATES, MIXED = 1_000, 10_000, 1_500, 3_500
 CREATES_PER_SECOND = 24
