@@ -15,6 +15,7 @@ from typing import Any
 
 import anyio.to_thread
 import httpx
+import many_merchants
 import pytest
 from flask import Flask
 
@@ -106,14 +107,15 @@ async def check_the_ledger(names: dict[str, Any]) -> None:
 
 async def check_the_app(names: dict[str, Any]) -> None:
     made = signed_postback()
+    path = "/postbacks/1234" if "lookup" in names else "/postbacks"
     for _ in range(2):
-        response = await post(names["app"], made.body, made.headers)
+        response = await post(names["app"], made.body, made.headers, path=path)
         assert (response.status_code, response.text) == (200, "OK")
-    forged = await post(names["app"], made.body + b" ", made.headers)
+    forged = await post(names["app"], made.body + b" ", made.headers, path=path)
     assert forged.status_code == 401
     # As the vendor documents it, without the order id.
     made = signed_postback("rejected", merchant_transaction_id=None)
-    response = await post(names["app"], made.body, made.headers)
+    response = await post(names["app"], made.body, made.headers, path=path)
     assert response.status_code == 200
     if "orders" in names:
         assert [each["state"] for each in names["orders"]] == ["rejected"]
@@ -122,8 +124,10 @@ async def check_the_app(names: dict[str, Any]) -> None:
         names["database"].close()
 
 
-async def post(app: Any, body: bytes, headers: Mapping[str, str]) -> httpx.Response:
-    url = "http://shop.test/postbacks"
+async def post(
+    app: Any, body: bytes, headers: Mapping[str, str], *, path: str = "/postbacks"
+) -> httpx.Response:
+    url = f"http://shop.test{path}"
     if isinstance(app, Flask | wsgi.PostbackApp):
         sync_vendor = httpx.Client(transport=httpx.WSGITransport(app))
         return await anyio.to_thread.run_sync(lambda: sync_vendor.post(url, content=body, headers=headers))
@@ -324,3 +328,14 @@ def test_many_workers_handle_each_decision_once() -> None:
     figures = done.stdout.splitlines()
     assert "killed 4 times; Redis restarted 1 times" in figures[0]
     assert figures[-2:] == ["took effect  500 decisions, each once", "lost         0"]
+
+
+async def test_many_merchants_are_all_answered(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = {"MERCHANTS": 20, "UPDATES": 60, "CREATES": 10, "MIXED": 30, "CREATES_PER_SECOND": 100}
+    for name, value in small.items():
+        monkeypatch.setattr(many_merchants, name, value)
+    with many_merchants.vendor() as address:
+        assert await many_merchants.main(address)
+    assert capsys.readouterr().out.splitlines()[-1] == "calls                    140"

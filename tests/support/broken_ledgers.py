@@ -184,6 +184,13 @@ class CountsAttemptsLate(Storing):
     proxy = CountsLate
 
 
+class ServesInOrderOfArrival(Broken):
+    def claim(self, decision_id: int | None = None) -> Any:
+        if decision_id is not None:
+            return super().claim(decision_id)
+        return next(filter(None, map(super().claim, range(1, 20))), None)
+
+
 class GivesUp(Broken):
     def fail(self, claim: Any, error: str) -> None:
         self.complete(claim)
@@ -285,6 +292,7 @@ BROKEN: list[tuple[Callable[..., MemoryLedger], str]] = [
     (TrustsAnyone, "another_merchants_postback_is_not_matched"),
     (HandlesTwice, "a_decision_is_handled_once"),
     (HandlesTheLatestFirst, "decisions_are_handled_in_order"),
+    (ServesInOrderOfArrival, "merchants_take_turns"),
     (GivesUp, "a_failed_handler_is_tried_again"),
     (CountsAttemptsLate, "an_attempt_is_counted_before_it_runs"),
     (CompletesForAnyone, "a_lost_lease_completes_nothing"),

@@ -81,6 +81,7 @@ class StoredLedger(OperatedLedger):
         self._apply = apply
         self._lease = float(lease)
         self._grace = float(grace)
+        self._last_merchant = ""  # whose decision was claimed
         self._identity = f"{type(self).__name__}:{id(self)}"
 
     @property
@@ -208,13 +209,17 @@ class StoredLedger(OperatedLedger):
             return decisions.once(tx, postback)
 
     def claim(self, decision_id: int | None = None) -> Claim | None:
-        """Claim what is to be handled next, and count the attempt; ``None`` if there is nothing."""
+        """Claim what is to be handled next, and count the attempt; ``None`` if there is nothing.
+
+        Merchants take turns, so that none waits behind another one's backlog.
+        """
         with self.transaction(write=False) as tx:  # idle workers must not take a lock
-            candidates = decisions.claimable(tx, decision_id)
+            candidates = decisions.claimable(tx, decision_id, self._last_merchant)
         for candidate in candidates:
             with self.transaction(write=True) as tx:
                 claim = decisions.claim(tx, candidate, secrets.token_hex(16), self._lease)
             if claim is not None:
+                self._last_merchant = claim.decision.merchant_id
                 return claim
         return None
 

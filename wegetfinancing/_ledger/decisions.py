@@ -102,10 +102,10 @@ def rematch(tx: Transaction, decision: DecisionRow) -> bool:
     return match(tx, current, owner_id).state != rows.UNMATCHED
 
 
-def claimable(tx: Transaction, decision_id: int | None) -> list[int]:
-    """Name what may be handled now, without locking anything."""
+def claimable(tx: Transaction, decision_id: int | None, after: str) -> list[int]:
+    """Name what may be handled now, without locking anything; of what is due, another merchant's first."""
     if decision_id is None:
-        return [each.id for each in tx.due(tx.now(), _CANDIDATES)]
+        return [each.id for each in tx.due(tx.now(), _CANDIDATES, after)]
     decision = tx.decision(decision_id)
     if decision is None or decision.loan_id is None or decision.state != rows.WAITING:
         return []

@@ -169,14 +169,15 @@ class _Memory:
             )
         ][:limit]
 
-    def due(self, now: float, limit: int) -> list[DecisionRow]:
+    def due(self, now: float, limit: int, after: str = "") -> list[DecisionRow]:
         first: dict[int | None, DecisionRow] = {}
         for row in self._decisions.values():
             if row.state == rows.WAITING:
                 first.setdefault(row.loan_id, row)
-        return [
+        due = [
             row for row in first.values() if not (_is_ahead(row.due, now) or _is_ahead(row.lease_until, now))
-        ][:limit]
+        ]
+        return sorted(due, key=lambda row: (row.merchant_id <= after, row.merchant_id, row.due))[:limit]
 
     def lock_waiting(self, decision_id: int) -> DecisionRow | None:
         row = self._decisions.get(decision_id)

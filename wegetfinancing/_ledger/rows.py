@@ -211,8 +211,12 @@ class Transaction(Protocol):
         """Read unmatched decisions whose ID or order has a loan by now."""
         ...
 
-    def due(self, now: float, limit: int) -> list[DecisionRow]:
-        """Read waiting decisions that are due, not leased, and the first waiting ones of their loans."""
+    def due(self, now: float, limit: int, after: str = "") -> list[DecisionRow]:
+        """Read waiting decisions that are due, not leased, and the first waiting ones of their loans.
+
+        Those of the merchant whose ID comes next after ``after`` are first, and those of the first merchant
+        follow those of the last one, so that merchants take turns.
+        """
         ...
 
     def lock_waiting(self, decision_id: int) -> DecisionRow | None:

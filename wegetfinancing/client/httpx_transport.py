@@ -37,6 +37,7 @@ from .direct_connection import DirectConnection, HandOver, Origin, default_netwo
 from .event_loop import beside, current_event_loop, in_child_task
 from .httpx_errors import Behind, Failure, is_of_httpcore, read_error
 from .httpx_exchange import Exchange, close_quietly, is_plain_loopback
+from .places import Places
 from .ready_connections import READY_CONNECTIONS, READY_SECONDS, ReadyConnections, is_untouched
 
 if TYPE_CHECKING:
@@ -93,8 +94,9 @@ class HttpxTransport:
     Args:
         client: a ready client of httpx or httpx2, or a transport of theirs. A timeout set on it is
             not used.
-        limits: ``max_connections`` bounds the requests at once (32 by default); for a
-            ready client it must not exceed that client's own. ``max_keepalive_connections`` and
+        limits: ``max_connections`` bounds the requests at once (32 by default), a quarter of which is
+            reserved for requests that must not be repeated; for a ready client it must not exceed that
+            client's own. ``max_keepalive_connections`` and
             ``keepalive_expiry`` (seconds) are about connections of our own.
         ssl_context: for connections of our own, instead of httpx's default.
         proxy: URL of a proxy for connections of our own, instead of the environment's.
@@ -160,7 +162,7 @@ class HttpxTransport:
             msg = "limits.max_connections must be a whole number from 1 on, or None"
             raise ConfigurationError(msg)
         self._library = None if self._client is None else _library_of(type(self._client))
-        self._limiter: anyio.CapacityLimiter | None = None
+        self._limiter: Places | None = None
         self._idle: list[_Idle] = []
         self._no_proxies: bool | None = None  # whether none is configured, once that was looked up
         self._event_loop: object = None
@@ -255,10 +257,10 @@ class HttpxTransport:
     def _is_forked(self) -> bool:
         return self._process not in (None, os.getpid())
 
-    def _enter(self) -> anyio.CapacityLimiter:
+    def _enter(self) -> Places:
         if self._limiter is None:
             self._event_loop, self._process = current_event_loop(), os.getpid()
-            self._limiter = anyio.CapacityLimiter(self._limit("max_connections", _MAX_CONNECTIONS))
+            self._limiter = Places(self._limit("max_connections", _MAX_CONNECTIONS))
         return self._limiter
 
     def _why_unusable(self, deadline: float) -> str | None:

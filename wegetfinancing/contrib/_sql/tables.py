@@ -124,7 +124,8 @@ decision: Final = Table(
 _waiting = decision.c.state == rows.WAITING
 _unmatched = decision.c.state == rows.UNMATCHED
 Index("wgf_decision_loan", decision.c.loan_id, decision.c.id)
-Index("wgf_decision_due", decision.c.due, sqlite_where=_waiting, postgresql_where=_waiting)
+_by_merchant = (decision.c.merchant_id, decision.c.due, decision.c.id)
+Index("wgf_decision_due", *_by_merchant, sqlite_where=_waiting, postgresql_where=_waiting)
 _unmatched_inv = (decision.c.merchant_id, decision.c.inv_id)
 _unmatched_order = (decision.c.merchant_id, decision.c.order_id)
 Index("wgf_decision_inv", *_unmatched_inv, sqlite_where=_unmatched, postgresql_where=_unmatched)

@@ -39,6 +39,7 @@ LEDGER_CHECKS: Final[tuple[LedgerCheck, ...]] = (
     decision_checks.another_merchants_postback_is_not_matched,
     order_checks.a_decision_is_handled_once,
     order_checks.decisions_are_handled_in_order,
+    order_checks.merchants_take_turns,
     order_checks.a_failed_handler_is_tried_again,
     order_checks.an_attempt_is_counted_before_it_runs,
     order_checks.a_lost_lease_completes_nothing,

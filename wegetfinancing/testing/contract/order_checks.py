@@ -4,6 +4,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
+from ..fakes import credentials
 from .ledger_checking import MAX_CLAIMS, LedgerBench, Shop, ledger_check, postback, require
 
 _WORKERS: Final = 6
@@ -41,6 +42,26 @@ def decisions_are_handled_in_order(bench: LedgerBench) -> None:
     require(shop.statuses == ["rejected"], "another loan's decision waits too, or this one's does not")
     bench.handle(ledger, last)
     require(shop.statuses == ["rejected", "preapproved", "approved"], "they were not handled in order")
+
+
+@ledger_check
+def merchants_take_turns(bench: LedgerBench) -> None:
+    """One merchant's backlog does not delay another merchant's decision by more than one."""
+    shop = Shop()
+    ledger = bench.ledger(apply=shop)
+    others = [credentials(merchant_id=each) for each in ("0", "other")]
+    for number in range(_ORDERS):
+        bench.applied(ledger, f"ORDER-{number}", f"id-{number}")
+        ledger.record(postback(inv_id=f"id-{number}", merchant_transaction_id=None))
+    for each in others:
+        bench.applied(ledger, f"ORDER-{each.merchant_id}", each.merchant_id, merchant_id=each.merchant_id)
+        inv_id = each.merchant_id
+        ledger.record(postback(inv_id=inv_id, merchant_transaction_id=None, credentials=each))
+    bench.handle_all(ledger)
+    told = [each.merchant_id for each in shop.told]
+    require(len(told) == _ORDERS + len(others), f"of the decisions, {len(told)} were handled")
+    first = {*told[: len(others) + 1]}
+    require(first > {each.merchant_id for each in others}, "a merchant waited behind another one's backlog")
 
 
 @ledger_check
