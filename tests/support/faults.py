@@ -20,8 +20,7 @@ import attrs
 import trustme
 
 from support.canaries import CANARIES
-from support.fault_server import Act, FaultServer, Peer
-from support.raw_server import http_answer
+from support.fault_server import Act, FaultServer, Peer, http_answer
 from wegetfinancing.testing import INV_ID
 
 
