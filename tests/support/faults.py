@@ -45,7 +45,7 @@ class Fault:
         act: what the server does on each connection.
         processed: what became of the request there.
         create: how a create may end: an outcome, or done.
-        shipping: likewise.
+        shipping: how a shipping update may end.
         ends: whether a call ends before its deadline.
         alone: it keeps the client so busy that calls beside it would be late.
         tls: the certificate the server shows, if any.
