@@ -206,7 +206,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def fuzz(session: nox.Session) -> None:
-    """Fuzz the signature check, the parser and PostbackApp with atheris; a minute unless told otherwise."""
+    """Fuzz the signature check, the parser and PostbackApp with atheris; a minute by default."""
     session.install("-e", ".", "atheris")
     seconds = session.posargs[0] if session.posargs else "60"
     limits = [f"-max_total_time={seconds}", "-max_len=4096", "-timeout=5"]
@@ -215,6 +215,6 @@ def fuzz(session: nox.Session) -> None:
 
 @nox.session
 def soak(session: nox.Session) -> None:
-    """Run 50 workers against faults at random, with figures; two minutes unless told otherwise."""
+    """Run 50 workers against faults at random, with figures; two minutes by default."""
     install(session, "tests")
     session.run("python", "tests/soak.py", *session.posargs)

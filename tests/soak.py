@@ -1,4 +1,4 @@
-"""Fifty workers against faults at random: ``python tests/soak.py [SECONDS]``, two minutes unless told.
+"""Fifty workers against faults at random: ``python tests/soak.py [SECONDS]``, two minutes by default.
 
 The server runs in a process of its own and says at the end which creates reached it. A fifth of the calls
 is cancelled. The figures are printed, and the script ends with status 0 only if every promise was kept.

@@ -6,7 +6,7 @@ import anyio
 import pytest
 from aiohttp_transport import AiohttpTransport
 
-from support.raw_server import Connection, raw_server
+from support.fault_server import Peer, raw_server
 from wegetfinancing import AsyncClient, DeadlineExceededError, Outcome, TransportError
 from wegetfinancing.http import Request
 from wegetfinancing.testing import (
@@ -37,8 +37,8 @@ def make_request(url: str, timeout: float = 30.0) -> Request:
 
 
 async def test_a_client_uses_it() -> None:
-    async def answer(connection: Connection) -> None:
-        await connection.answer(created_response().body)
+    def answer(peer: Peer) -> None:
+        peer.answer(created_response().body)
 
     transport = AiohttpTransport()
     async with (
@@ -76,10 +76,10 @@ async def test_a_closed_one_sends_nothing() -> None:
 
 
 async def test_an_answer_whose_body_never_ends_still_says_its_status() -> None:
-    async def half(connection: Connection) -> None:
-        await connection.read_request()
-        await connection.send(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 9\r\n\r\n{")
-        await anyio.sleep_forever()
+    def half(peer: Peer) -> None:
+        peer.read_request()
+        peer.send(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 9\r\n\r\n{")
+        peer.silence()
 
     transport = AiohttpTransport()
     async with raw_server(half) as server:
@@ -99,8 +99,8 @@ async def test_credentials_of_the_machine_do_not_get_in_the_way(
 
 
 async def test_a_proxy_is_used() -> None:
-    async def answer(connection: Connection) -> None:
-        await connection.answer(b"{}")
+    def answer(peer: Peer) -> None:
+        peer.answer(b"{}")
 
     async with raw_server(answer) as proxy:
         transport = AiohttpTransport(proxy.url)

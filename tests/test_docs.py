@@ -19,7 +19,7 @@ import many_merchants
 import pytest
 from flask import Flask
 
-from support.raw_server import Behaviour, Connection, raw_server
+from support.fault_server import Act, Peer, raw_server
 from wegetfinancing import (
     AsyncClient,
     CallError,
@@ -206,22 +206,22 @@ def transport_of_the_docs() -> Transport:
     return transport
 
 
-async def good(connection: Connection) -> None:
-    await connection.answer(created_response().body)
+def good(peer: Peer) -> None:
+    peer.answer(created_response().body)
 
 
-async def cut_short(connection: Connection) -> None:
-    await connection.read_request()
-    await connection.send(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 50\r\n\r\n{")
+def cut_short(peer: Peer) -> None:
+    peer.read_request()
+    peer.send(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 50\r\n\r\n{")
 
 
-async def closed(connection: Connection) -> None:
-    await connection.read_request()
+def closed(peer: Peer) -> None:
+    peer.read_request()
 
 
-async def reset(connection: Connection) -> None:
-    await connection.read_request()
-    await connection.reset()
+def reset(peer: Peer) -> None:
+    peer.read_request()
+    peer.reset()
 
 
 async def test_the_transport_of_the_docs_creates(transport_of_the_docs: Transport) -> None:
@@ -244,7 +244,7 @@ async def test_the_transport_of_the_docs_creates(transport_of_the_docs: Transpor
     ],
 )
 async def test_the_transport_of_the_docs_knows_that_it_sent(
-    transport_of_the_docs: Transport, behaviour: Behaviour, error: type[CallError], outcome: Outcome
+    transport_of_the_docs: Transport, behaviour: Act, error: type[CallError], outcome: Outcome
 ) -> None:
     async with (
         raw_server(behaviour) as server,

@@ -5,7 +5,7 @@ from typing import Any
 import attrs
 import pytest
 
-from test_wsgi import Input
+from support.wsgi import Input
 from wegetfinancing import Postback, sign_postback
 from wegetfinancing.postbacks import BODY_LIMIT, NotYet, PostbackApp, ResponseStatuses, wsgi
 from wegetfinancing.testing import credentials, signed_postback

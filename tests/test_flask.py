@@ -10,7 +10,7 @@ import pytest
 from flask import Flask, got_request_exception, request
 from flask.testing import FlaskClient
 
-from test_wsgi import Input, SyncShop, handle_async
+from support.wsgi import Input, SyncShop, handle_async
 from wegetfinancing import Client, ConfigurationError, PostbackVersion
 from wegetfinancing.contrib.flask import financing_client, postback_view
 from wegetfinancing.postbacks import BODY_LIMIT, NotYet, ResponseStatuses

@@ -9,9 +9,9 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import pytest
+
 from support.canaries import CANARIES
 from support.raw_server import Connection, raw_server
-
 from wegetfinancing import (
     AsyncClient,
     Client,

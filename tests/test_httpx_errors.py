@@ -13,7 +13,7 @@ import httpx2
 import pytest
 
 from support.exchanges import close_after_reading, closed_port, make_request
-from support.raw_server import raw_server
+from support.fault_server import raw_server
 from wegetfinancing import DeadlineExceededError, HttpxTransport, Outcome, TransportError
 from wegetfinancing.http import Request
 

@@ -14,7 +14,7 @@ import attrs
 import pytest
 
 from support.exchanges import answer, close_after_reading, flood, make_request, silent, silent_before_reading
-from support.raw_server import Connection, raw_server
+from support.fault_server import Peer, raw_server
 from support.virtual_time import virtual_time
 from wegetfinancing import DeadlineExceededError, HttpxTransport, Outcome, TransportError
 from wegetfinancing.http import Response
@@ -46,28 +46,28 @@ async def test_a_request_goes_out_as_it_is_and_the_answer_comes_back_whole(trans
 # What a server does, and what is then known. The head decides as soon as it has been read.
 
 
-async def refuse_to_read(connection: Connection) -> None:
-    await connection.reset()
+def refuse_to_read(peer: Peer) -> None:
+    peer.reset()
 
 
-async def reset_after_reading(connection: Connection) -> None:
-    await connection.read_request()
-    await connection.reset()
+def reset_after_reading(peer: Peer) -> None:
+    peer.read_request()
+    peer.reset()
 
 
-async def half_a_status_line(connection: Connection) -> None:
-    await connection.read_request()
-    await connection.send(b"HTTP/1.1 20")
+def half_a_status_line(peer: Peer) -> None:
+    peer.read_request()
+    peer.send(b"HTTP/1.1 20")
 
 
-async def garbage(connection: Connection) -> None:
-    await connection.read_request()
-    await connection.send(b"\x00\x01\x02\r\n\r\n")
+def garbage(peer: Peer) -> None:
+    peer.read_request()
+    peer.send(b"\x00\x01\x02\r\n\r\n")
 
 
-async def bad_length(connection: Connection) -> None:
-    await connection.read_request()
-    await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n")
+def bad_length(peer: Peer) -> None:
+    peer.read_request()
+    peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n")
 
 
 LOST = [
@@ -97,9 +97,9 @@ async def test_a_body_that_was_not_sent_to_its_end_leaves_nothing_to_the_collect
 ) -> None:
     """Trio warns of an async generator that is collected before its end."""
 
-    async def read_a_little(connection: Connection) -> None:
-        await connection.stream.receive(1000)
-        await connection.reset()
+    def read_a_little(peer: Peer) -> None:
+        peer.receive(1000)
+        peer.reset()
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -124,11 +124,10 @@ async def test_nothing_of_httpx_stays_reachable_from_an_error(transport: HttpxTr
         traceback = traceback.tb_next
 
 
-async def drip_head(connection: Connection) -> None:
-    await connection.read_request()
-    while True:
-        await connection.send(b"HTTP/1.1 102 Processing\r\n\r\n")
-        await anyio.lowlevel.checkpoint()
+def drip_head(peer: Peer) -> None:
+    peer.read_request()
+    while not peer.server.over.wait(0.001):
+        peer.send(b"HTTP/1.1 102 Processing\r\n\r\n")
 
 
 @pytest.mark.parametrize(
@@ -198,16 +197,16 @@ async def test_without_a_deadline_the_library_has_none_either(library: Any) -> N
 
 
 def answering(head: str, body: bytes = b"") -> Any:
-    async def behaviour(connection: Connection) -> None:
-        await connection.read_request()
-        await connection.send(head.replace("\n", "\r\n").encode("latin-1") + b"\r\n\r\n" + body)
+    def behaviour(peer: Peer) -> None:
+        peer.read_request()
+        peer.send(head.replace("\n", "\r\n").encode("latin-1") + b"\r\n\r\n" + body)
 
     return behaviour
 
 
-async def half_a_body_then_silence(connection: Connection) -> None:
-    await answering("HTTP/1.1 400 Bad Request\nContent-Length: 100", b'{"type":')(connection)
-    await anyio.sleep_forever()
+def half_a_body_then_silence(peer: Peer) -> None:
+    answering("HTTP/1.1 400 Bad Request\nContent-Length: 100", b'{"type":')(peer)
+    peer.silence()
 
 
 @pytest.mark.parametrize(

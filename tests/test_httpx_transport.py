@@ -4,7 +4,10 @@ import asyncio
 import contextlib
 import gc
 import json
+import select
+import socket
 import ssl
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +29,7 @@ from support.exchanges import (
     silent,
     silent_before_reading,
 )
-from support.raw_server import Connection, RawServer, http_answer, raw_server
+from support.fault_server import GONE, FaultServer, Peer, happened, http_answer, raw_server
 from wegetfinancing import ConfigurationError, DeadlineExceededError, HttpxTransport, Outcome, TransportError
 from wegetfinancing.http import Response
 
@@ -44,8 +47,8 @@ async def test_nothing_of_a_ready_client_but_its_transport_is_used(library: Any)
         follow_redirects=True,
     )
 
-    async def redirect(connection: Connection) -> None:
-        await connection.answer(b"", "303 See Other", f"Location: {server.url}/elsewhere\r\n")
+    def redirect(peer: Peer) -> None:
+        peer.answer(b"", "303 See Other", f"Location: {server.url}/elsewhere\r\n")
 
     async with client, raw_server(redirect) as server:
         response = await HttpxTransport(client).send(make_request(server.url))
@@ -80,16 +83,19 @@ async def test_connections_of_our_own_are_kept_alive_for_repeatable_requests() -
 
 async def test_limits_bound_requests_at_once_and_idle_connections() -> None:
     at_once = most = 0
+    counting = threading.Lock()
 
-    async def count(connection: Connection) -> None:
+    def count(peer: Peer) -> None:
         nonlocal at_once, most
         while True:
-            await connection.read_request()
-            at_once += 1
-            most = max(most, at_once)
-            await anyio.wait_all_tasks_blocked()
-            at_once -= 1
-            await connection.send(http_answer(b"{}"))
+            peer.read_request()
+            with counting:
+                at_once += 1
+                most = max(most, at_once)
+            peer.server.over.wait(0.01)  # those beside it arrive
+            with counting:
+                at_once -= 1
+            peer.send(http_answer(b"{}"))
 
     limits = httpx.Limits(max_connections=3, max_keepalive_connections=1, keepalive_expiry=PLENTY)
     transport = HttpxTransport(limits=limits)
@@ -127,9 +133,9 @@ async def test_a_deadline_in_the_queue_of_a_ready_client_sent_nothing(library: A
 
 
 async def test_an_endless_body_on_a_kept_alive_connection_ends_at_the_bound_too() -> None:
-    async def answer_then_flood(connection: Connection) -> None:
-        await answer(connection)
-        await flood(connection)
+    def answer_then_flood(peer: Peer) -> None:
+        answer(peer)
+        flood(peer)
 
     transport = HttpxTransport(ready_connections=0)
     async with raw_server(answer_then_flood) as server:
@@ -144,10 +150,10 @@ async def test_an_endless_body_on_a_kept_alive_connection_ends_at_the_bound_too(
 async def test_a_second_answer_behind_the_first_does_not_reach_the_next_create() -> None:
     """httpcore hands such bytes to the next request on the connection: order A gets order B's loan."""
 
-    async def two_answers(connection: Connection) -> None:
-        await connection.read_request()
-        await connection.send(http_answer(b'{"n":1}') + http_answer(b'{"forged":1}'))
-        await answer_for_ever(connection)
+    def two_answers(peer: Peer) -> None:
+        peer.read_request()
+        peer.send(http_answer(b'{"n":1}') + http_answer(b'{"forged":1}'))
+        answer_for_ever(peer)
 
     transport = HttpxTransport(ready_connections=0)
     async with raw_server(two_answers, answer) as server:
@@ -159,14 +165,18 @@ async def test_a_second_answer_behind_the_first_does_not_reach_the_next_create()
 async def test_a_kept_alive_connection_that_died_is_not_used_for_a_create_and_replaced_for_an_update() -> (
     None
 ):
-    async def answer_and_close(connection: Connection) -> None:
-        await answer(connection)
+    def answer_and_close(peer: Peer) -> None:
+        answer(peer)
+        peer.sock.shutdown(socket.SHUT_WR)
+        closed.set()
 
+    closed = threading.Event()
     transport = HttpxTransport(ready_connections=0)
     async with raw_server(answer_and_close) as server:
         for _ in range(3):
             await transport.send(make_request(server.url, repeatable=True))
-            await anyio.wait_all_tasks_blocked()
+            await happened(closed)
+            closed.clear()
         assert server.connections == 3
         await transport.aclose()
 
@@ -176,13 +186,13 @@ async def test_a_kept_alive_connection_that_died_is_not_used_for_a_create_and_re
 
 async def test_cancelling_leaves_no_socket_open_and_the_transport_usable() -> None:
     transport = HttpxTransport(limits=httpx.Limits(max_connections=2), ready_connections=0)
-    arrived, closed = anyio.Event(), anyio.Event()
+    arrived, closed = threading.Event(), threading.Event()
 
-    async def note_the_end(connection: Connection) -> None:
-        await connection.read_request()
+    def note_the_end(peer: Peer) -> None:
+        peer.read_request()
         arrived.set()
-        with contextlib.suppress(anyio.EndOfStream, anyio.BrokenResourceError):
-            await connection.stream.receive()
+        with contextlib.suppress(*GONE):
+            peer.listen_on()
         closed.set()
 
     gc.disable()
@@ -191,9 +201,9 @@ async def test_cancelling_leaves_no_socket_open_and_the_transport_usable() -> No
             with anyio.fail_after(PLENTY):
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(transport.send, make_request(server.url))
-                    await arrived.wait()
+                    await happened(arrived)
                     tasks.cancel_scope.cancel()
-                await closed.wait()
+                await happened(closed)
             for _ in range(3):
                 assert (await transport.send(make_request(server.url))).status == 200
     finally:
@@ -233,12 +243,11 @@ async def test_a_native_cancellation_of_asyncio_loses_no_place(anyio_backend: st
 
 async def test_cancelling_during_the_tls_handshake_closes_the_socket() -> None:
     transport = HttpxTransport(ready_connections=0)
-    closed = anyio.Event()
+    closed = threading.Event()
 
-    async def stall_the_handshake(connection: Connection) -> None:
-        with contextlib.suppress(anyio.EndOfStream, anyio.BrokenResourceError):
-            while True:
-                await connection.stream.receive()
+    def stall_the_handshake(peer: Peer) -> None:
+        with contextlib.suppress(*GONE):
+            peer.listen_on()
         closed.set()
 
     gc.disable()
@@ -247,8 +256,7 @@ async def test_cancelling_during_the_tls_handshake_closes_the_socket() -> None:
             with anyio.move_on_after(0.2) as scope:
                 await transport.send(make_request(server.url.replace("http:", "https:")))
             assert scope.cancelled_caught
-            with anyio.fail_after(PLENTY):
-                await closed.wait()
+            await happened(closed)
     finally:
         gc.enable()
 
@@ -317,8 +325,8 @@ async def test_a_certificate_of_another_host_is_refused(authority: trustme.CA, t
     assert caught.value.outcome is Outcome.NOT_SENT
 
 
-async def plain_text(connection: Connection) -> None:
-    await connection.send(b"220 smtp.example ready\r\n")
+def plain_text(peer: Peer) -> None:
+    peer.send(b"220 smtp.example ready\r\n")
 
 
 async def test_a_server_that_speaks_no_tls_was_sent_nothing(transport: HttpxTransport) -> None:
@@ -345,17 +353,18 @@ async def test_the_tls_context_is_shared_between_clients(authority: trustme.CA, 
 # Proxies
 
 
-async def proxy_that_refuses(connection: Connection) -> None:
-    await connection.answer(b"", "407 Proxy Authentication Required")
+def proxy_that_refuses(peer: Peer) -> None:
+    peer.read_tunnel()
+    peer.send(http_answer(b"", "407 Proxy Authentication Required"))
 
 
-async def proxy_that_closes(connection: Connection) -> None:
-    await connection.read_request()
+def proxy_that_closes(peer: Peer) -> None:
+    peer.read_tunnel()
 
 
-async def proxy_that_stalls(connection: Connection) -> None:
-    await connection.read_request()
-    await anyio.sleep_forever()
+def proxy_that_stalls(peer: Peer) -> None:
+    peer.read_tunnel()
+    peer.silence()
 
 
 @pytest.mark.parametrize("behaviour", [proxy_that_refuses, proxy_that_closes, proxy_that_stalls])
@@ -377,20 +386,17 @@ async def test_a_proxy_that_fails_to_connect_was_sent_nothing_of_the_request(
     ]
 
 
-async def tunnel(connection: Connection, server: RawServer) -> None:
+def tunnel(peer: Peer, server: FaultServer) -> None:
     """A proxy that connects: bytes go both ways."""
-    await connection.read_request()
-    await connection.send(b"HTTP/1.1 200 Connected\r\n\r\n")
-    async with await anyio.connect_tcp("127.0.0.1", server.port) as target:
-
-        async def copy(source: Any, sink: Any) -> None:
-            async for data in source:
-                await sink.send(data)
-
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(copy, connection.stream, target)
-            await copy(target, connection.stream)
-            tasks.cancel_scope.cancel()
+    peer.read_tunnel()
+    peer.send(b"HTTP/1.1 200 Connected\r\n\r\n")
+    with socket.create_connection(("127.0.0.1", server.port)) as target:
+        ways = {peer.sock: target, target: peer.sock}
+        while True:
+            for source in select.select(list(ways), [], [])[0]:
+                if not (data := source.recv(65536)):
+                    return
+                ways[source].sendall(data)
 
 
 @pytest.mark.parametrize(
@@ -405,7 +411,7 @@ async def test_through_a_proxy_the_request_itself_counts(
 ) -> None:
     async with (
         raw_server(behaviour, tls=server_context(authority)) as server,
-        raw_server(lambda connection: tunnel(connection, server)) as proxy,
+        raw_server(lambda peer: tunnel(peer, server)) as proxy,
     ):
         monkeypatch.setenv("HTTPS_PROXY", proxy.url)
         if outcome is None:
@@ -555,21 +561,23 @@ async def test_a_closed_transport_says_so_and_sends_nothing(transport: HttpxTran
 
 
 async def test_closing_does_not_end_a_call_in_flight() -> None:
-    transport, go_on = HttpxTransport(ready_connections=0), anyio.Event()
+    transport, go_on = HttpxTransport(ready_connections=0), threading.Event()
+    arrived = threading.Event()
 
-    async def wait_then_answer(connection: Connection) -> None:
-        await connection.read_request()
-        await go_on.wait()
-        await connection.send(http_answer(b"{}"))
+    def wait_then_answer(peer: Peer) -> None:
+        peer.read_request()
+        arrived.set()
+        go_on.wait(PLENTY)
+        peer.send(http_answer(b"{}"))
 
     responses: list[Response] = []
 
-    async def call(server: RawServer) -> None:
+    async def call(server: FaultServer) -> None:
         responses.append(await transport.send(make_request(server.url, repeatable=True)))
 
     async with raw_server(wait_then_answer) as server, anyio.create_task_group() as tasks:
         tasks.start_soon(call, server)
-        await anyio.wait_all_tasks_blocked()
+        await happened(arrived)
         await transport.aclose()
         go_on.set()
     assert responses[0].status == 200

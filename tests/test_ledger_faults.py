@@ -11,11 +11,11 @@ import sqlalchemy
 from sqlalchemy import Column, Integer, MetaData, Table, Text, func, insert, select
 from sqlalchemy.engine import Connection
 
+from support.asgi import deliver
 from support.ledgers import new_database
 from support.postgresql import Server
 from support.proxy import losing_proxy
 from support.statements import KilledError, StatementFault, dying
-from test_postback_app import deliver
 from wegetfinancing import AsyncClient, CallError, Outcome
 from wegetfinancing.contrib.sqlalchemy import SQLLedger
 from wegetfinancing.ledger import Decision, run_worker

@@ -10,8 +10,8 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
+from support.asgi import call, deliver
 from support.ledgers import postgresql_ledgers, sqlite_ledgers
-from test_postback_app import call, deliver
 from wegetfinancing import ConfigurationError, LedgerError, UnknownPostback, parse_postback, sign_postback
 from wegetfinancing.ledger import Decision, Ledger, MemoryLedger, run_worker
 from wegetfinancing.postbacks import MemoryDeliveryStore, NotYet, PostbackApp, ResponseStatuses

@@ -18,11 +18,11 @@ from sqlalchemy import Column, ForeignKey, Integer, MetaData, Table, Text, func,
 from sqlalchemy.engine import Connection
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from support.asgi import deliver
 from support.canaries import canaries_in, credentials_with_canaries, request_with_canaries
 from support.ledgers import new_database, sqlite_ledgers
 from support.postgresql import Server
 from support.statements import StatementFault, dying
-from test_postback_app import deliver
 from wegetfinancing import AsyncClient, CallError, ConfigurationError, LedgerError, Outcome
 from wegetfinancing.contrib.sqlalchemy import SQLLedger, metadata
 from wegetfinancing.http import Request, Response

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from flask import Flask
 
-import test_postback_app
-import test_wsgi
+from support import asgi as asgi_server
+from support import wsgi as wsgi_server
 from support.ledgers import sqlite_ledgers
 from test_ledger_postbacks import APPROVED, ORDER, Gone, applied
 from wegetfinancing import ConfigurationError
@@ -75,8 +75,8 @@ async def test_the_vendor_hears_the_same_over_asgi_and_wsgi(name: str, *, is_kno
     over_wsgi = wsgi.PostbackApp(credentials(), ledger=ledgers[1], **SETTINGS)
     statuses = set()
     for made in DELIVERIES:
-        status, _, body = await test_postback_app.call(over_asgi, made.body, made.headers)
-        assert test_wsgi.call(over_wsgi, made.body, headers=made.headers) == (status, body)
+        status, _, body = await asgi_server.call(over_asgi, made.body, made.headers)
+        assert wsgi_server.call(over_wsgi, made.body, headers=made.headers) == (status, body)
         statuses.add(status)
     assert known_of(ledgers[0]) == known_of(ledgers[1])
     assert statuses <= {200, 502, 504}
@@ -88,13 +88,13 @@ def test_it_is_applied_in_the_thread_of_the_request() -> None:
     applied(ledger)
     app = wsgi.PostbackApp(credentials(), ledger=ledger)
     for _ in range(2):
-        assert test_wsgi.deliver(app, APPROVED) == 200
+        assert wsgi_server.deliver(app, APPROVED) == 200
     assert threads == [threading.get_ident()]
 
 
 def test_a_ledger_that_cannot_store_is_logged_with_what_was_said(caplog: pytest.LogCaptureFixture) -> None:
     app = wsgi.PostbackApp(credentials(), ledger=Gone({"record": 10**6}, apply=Shop()), patience=0)
-    assert test_wsgi.call(app, APPROVED.body, headers=APPROVED.headers) == (503, b"not yet")
+    assert wsgi_server.call(app, APPROVED.body, headers=APPROVED.headers) == (503, b"not yet")
     (record,) = caplog.records
     assert record.levelname == "ERROR"
     assert f"order {ORDER}, df0c3186b69be8aad35ff837a841d347, approved" in record.getMessage()
@@ -105,7 +105,7 @@ async def test_a_worker_handles_what_an_endpoint_could_not() -> None:
     shop = ShopThatFailsOnce(ZeroDivisionError())
     ledger = MemoryLedger(apply=shop)
     applied(ledger)
-    assert test_wsgi.deliver(wsgi.PostbackApp(credentials(), ledger=ledger), APPROVED) == 500
+    assert wsgi_server.deliver(wsgi.PostbackApp(credentials(), ledger=ledger), APPROVED) == 500
     recorded = ledger.review().decisions
     assert [each.error for each in recorded] == ["ZeroDivisionError"]
     claim = ledger.claim(recorded[0].id)  # now, in place of after a pause
@@ -126,7 +126,7 @@ def test_deliveries_at_once_from_many_threads_are_applied_once_in_one_database(t
 
         def send(_: int) -> int:
             together.wait()
-            return test_wsgi.deliver(app, APPROVED)
+            return wsgi_server.deliver(app, APPROVED)
 
         with ThreadPoolExecutor(8) as threads:
             assert set(threads.map(send, range(8))) == {200}

@@ -15,9 +15,8 @@ from typing import Any
 import anyio
 import pytest
 
-from support.fault_server import FaultServer, Peer
+from support.fault_server import FaultServer, Peer, http_answer
 from support.faults import GOOD, answers_well
-from support.raw_server import http_answer
 from wegetfinancing import (
     AsyncClient,
     ConfigurationError,

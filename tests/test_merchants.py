@@ -13,7 +13,7 @@ import httpx
 import pytest
 from fastapi import Depends, FastAPI
 from fastapi.responses import PlainTextResponse
-from test_asgi import Shop, call
+from support.asgi import Shop, call
 
 from wegetfinancing import (
     Approved,

@@ -21,3 +21,13 @@ def test_what_the_page_names_is_there() -> None:
 def test_every_fault_has_a_name_of_its_own() -> None:
     names = [(each.group, each.name) for each in FAULTS]
     assert len(names) == len(set(names))
+
+
+def test_what_the_guide_for_contributors_names_is_there() -> None:
+    root = PAGE.parent.parent
+    named = set(
+        re.findall(r"`([\w/]+\.py)", (root / ".github" / "CONTRIBUTING.md").read_text(encoding="utf-8"))
+    )
+    assert len(named) > 40
+    folders = (root, root / "wegetfinancing")
+    assert [each for each in sorted(named) if not any((at / each).exists() for at in folders)] == []

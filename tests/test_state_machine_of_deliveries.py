@@ -16,8 +16,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from support.asgi import deliver
 from support.virtual_time import VirtualTime, virtual_time
-from test_postback_app import deliver
 from test_state_machine import anything, host_tasks
 from wegetfinancing import Postback
 from wegetfinancing.postbacks import MemoryDeliveryStore, NotYet, PostbackApp

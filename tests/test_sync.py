@@ -24,10 +24,9 @@ import trio
 
 from support import figures
 from support.canaries import canaries_in, canaries_in_error, credentials_with_canaries, request_with_canaries
-from support.fault_server import Arrived, FaultServer, Peer
+from support.fault_server import Arrived, FaultServer, Peer, http_answer
 from support.faults import DONE, FAULTS, GOOD, NOT_SENT, Fault, answers_well, client_context
 from support.promises import columns
-from support.raw_server import http_answer
 from wegetfinancing import (
     AsyncClient,
     CallError,

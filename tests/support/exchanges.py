@@ -3,7 +3,7 @@
 import anyio
 from anyio.abc import SocketAttribute
 
-from support.raw_server import Connection
+from support.fault_server import Peer
 from wegetfinancing.http import Request
 
 PLENTY = 30.0
@@ -23,24 +23,24 @@ def make_request(
     )
 
 
-async def answer(connection: Connection) -> None:
-    await connection.answer(b'{"ok":1}', headers="X-Extra: 1\r\nX-Extra: 2\r\n")
+def answer(peer: Peer) -> None:
+    peer.answer(b'{"ok":1}', headers="X-Extra: 1\r\nX-Extra: 2\r\n")
 
 
-async def answer_for_ever(connection: Connection) -> None:
+def answer_for_ever(peer: Peer) -> None:
     while True:
-        await answer(connection)
+        answer(peer)
 
 
-async def close_after_reading(connection: Connection) -> None:
-    await connection.read_request()
+def close_after_reading(peer: Peer) -> None:
+    peer.read_request()
 
 
-async def flood(connection: Connection) -> None:
-    await connection.read_request()
-    await connection.send(b"HTTP/1.1 200 OK\r\n\r\n")
+def flood(peer: Peer) -> None:
+    peer.read_request()
+    peer.send(b"HTTP/1.1 200 OK\r\n\r\n")
     while True:
-        await connection.send(b"x" * 65536)
+        peer.send(b"x" * 65536)
 
 
 async def closed_port() -> int:
@@ -48,10 +48,10 @@ async def closed_port() -> int:
         return int(listener.extra(SocketAttribute.local_port))
 
 
-async def silent(connection: Connection) -> None:
-    await connection.read_request()
-    await anyio.sleep_forever()
+def silent(peer: Peer) -> None:
+    peer.read_request()
+    peer.silence()
 
 
-async def silent_before_reading(connection: Connection) -> None:
-    await anyio.sleep_forever()
+def silent_before_reading(peer: Peer) -> None:
+    peer.silence()

@@ -1,7 +1,8 @@
 """A server that misbehaves below what a web server can, and says how far each request came.
 
 It runs in threads on blocking sockets, so it shares nothing with the event loop under test. What it
-does on a connection is a function of ``Peer``; ``faults.py`` names them all.
+does on a connection is a function of ``Peer``; ``faults.py`` has those of the matrix, and ``exchanges.py``
+some for single tests.
 """
 
 import contextlib
@@ -12,9 +13,11 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Self, TypeAlias
 
+import anyio
+import anyio.to_thread
 import attrs
 
 # Far above any deadline of a test: it only ends what a broken test would leave behind.
@@ -66,6 +69,13 @@ def requests_in(data: bytes, dropped: int = 0) -> Iterator[Arrival]:
         data = rest[size:]
 
 
+def http_answer(body: bytes, status: str = "200 OK", headers: str = "") -> bytes:
+    head = (
+        f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n{headers}\r\n"
+    )
+    return head.encode("latin-1") + body
+
+
 GONE = (OSError, EOFError)
 Act: TypeAlias = "Callable[[Peer], None]"
 
@@ -107,7 +117,9 @@ class Peer:
             whole = [each for each in self.arrivals if each.how_far is Arrived.WHOLE]
             if len(whole) > self._requests_read:
                 self._requests_read += 1
-                return whole[self._requests_read - 1].data
+                request = whole[self._requests_read - 1].data
+                self.server.requests.append(request)
+                return request
             if not self.receive():
                 raise EOFError
 
@@ -116,9 +128,15 @@ class Peer:
         while not self.data.endswith(b"\r\n\r\n"):
             if not self.receive(1):
                 raise EOFError
+        self.server.requests.append(self.data)
 
     def send(self, data: bytes) -> None:
         self.sock.sendall(data)
+
+    def answer(self, body: bytes, status: str = "200 OK", headers: str = "") -> None:
+        """Read a request and answer it well."""
+        self.read_request()
+        self.send(http_answer(body, status, headers))
 
     def send_below_tls(self, data: bytes) -> None:
         socket.socket.send(self.sock, data)
@@ -169,7 +187,7 @@ class Peer:
         with contextlib.suppress(*GONE):
             if tls is not None:
                 self.start_tls(tls)
-            self.server.act(self)
+            self.server.act_of(self.number)(self)
         self.end()
         self.sock.close()
         self.server.ended(self)
@@ -181,11 +199,12 @@ class Peer:
 
 
 class FaultServer:
-    """Serves one behaviour on a loopback port of its own.
+    """Serves on a loopback port of its own: a behaviour for each connection, the last for all further ones.
 
     With ``report`` a connection is told to it when it has ended, and then forgotten.
 
     Attributes:
+        requests: each request and ``CONNECT`` that a behaviour has read to its end, in that order.
         over: set when the test has seen enough; whatever is silent then ends.
         ahead: set when the connection that was opened ahead, if any, is in the state the test is about.
         written: set when a request is about to be written.
@@ -195,19 +214,19 @@ class FaultServer:
 
     def __init__(
         self,
-        act: Act,
-        *,
+        *acts: Act,
         tls: ssl.SSLContext | None = None,
         listens: bool = True,
         accepts: bool = True,
         receive_buffer: int | None = None,
         report: "Callable[[Peer], None] | None" = None,
     ) -> None:
-        self.act = act
+        self.requests: list[bytes] = []
         self.over = threading.Event()
         self.ahead = threading.Event()
         self.written = threading.Event()
         self.killed = threading.Event()
+        self._acts = acts
         self._tls = tls
         self._report = report
         self._peers: list[Peer] = []
@@ -250,6 +269,14 @@ class FaultServer:
                 self._peers.append(peer)
                 self._start(peer.serve, self._tls)
 
+    @property
+    def url(self) -> str:
+        return f"{'http' if self._tls is None else 'https'}://127.0.0.1:{self.port}"
+
+    def act_of(self, number: int) -> Act:
+        """Return what the server does on this connection, counted from 0."""
+        return self._acts[min(number, len(self._acts) - 1)]
+
     def ended(self, peer: Peer) -> None:
         if self._report is not None:
             self._report(peer)
@@ -280,3 +307,19 @@ class FaultServer:
             thread.join(_PATIENCE)
         for sock in (*self._crowd, self._listener):
             sock.close()
+
+
+@contextlib.asynccontextmanager
+async def raw_server(*acts: Act, tls: ssl.SSLContext | None = None) -> AsyncIterator[FaultServer]:
+    """Run a ``FaultServer`` whose end does not hold up the event loop."""
+    server = FaultServer(*acts, tls=tls)
+    try:
+        yield server
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(server.__exit__)
+
+
+async def happened(event: threading.Event) -> None:
+    """Wait for what a server says, and fail when it does not come."""
+    assert await anyio.to_thread.run_sync(event.wait, _PATIENCE, abandon_on_cancel=True)

@@ -21,8 +21,7 @@ import attrs
 import trustme
 
 from support.canaries import CANARIES
-from support.fault_server import Act, FaultServer, Peer
-from support.raw_server import http_answer
+from support.fault_server import Act, FaultServer, Peer, http_answer
 from wegetfinancing.testing import INV_ID
 
 
@@ -47,7 +46,7 @@ class Fault:
         act: what the server does on each connection.
         processed: what became of the request there.
         create: how a create may end: an outcome, or done.
-        shipping: likewise.
+        shipping: how a shipping update may end.
         ends: whether a call ends before its deadline.
         alone: it keeps the client so busy that calls beside it would be late.
         tls: the certificate the server shows, if any.
