@@ -220,7 +220,7 @@ def _trigger(chosen: argparse.Namespace) -> int:
 
 
 async def _create_and_decide(request: FinancingRequest, status: str) -> int:
-    transport = HttpxTransport()
+    transport = HttpxTransport(ready_connections=0)
     try:
         async with AsyncClient.from_env(transport=transport) as client:
             created = await client.create_request(request)
@@ -278,7 +278,7 @@ def _postback(chosen: argparse.Namespace) -> int:
 
 async def _deliver(url: str, signed: SignedPostback) -> int:
     request = delivery(signed, url, anyio.current_time() + _POSTBACK_SECONDS)
-    transport = HttpxTransport()
+    transport = HttpxTransport(ready_connections=0)
     try:
         answer = await transport.send(request)
     except TransportError as error:

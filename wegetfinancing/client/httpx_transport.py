@@ -342,13 +342,17 @@ class HttpxTransport:
         network: Any = self._own_network()
         if not keep_alive:
             exchange.when_it_waits.do = functools.partial(self._open_ahead, url, exchange)
-            while stream := self._ready.pop(origin):
-                exchange.socket = stream  # closed with the exchange, whatever happens from here on
-                if await is_untouched(stream):
-                    network = HandOver([stream], origin.scheme == "https")
-                    break
-                await exchange.close_socket()
+            if stream := await self._pop_ready(exchange, origin):
+                network = HandOver([stream], origin.scheme == "https")
         return DirectConnection(origin, context, network, expiry)
+
+    async def _pop_ready(self, exchange: Exchange, origin: Origin) -> "httpcore.AsyncNetworkStream | None":
+        while stream := self._ready.pop(origin):
+            exchange.socket = stream  # closed with the exchange, whatever happens from here on
+            if await is_untouched(stream):
+                return stream
+            await exchange.close_socket()
+        return None
 
     async def _pop_idle(self, origin: Origin) -> _Idle | None:
         # One for another origin may go through a proxy, or past the proxy this one needs.
