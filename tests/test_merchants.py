@@ -13,8 +13,8 @@ import httpx
 import pytest
 from fastapi import Depends, FastAPI
 from fastapi.responses import PlainTextResponse
-from support.asgi import Shop, call
 
+from support.asgi import Shop, call
 from wegetfinancing import (
     Approved,
     ConfigurationError,
