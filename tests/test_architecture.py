@@ -17,6 +17,7 @@ import wegetfinancing
 PACKAGE = Path(wegetfinancing.__file__).parent
 
 NO_IO = [
+    "_checks",
     "_converter",
     "_json",
     "_ledger.applications",

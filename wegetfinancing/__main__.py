@@ -18,7 +18,8 @@ from urllib.parse import urlsplit
 import anyio
 
 from . import _ledger_command
-from ._rules import is_loopback, url
+from ._checks import is_loopback
+from ._rules import url
 from ._version import __version__
 from .client.client import AsyncClient
 from .client.httpx_transport import HttpxTransport

@@ -8,13 +8,10 @@ import datetime as dt
 import decimal
 import enum
 import functools
-import inspect
-import ipaddress
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
-from typing import Any, Final, NamedTuple, TypeAlias, TypeGuard, TypeVar, cast
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 import attrs
@@ -287,27 +284,3 @@ def to_member(kind: type[_Enum], value: _Enum | str) -> _Enum:
         with contextlib.suppress(ValueError):
             return kind(value)
     return value  # type: ignore[return-value] # the field's rule refuses anything else
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether ``host`` is this machine: ``localhost``, ``127.0.0.0/8`` or ``::1``."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def is_finite_number(value: object) -> TypeGuard[float]:
-    """Tell whether a setting is a number in the range of a float; an int may be out of range."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and abs(cast("float", value)) <= sys.float_info.max
-
-
-def is_async(function: object) -> bool:
-    """Tell whether ``function`` is an ``async def``, or an object whose ``__call__`` is one."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    call = type(function).__call__ if callable(function) else None
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)

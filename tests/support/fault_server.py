@@ -23,7 +23,7 @@ import attrs
 # Far above any deadline of a test: it only ends what a broken test would leave behind.
 _PATIENCE = 30
 _CHUNK = 65536
-_MOST_KEPT = 256 * 1024
+_MAX_KEPT = 256 * 1024
 
 
 class Arrived(enum.IntEnum):
@@ -100,7 +100,7 @@ class Peer:
 
     def receive(self, most: int = _CHUNK) -> bytes:
         chunk = self.sock.recv(most)
-        kept = chunk[: max(0, _MOST_KEPT - len(self.data))]
+        kept = chunk[: max(0, _MAX_KEPT - len(self.data))]
         self.data += kept
         self.dropped += len(chunk) - len(kept)
         return chunk

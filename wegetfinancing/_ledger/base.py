@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeAlias
 
+from .._checks import is_finite_number
 from .._context import HANDLING
 from .._loan import Application, Begun, Loan
-from .._rules import is_finite_number
 from ..credentials import Environment
 from ..errors import ConfigurationError, LedgerError, Outcome
 from ..models import CreatedRequest

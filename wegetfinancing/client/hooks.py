@@ -13,7 +13,7 @@ from typing import Final, Protocol, Self
 import anyio
 import attrs
 
-from .._rules import is_async
+from .._checks import is_async
 from ..errors import CallError, ConfigurationError, Outcome
 
 DONE: Final = "done"

@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 import anyio
 import attrs
 
-from .._rules import is_loopback
+from .._checks import is_loopback
 from ..errors import ConfigurationError, Outcome
 from ..http import Headers, Request, Response
 from .event_loop import Beside

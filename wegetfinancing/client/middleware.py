@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Iterable, Sequence
 from typing import Protocol
 
-from .._rules import is_async
+from .._checks import is_async
 from ..errors import ConfigurationError
 from ..http import Handler, Request, Response
 

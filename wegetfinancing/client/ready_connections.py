@@ -13,7 +13,7 @@ import anyio
 import anyio.lowlevel
 import attrs
 
-from .._rules import is_finite_number
+from .._checks import is_finite_number
 from ..errors import ConfigurationError
 from .direct_connection import Origin, start_tls
 from .httpx_exchange import close_quietly

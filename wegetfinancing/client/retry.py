@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 import anyio
 import attrs
 
-from .._rules import is_finite_number
+from .._checks import is_finite_number
 from ..errors import ConfigurationError, DeadlineExceededError, TransportError
 from ..http import Handler, Request, Response
 from .answers import retry_after

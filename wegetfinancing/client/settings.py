@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from .._rules import is_finite_number, is_loopback
+from .._checks import is_finite_number, is_loopback
 from ..credentials import Credentials, Environment
 from ..errors import ConfigurationError
 

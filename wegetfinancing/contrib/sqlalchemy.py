@@ -9,9 +9,9 @@ from sqlalchemy import MetaData, insert, select, text
 from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from .._checks import is_finite_number
 from .._ledger.base import GRACE_SECONDS, LEASE_SECONDS, Apply, StoredLedger
 from .._ledger.rows import Transaction
-from .._rules import is_finite_number
 from ..credentials import Environment
 from ..errors import ConfigurationError, LedgerError
 from ._sql import engines, tables

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from .._rules import is_loopback
+from .._checks import is_loopback
 from ..credentials import Credentials
 from ..errors import ConfigurationError
 

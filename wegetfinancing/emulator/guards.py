@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from starlette.exceptions import HTTPException
 from starlette.requests import Request as HTTPRequest
 
-from .._rules import is_loopback
+from .._checks import is_loopback
 from ..models import FinancingRequest
 
 BODY_LIMIT: Final = 1024 * 1024

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import anyio
 import attrs
 
-from .._rules import is_loopback
+from .._checks import is_loopback
 from ..client.transport import Transport
 from ..errors import TransportError
 from .core import Application

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias, cast
 import anyio
 import attrs
 
-from .._rules import is_async
+from .._checks import is_async
 from ..errors import ConfigurationError
 from .deliveries import Claim, DeliveryStore, SyncDeliveryStore
 from .events import Postback

@@ -6,7 +6,7 @@ from typing import Final
 
 import anyio
 
-from .._rules import is_async
+from .._checks import is_async
 from .._threads import Threads
 from ..credentials import Credentials
 from .receiving import CredentialsLookup, CredentialsUnavailableError, FoundCredentials, as_found

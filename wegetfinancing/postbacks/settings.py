@@ -3,7 +3,7 @@
 import datetime as dt
 from typing import Final
 
-from .._rules import is_finite_number
+from .._checks import is_finite_number
 from ..errors import ConfigurationError
 
 PATIENCE_SECONDS: Final = 5.0

@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 
 import anyio
 
-from .._rules import is_async
+from .._checks import is_async
 from .._threads import Threads
 from ..errors import ConfigurationError, LedgerError
 from .decisions import Claim, DecisionHandler, DecisionLedger
