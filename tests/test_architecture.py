@@ -27,6 +27,7 @@ NO_IO = [
     "_ledger.rules",
     "_loan",
     "_rules",
+    "_tracebacks",
     "client.answers",
     "client.intents",
     "client.operations",
@@ -48,7 +49,6 @@ NO_IO = [
     "postbacks.receiving",
     "postbacks.settings",
     "postbacks.signatures",
-    "postbacks.tracebacks",
 ]
 IO_LIBRARIES = {"anyio", "asyncio", "httpcore", "httpx", "selectors", "socket", "ssl", "threading", "trio"}
 KNOW_HTTPX = {"client.httpx_exchange", "client.httpx_transport"}

@@ -4,14 +4,15 @@ import functools
 import logging
 import os
 import warnings
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from types import TracebackType
-from typing import Any, Final, Literal, NoReturn, Self, TypeAlias, TypedDict, TypeVar, Unpack, cast
+from typing import Any, Final, NoReturn, Self, TypeVar, Unpack
 
 import anyio
 
 from .._loan import Application
+from .._tracebacks import capture, clears_locals
 from ..credentials import Credentials, Environment
 from ..errors import (
     CallError,
@@ -27,6 +28,7 @@ from .applications import Applications
 from .authentication import basic_authorization
 from .call import Call
 from .event_loop import current_event_loop
+from .from_env import ClientSettings, EnvironmentText, make_from_env
 from .hooks import CallStarted, Hook, Watch, check_hooks
 from .intents import ApplicationLedger, application_of
 from .middleware import Middleware, check_middleware, compose
@@ -40,28 +42,12 @@ from .operations import (
     update_shipping_body,
 )
 from .retry import Retry
-from .settings import Endpoint, check_credentials, check_timeout, settings_from_env
+from .settings import Endpoint, check_credentials, check_timeout
 from .transport import Transport, check_transport
 
 _Answer = TypeVar("_Answer")
-_Client = TypeVar("_Client")
 
 _log = logging.getLogger("wegetfinancing")
-
-EnvironmentText: TypeAlias = Literal["sandbox", "live"]
-
-
-class ClientSettings(TypedDict, total=False):
-    """The keywords of ``AsyncClient``, which describes them."""
-
-    credentials: Credentials | None
-    environment: Environment | EnvironmentText
-    base_url: str | None
-    transport: Transport | None
-    middleware: Sequence[Middleware] | None
-    hooks: Sequence[Hook]
-    ledger: ApplicationLedger | None
-    timeout: float
 
 
 def default_middleware() -> list[Middleware]:
@@ -71,30 +57,6 @@ def default_middleware() -> list[Middleware]:
     ``[mine, *default_middleware()]`` once per call.
     """
     return [Retry()]
-
-
-def make_from_env(make_client: Callable[..., _Client], overrides: MutableMapping[str, Any]) -> _Client:
-    """Make a client of either kind from the environment, and from ``overrides`` where they say otherwise.
-
-    Raises:
-        ConfigurationError: a variable is missing or invalid.
-        TypeError: the constructor has no such keyword.
-
-    """
-    unknown = sorted(overrides.keys() - ClientSettings.__annotations__.keys())
-    problem: Exception
-    try:
-        if not unknown:
-            settings = settings_from_env(overrides)
-            settings["credentials"] = settings.get("credentials") or Credentials.from_env()
-            return make_client(**settings)
-        problem = TypeError(f"from_env() got an unexpected keyword argument {unknown[0]!r}")
-    except ConfigurationError as error:
-        problem = error.with_traceback(None)
-    # A traceback can show the locals of every frame, and an override may hold a password.
-    overrides.clear()
-    settings = {}
-    raise problem
 
 
 class AsyncClient:
@@ -136,6 +98,7 @@ class AsyncClient:
         "_transport",
     )
 
+    @clears_locals  # what is refused may hold a password
     def __init__(  # noqa: PLR0913 - keyword-only settings
         self,
         credentials: Credentials,
@@ -153,25 +116,18 @@ class AsyncClient:
         self._process: int | None = None
         self._closed = False
         self._parent: Self | None = None
-        problem: str | None = None
-        try:
-            self._endpoint = Endpoint.of(environment, base_url)
-            self._authorization = basic_authorization(check_credentials(credentials))
-            self._merchant_id = credentials.merchant_id
-            self._middleware = check_middleware(default_middleware() if middleware is None else middleware)
-            self._hooks = check_hooks(hooks)
-            self._timeout = check_timeout(timeout)
-            self._applications = Applications.of(ledger, is_live=self._endpoint.is_live)
-            self._owns_transport = transport is None
-            self._transport = _default_transport() if transport is None else check_transport(transport)
-        except ConfigurationError as error:
-            problem = str(error)
-        if problem is not None:
-            # What was refused may hold a password, and a traceback can show the locals of every frame.
-            del credentials, environment, base_url, transport, middleware, hooks, ledger, timeout
-            raise ConfigurationError(problem)
+        self._endpoint = Endpoint.of(environment, base_url)
+        self._authorization = basic_authorization(check_credentials(credentials))
+        self._merchant_id = credentials.merchant_id
+        self._middleware = check_middleware(default_middleware() if middleware is None else middleware)
+        self._hooks = check_hooks(hooks)
+        self._timeout = check_timeout(timeout)
+        self._applications = Applications.of(ledger, is_live=self._endpoint.is_live)
+        self._owns_transport = transport is None
+        self._transport = _default_transport() if transport is None else check_transport(transport)
 
     @classmethod
+    @clears_locals  # an override may hold a password
     def from_env(cls, **overrides: Unpack[ClientSettings]) -> Self:
         """Make a client from ``WEGETFINANCING_MERCHANT_ID``, ``_USERNAME``, ``_PASSWORD``.
 
@@ -183,8 +139,9 @@ class AsyncClient:
             TypeError: the constructor has no such keyword.
 
         """
-        return make_from_env(cls, cast("dict[str, Any]", overrides))
+        return make_from_env(cls, overrides)
 
+    @clears_locals  # what was passed in place of credentials may be a password
     def for_merchant(self, credentials: Credentials) -> Self:
         """Return a client of another merchant, which shares the connections of this one.
 
@@ -205,14 +162,7 @@ class AsyncClient:
 
         """
         self._check_open()
-        problem, authorization = None, ""
-        try:
-            authorization = basic_authorization(check_credentials(credentials))
-        except ConfigurationError as error:
-            problem = str(error)
-        if problem is not None:
-            del credentials  # as in __init__
-            raise ConfigurationError(problem)
+        authorization = basic_authorization(check_credentials(credentials))
         client = object.__new__(type(self))
         for name in _SHARED:
             setattr(client, name, getattr(self, name))
@@ -404,13 +354,27 @@ class AsyncClient:
             msg = "this AsyncClient belongs to another event loop; make one in each, such as in the lifespan"
             raise ConfigurationError(msg)
 
-    def _prepare(self, operation: Operation[Any], timeout: float | None, body: bytes) -> Request:
+    def _prepare(
+        self,
+        operation: Operation[Any],
+        timeout: float | None,
+        write_body: Callable[..., bytes],
+        *values: object,
+    ) -> Request:
+        body = write_body(*values)
         if operation.sandbox_only and self._endpoint.is_live:
             msg = f"{operation.name} exists in the sandbox only; use a client with environment='sandbox'"
             raise ConfigurationError(msg)
         self._enter_event_loop()
         deadline = anyio.current_time() + (self._timeout if timeout is None else check_timeout(timeout))
         return operation.request(self._endpoint.base_url, self._merchant_id, body, deadline)
+
+    def _prepare_application(
+        self, timeout: float | None, expected_amount: Decimal | int | str | None, request: FinancingRequest
+    ) -> tuple[Application, Request]:
+        sending = self._prepare(CREATE_REQUEST, timeout, create_request_body, request)
+        seconds = sending.deadline - anyio.current_time()
+        return application_of(request, self._merchant_id, expected_amount, seconds), sending
 
     async def _call(
         self,
@@ -419,19 +383,9 @@ class AsyncClient:
         write_body: Callable[..., bytes],
         *values: object,
     ) -> _Answer:
-        request: Request | Exception
-        try:
-            request = self._prepare(operation, timeout, write_body(*values))
-        except Exception as error:  # noqa: BLE001 - raised again below
-            # Its frames hold customer data, as values does, and a traceback can show them.
-            request = error.with_traceback(None)
-        del values, timeout
-        if isinstance(request, Exception):
-            try:
-                raise request
-            finally:
-                del request  # its traceback holds this frame: without this, a cycle for the collector
-        return await self._send(operation, self._transport, request)
+        request = capture(self._prepare, operation, timeout, write_body, *values)
+        del values, timeout  # customer data: a traceback with local variables must not show it
+        return await self._send(operation, self._transport, request.unwrap())
 
     async def _apply(
         self,
@@ -440,20 +394,9 @@ class AsyncClient:
         expected_amount: Decimal | int | str | None,
         request: FinancingRequest,
     ) -> CreatedRequest:
-        prepared: tuple[Application, Request] | Exception
-        try:
-            sending = self._prepare(CREATE_REQUEST, timeout, create_request_body(request))
-            seconds = sending.deadline - anyio.current_time()
-            prepared = application_of(request, self._merchant_id, expected_amount, seconds), sending
-        except Exception as error:  # noqa: BLE001 - raised again below, as in _call
-            prepared = error.with_traceback(None)
-        del request, timeout, expected_amount
-        if isinstance(prepared, Exception):
-            try:
-                raise prepared
-            finally:
-                del prepared
-        application, sending = prepared
+        prepared = capture(self._prepare_application, timeout, expected_amount, request)
+        del request, timeout, expected_amount  # as in _call
+        application, sending = prepared.unwrap()
         send = functools.partial(self._send, CREATE_REQUEST)
         return await applications.create(application, sending, self._transport, send)
 

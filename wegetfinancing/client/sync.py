@@ -5,14 +5,15 @@ import warnings
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from types import TracebackType
-from typing import Any, NoReturn, Self, TypeVar, Unpack, cast
+from typing import Any, NoReturn, Self, TypeVar, Unpack
 
+from .._tracebacks import clears_locals
 from ..credentials import Credentials, Environment
-from ..errors import ConfigurationError
 from ..models import CreatedRequest, FinancingRequest, ShippingEvent, ShippingReceipt
-from .client import AsyncClient, ClientSettings, EnvironmentText, make_from_env
+from .client import AsyncClient
 from .client_call import ClientCall
 from .client_thread import ClientThread
+from .from_env import ClientSettings, EnvironmentText, make_from_env
 from .hooks import Hook
 from .intents import ApplicationLedger
 from .middleware import Middleware
@@ -84,6 +85,7 @@ class Client:
         self._base_url = Endpoint.of(environment, base_url).base_url
 
     @classmethod
+    @clears_locals  # an override may hold a password
     def from_env(cls, **overrides: Unpack[ClientSettings]) -> Self:
         """Make a client from ``WEGETFINANCING_MERCHANT_ID``, ``_USERNAME``, ``_PASSWORD``.
 
@@ -95,8 +97,9 @@ class Client:
             TypeError: the constructor has no such keyword.
 
         """
-        return make_from_env(cls, cast("dict[str, Any]", overrides))
+        return make_from_env(cls, overrides)
 
+    @clears_locals  # what was passed in place of credentials may be a password
     def for_merchant(self, credentials: Credentials) -> Self:
         """Return a client of another merchant, which shares thread and connections of this one.
 
@@ -115,15 +118,7 @@ class Client:
 
         """
         self._check_open()
-        problem = ""
-        merchant: _Merchant | None = None
-        try:
-            merchant = _Merchant(check_credentials(credentials))
-        except ConfigurationError as error:
-            problem = str(error)
-        if merchant is None:
-            del credentials  # it may hold a password, and a traceback can show the locals of every frame
-            raise ConfigurationError(problem)
+        merchant = _Merchant(check_credentials(credentials))
         client = object.__new__(type(self))
         client._parent = self._parent or self  # first of all: it says whose the thread is
         client._base_url = self._base_url

@@ -16,12 +16,12 @@ from urllib.parse import parse_qsl
 import attrs
 
 from .._json import from_json, read_amount, to_json
+from .._tracebacks import clears_locals
 from ..credentials import Credentials
 from ..enums import PostbackVersion
 from ..errors import MalformedPostbackError
 from .events import Approved, Postback, Preapproved, Refunded, Rejected, UnknownPostback
 from .signatures import check_signature, require_bytes
-from .tracebacks import clears_locals
 
 _NO_TEXT: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _MAX_FORM_FIELDS: Final = 100  # real ones have nine

@@ -10,12 +10,12 @@ from typing import Final, TypeAlias, cast
 
 import attrs
 
+from .._tracebacks import clears_locals
 from ..credentials import MERCHANT_ID, Credentials
 from ..errors import ConfigurationError, MalformedPostbackError, SignatureError
 from .dialects import parse_postback
 from .events import Postback
 from .signatures import as_credentials_tuple
-from .tracebacks import clears_locals
 
 FoundCredentials: TypeAlias = Credentials | Iterable[Credentials] | None
 CredentialsLookup: TypeAlias = Callable[[str], FoundCredentials | Awaitable[FoundCredentials]]

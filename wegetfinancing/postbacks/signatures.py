@@ -19,10 +19,10 @@ from typing import Final, TypeGuard
 
 import attrs
 
+from .._tracebacks import clears_locals
 from ..credentials import Credentials
 from ..errors import ConfigurationError, SignatureError
 from .settings import as_max_age
-from .tracebacks import clears_locals
 
 SIGNATURE_HEADER: Final = "x-signature"
 TIMESTAMP_HEADER: Final = "x-timestamp"

@@ -3,6 +3,7 @@
 import datetime as dt
 from collections.abc import Iterable, Mapping
 
+from .._tracebacks import clears_locals
 from ..credentials import Credentials
 from .decisions import DecisionLedger
 from .deliveries import SyncDeliveryStore, SyncMemoryDeliveryStore
@@ -20,7 +21,6 @@ from .receiving import (
 from .recording import SyncLedgerHandling, refuse_beside_a_ledger
 from .settings import as_max_age, as_seconds, check_replays
 from .signatures import as_credentials_tuple
-from .tracebacks import clears_locals
 
 
 class SyncEndpoint:

@@ -1,0 +1,68 @@
+"""Tracebacks that show no secret, nothing of a customer and no signed body.
+
+Crash reporters show the local variables of every frame, and a signed body can be replayed.
+"""
+
+import functools
+import traceback
+from collections.abc import Callable
+from typing import Generic, ParamSpec, TypeVar
+
+_Parameters = ParamSpec("_Parameters")
+_Result = TypeVar("_Result")
+
+
+def clears_locals(function: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Result]:
+    """Decorate a function so that no frame keeps its local variables when it raises.
+
+    The frames and their line numbers stay.
+    """
+
+    @functools.wraps(function)
+    def call(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
+        try:
+            return function(*args, **kwargs)
+        except BaseException as error:
+            traceback.clear_frames(error.__traceback__)
+            del args, kwargs
+            raise
+
+    return call
+
+
+class Captured(Generic[_Result]):
+    """What a function returned or raised, kept while its caller forgets the arguments.
+
+    For a caller whose own frame holds them, such as a coroutine that goes on::
+
+        captured = capture(prepare, customer)
+        del customer
+        await send(captured.unwrap())
+    """
+
+    __slots__ = ("_error", "_result")
+
+    def __init__(self, result: _Result | None, error: Exception | None) -> None:
+        """Keep one of the two."""
+        self._result = result
+        self._error = error
+
+    def unwrap(self) -> _Result:
+        """Return the result or raise the error, whose traceback begins here. Call it once."""
+        error, self._error = self._error, None  # its traceback holds this frame: without this, a cycle
+        if error is None:
+            return self._result  # type: ignore[return-value] # it is there if no error is
+        try:
+            raise error
+        finally:
+            del error
+
+
+def capture(
+    function: Callable[_Parameters, _Result], *args: _Parameters.args, **kwargs: _Parameters.kwargs
+) -> Captured[_Result]:
+    """Call a function and keep its result, or its error without the frames that it was raised in."""
+    try:
+        return Captured(function(*args, **kwargs), None)
+    except Exception as error:  # noqa: BLE001 - raised again by unwrap
+        return Captured(None, error.with_traceback(None))
