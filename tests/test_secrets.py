@@ -30,6 +30,7 @@ from wegetfinancing import (
     APIError,
     AsyncClient,
     CallError,
+    Client,
     ConfigurationError,
     Credentials,
     HttpxTransport,
@@ -181,9 +182,18 @@ async def test_no_setting_that_was_refused_is_in_a_traceback(name: str, value: A
     shows_nothing(await error_of(lambda: AsyncClient.from_env(**settings)), ConfigurationError)
 
 
-async def test_a_keyword_that_does_not_exist_shows_no_other() -> None:
+@pytest.mark.usefixtures("settings_in_environment")
+@pytest.mark.parametrize(("name", "value"), WRONG, ids=[f"{name}-{n}" for n, (name, _) in enumerate(WRONG)])
+async def test_no_setting_that_a_client_which_blocks_refused_is_in_a_traceback(name: str, value: Any) -> None:
+    settings = {"credentials": credentials_with_canaries(), name: value}
+    shows_nothing(await error_of(lambda: Client(**settings)), ConfigurationError)
+    shows_nothing(await error_of(lambda: Client.from_env(**settings)), ConfigurationError)
+
+
+@pytest.mark.parametrize("make", [AsyncClient.from_env, Client.from_env])
+async def test_a_keyword_that_does_not_exist_shows_no_other(make: Any) -> None:
     wrong: Any = {"base_url": ADDRESS, "timeut": PASSWORD}
-    shows_nothing(await error_of(lambda: AsyncClient.from_env(**wrong)), TypeError)
+    shows_nothing(await error_of(lambda: make(**wrong)), TypeError)
 
 
 @pytest.mark.usefixtures("settings_in_environment")
@@ -200,11 +210,12 @@ async def test_no_variable_that_was_refused_is_in_a_traceback(
             shows_nothing(error, ConfigurationError)
 
 
-def test_a_client_whose_settings_were_refused_has_a_repr() -> None:
-    client = AsyncClient.__new__(AsyncClient)
+@pytest.mark.parametrize("kind", [AsyncClient, Client])
+def test_a_client_whose_settings_were_refused_has_a_repr(kind: Any) -> None:
+    client = kind.__new__(kind)
     with pytest.raises(ConfigurationError):
-        client.__init__(credentials_with_canaries(), base_url=ADDRESS)  # type: ignore[misc] # as a call of the class does
-    assert repr(client) == "<AsyncClient whose settings were refused>"
+        client.__init__(credentials_with_canaries(), base_url=ADDRESS)
+    assert repr(client) == f"<{kind.__name__} whose settings were refused>"
 
 
 @pytest.mark.parametrize("field", ["merchant_id", "username", "password"])
@@ -267,6 +278,19 @@ async def test_no_value_that_cannot_be_sent_is_in_a_traceback(name: str, values:
     async with AsyncClient(credentials_with_canaries(), transport=FakeTransport()) as client:
         error = await error_of(lambda: getattr(client, name)(*values))
     shows_nothing(error, (TypeError, InvalidRequestError))
+
+
+@pytest.mark.parametrize(("name", "values"), CASES, ids=[f"{name}-{n}" for n, (name, _) in enumerate(CASES)])
+def test_no_value_that_a_client_which_blocks_cannot_send_is_in_a_traceback(
+    name: str, values: tuple[Any, ...]
+) -> None:
+    values = tuple(each() if callable(each) else each for each in values)
+    with (
+        Client(credentials_with_canaries(), transport=FakeTransport()) as client,
+        pytest.raises((TypeError, InvalidRequestError)) as caught,
+    ):
+        getattr(client, name)(*values)
+    shows_nothing(caught.value, (TypeError, InvalidRequestError))
 
 
 async def test_not_even_when_reading_a_value_fails() -> None:

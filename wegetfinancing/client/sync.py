@@ -54,6 +54,7 @@ class Client:
 
     __slots__ = ("__weakref__", "_base_url", "_closed", "_merchant", "_parent", "_thread")
 
+    @clears_locals  # what is refused may hold a password
     def __init__(  # noqa: PLR0913 - keyword-only settings
         self,
         credentials: Credentials,
@@ -159,6 +160,7 @@ class Client:
         call = ClientCall(
             AsyncClient.create_request, request, expected_amount=expected_amount, timeout=timeout
         )
+        del request, expected_amount, timeout  # customer data: a traceback with locals must not show it
         return self._run(call)
 
     def update_shipping(
@@ -180,7 +182,9 @@ class Client:
             ConfigurationError: the client cannot be used (closed, or in the thread of an event loop).
 
         """
-        return self._run(ClientCall(AsyncClient.update_shipping, inv_id, event, timeout=timeout))
+        call = ClientCall(AsyncClient.update_shipping, inv_id, event, timeout=timeout)
+        del inv_id, event, timeout  # as in create_request
+        return self._run(call)
 
     def create_test_postback(self, payload: Mapping[str, Any], *, timeout: float | None = None) -> Any:  # noqa: ANN401 - the vendor does not say what comes back
         """Ask the vendor's sandbox for a test postback. Sent at most once per call.
@@ -196,7 +200,7 @@ class Client:
 
         """
         call = ClientCall(AsyncClient.create_test_postback, payload, timeout=timeout)
-        del payload  # may hold personal data: a traceback with local variables must not show it
+        del payload, timeout  # as in create_request
         return self._run(call)
 
     def preconnect(self, *, timeout: float | None = None) -> None:
@@ -214,7 +218,7 @@ class Client:
                 the timeout is invalid.
 
         """
-        return self._thread.run(ClientCall(AsyncClient.preconnect, timeout=timeout))
+        return self._run(ClientCall(AsyncClient.preconnect, timeout=timeout))
 
     def close(self) -> None:
         """Wait until calls in flight have ended, then close the connections and end the thread.
@@ -255,6 +259,8 @@ class Client:
 
     def __repr__(self) -> str:
         """Show where it calls, and no credentials."""
+        if not hasattr(self, "_base_url"):
+            return "<Client whose settings were refused>"
         return f"<Client {self._base_url}{' closed' if self._closed or self._thread.closed else ''}>"
 
     def __reduce__(self) -> NoReturn:
