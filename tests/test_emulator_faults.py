@@ -1,7 +1,11 @@
 """The faults that the emulator can simulate."""
 
+from collections.abc import Callable, Coroutine
+from typing import Any
+
 import pytest
 
+from virtual_time import virtual_time
 from wegetfinancing import (
     AsyncClient,
     AuthenticationError,
@@ -24,47 +28,57 @@ pytestmark = pytest.mark.anyio
 WITH_AN_ANSWER = {"fault-slow", "fault-wrong-amount", "fault-no-amount"}
 
 
-def seconds_for(name: str) -> float:
-    """Give a call time enough to reach the emulator on a busy machine, and the rest all it wants."""
-    return 0.5 if FAULTS[name].effect is Effect.SILENCE else 30
+def run_in_virtual_time(backend: str, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a coroutine function; the clock moves on only when nothing happens any more.
 
-
-async def no_sleep(_: float) -> None:
-    pass
+    So a call has all the time it needs to reach the emulator, however busy the machine is.
+    """
+    with virtual_time(backend) as time:
+        running = time.portal.start_task_soon(function)
+        while not running.done():
+            time.advance(2 * SLOW_SECONDS)
+        running.result()
 
 
 @pytest.mark.parametrize("name", FAULTS)
 @pytest.mark.parametrize("by", ["order id", "order id and more", "script"])
-async def test_a_create_that_was_carried_out_is_never_called_refused(name: str, by: str) -> None:
+def test_a_create_that_was_carried_out_is_never_called_refused(
+    name: str, by: str, anyio_backend: str
+) -> None:
     fault = FAULTS[name]
-    emulator = Emulator(credentials(), faults=[name] if by == "script" else [], sleep=no_sleep)
     order_id = {"order id": name, "order id and more": f"{name}-17", "script": "ORDER-1"}[by]
-    async with AsyncClient(credentials(), transport=emulator, timeout=seconds_for(name)) as client:
-        if name in WITH_AN_ANSWER:
-            await client.create_request(financing_request(merchant_transaction_id=order_id))
-        else:
-            with pytest.raises(CallError) as caught:
+
+    async def create() -> None:
+        emulator = Emulator(credentials(), faults=[name] if by == "script" else [])
+        async with AsyncClient(credentials(), transport=emulator) as client:
+            if name in WITH_AN_ANSWER:
                 await client.create_request(financing_request(merchant_transaction_id=order_id))
-            assert caught.value.outcome is not Outcome.NOT_SENT
-            assert not (fault.carried_out and caught.value.outcome is Outcome.REFUSED)
-    assert len(emulator.applications) == fault.carried_out
+            else:
+                with pytest.raises(CallError) as caught:
+                    await client.create_request(financing_request(merchant_transaction_id=order_id))
+                assert caught.value.outcome is not Outcome.NOT_SENT
+                assert not (fault.carried_out and caught.value.outcome is Outcome.REFUSED)
+        assert len(emulator.applications) == fault.carried_out
+
+    run_in_virtual_time(anyio_backend, create)
 
 
 @pytest.mark.parametrize("name", FAULTS)
-async def test_every_fault_may_meet_a_shipping_update(name: str) -> None:
-    emulator = Emulator(credentials(), new_inv_id=lambda: "a1", sleep=no_sleep)
-    async with AsyncClient(
-        credentials(), transport=emulator, middleware=[], timeout=seconds_for(name)
-    ) as client:
-        await client.create_request(financing_request())
-        emulator.fail_next(name)
-        if name in WITH_AN_ANSWER:
-            await client.update_shipping("a1", shipping_event())
-        else:
-            with pytest.raises(CallError) as caught:
+def test_every_fault_may_meet_a_shipping_update(name: str, anyio_backend: str) -> None:
+    async def create_and_ship() -> None:
+        emulator = Emulator(credentials(), new_inv_id=lambda: "a1")
+        async with AsyncClient(credentials(), transport=emulator, middleware=[]) as client:
+            await client.create_request(financing_request())
+            emulator.fail_next(name)
+            if name in WITH_AN_ANSWER:
                 await client.update_shipping("a1", shipping_event())
-            assert not (FAULTS[name].carried_out and caught.value.outcome is Outcome.REFUSED)
-    assert len(emulator.applications["a1"].shipping_events) == FAULTS[name].carried_out
+            else:
+                with pytest.raises(CallError) as caught:
+                    await client.update_shipping("a1", shipping_event())
+                assert not (FAULTS[name].carried_out and caught.value.outcome is Outcome.REFUSED)
+        assert len(emulator.applications["a1"].shipping_events) == FAULTS[name].carried_out
+
+    run_in_virtual_time(anyio_backend, create_and_ship)
 
 
 @pytest.mark.parametrize(
