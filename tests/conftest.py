@@ -11,6 +11,7 @@ import httpx
 import httpx2
 import pytest
 import respx
+from hypothesis import settings
 
 from support import figures
 from support.postgresql import Server, postgresql_server, programs
@@ -22,6 +23,10 @@ from wegetfinancing.testing import INV_ID, credentials
 VECTORS: dict[str, list[dict[str, Any]]] = json.loads(
     (Path(__file__).parent / "vectors" / "docs.json").read_text(encoding="utf-8")
 )
+
+# No property here is about time, and on a busy machine any example may be late. What was set before stays.
+settings.register_profile("wegetfinancing", settings(deadline=None))
+settings.load_profile("wegetfinancing")
 
 
 @pytest.fixture(params=["asyncio", "trio"])

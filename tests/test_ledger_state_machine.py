@@ -276,7 +276,6 @@ def test_the_ledger_does_what_its_model_does() -> None:
         settings=settings(
             max_examples=EXAMPLES,
             stateful_step_count=20,
-            deadline=None,
             suppress_health_check=list(HealthCheck),
         ),
     )

@@ -391,7 +391,6 @@ def test_never_twice_and_never_a_wrong_word(backend: str) -> None:
         settings=settings(
             max_examples=200,
             stateful_step_count=25,
-            deadline=None,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
         ),
     )

@@ -157,6 +157,4 @@ class Deliveries(RuleBasedStateMachine):
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_no_decision_is_lost_or_handled_twice(backend: str) -> None:
     machine = type("Machine", (Deliveries,), {"backend": backend})
-    run_state_machine_as_test(
-        machine, settings=settings(max_examples=50, stateful_step_count=25, deadline=None)
-    )
+    run_state_machine_as_test(machine, settings=settings(max_examples=50, stateful_step_count=25))
