@@ -1,7 +1,8 @@
 """WeGetFinancing's merchants v1 API: create a financing request, update shipping, hear the decision."""
 
 from ._version import __version__
-from .client.client import AsyncClient, default_middleware
+from .client.client import AsyncClient
+from .client.defaults import default_middleware
 from .client.hooks import Attempt, CallEnded, CallStarted, Hook
 from .client.httpx_transport import HttpxTransport
 from .client.middleware import Middleware

@@ -27,6 +27,7 @@ from ..models import CreatedRequest, FinancingRequest, ShippingEvent, ShippingRe
 from .applications import Applications
 from .authentication import basic_authorization
 from .call import Call
+from .defaults import default_middleware, default_transport
 from .event_loop import current_event_loop
 from .from_env import ClientSettings, EnvironmentText, make_from_env
 from .hooks import CallStarted, Hook, Watch, check_hooks
@@ -41,22 +42,12 @@ from .operations import (
     create_test_postback_body,
     update_shipping_body,
 )
-from .retry import Retry
 from .settings import Endpoint, check_credentials, check_timeout
 from .transport import Transport, check_transport
 
 _Answer = TypeVar("_Answer")
 
 _log = logging.getLogger("wegetfinancing")
-
-
-def default_middleware() -> list[Middleware]:
-    """Return the default middleware: ``[Retry()]``, new for each client.
-
-    To add one: ``middleware=[*default_middleware(), mine]`` runs ``mine`` once per attempt,
-    ``[mine, *default_middleware()]`` once per call.
-    """
-    return [Retry()]
 
 
 class AsyncClient:
@@ -124,7 +115,7 @@ class AsyncClient:
         self._timeout = check_timeout(timeout)
         self._applications = Applications.of(ledger, is_live=self._endpoint.is_live)
         self._owns_transport = transport is None
-        self._transport = _default_transport() if transport is None else check_transport(transport)
+        self._transport = default_transport() if transport is None else check_transport(transport)
 
     @classmethod
     @clears_locals  # an override may hold a password
@@ -433,9 +424,3 @@ def _require_response(response: object) -> Response:
         return response
     msg = f"a middleware returned {type(response).__name__}, not a Response"
     raise TransportError(msg, outcome=Outcome.NOT_SENT)
-
-
-def _default_transport() -> Transport:
-    from .httpx_transport import HttpxTransport  # noqa: PLC0415 - a fake in its place needs no httpx
-
-    return HttpxTransport()
