@@ -76,7 +76,7 @@ async def interleaved(
 ) -> dict[str, list[float]]:
     """Measure each subject once a round, each round beginning with another one.
 
-    Unless told otherwise it is the CPU of this process that counts, not the waiting.
+    By default the CPU of this process counts, not the waiting.
     """
     for subject in subjects.values():
         await time_of(subject, calls, clock)

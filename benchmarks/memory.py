@@ -19,8 +19,8 @@ async def idle(who: str) -> float:
     """Bytes of one client that has been made, after the first."""
     import httpx  # noqa: PLC0415 - measured is what a client takes beyond its modules
 
-    from wegetfinancing import AsyncClient  # noqa: PLC0415 - likewise
-    from wegetfinancing.testing import credentials  # noqa: PLC0415 - likewise
+    from wegetfinancing import AsyncClient  # noqa: PLC0415 - for the same reason
+    from wegetfinancing.testing import credentials  # noqa: PLC0415 - for the same reason
 
     who_calls = credentials()
     make: Any = {"ours": lambda: AsyncClient(who_calls), "httpx": httpx.AsyncClient}[who]

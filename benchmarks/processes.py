@@ -51,7 +51,7 @@ def shipping(who: str, url: str, **settings: Any) -> tuple[Any, Callable[[], Cor
     """Make a client, ours or of the library named, and its shipping update; the other libraries stay out."""
     if who == "ours":
         from wegetfinancing import AsyncClient  # noqa: PLC0415 - each process needs one of the three
-        from wegetfinancing.testing import credentials, shipping_event  # noqa: PLC0415 - likewise
+        from wegetfinancing.testing import credentials, shipping_event  # noqa: PLC0415 - for the same reason
 
         ours = AsyncClient(credentials(), base_url=url, **settings)
         event = shipping_event()

@@ -1,4 +1,4 @@
-"""What the benchmarks say of a figure; the figures themselves are no test."""
+"""What the benchmarks say of a figure; the figures themselves are not a test."""
 
 import pytest
 

@@ -291,5 +291,5 @@ async def test_a_client_that_was_closed_or_never_opened_gives_none() -> None:
         await client.create_request(financing_request())
     left = [client, AsyncClient(credentials())]
     del client
-    assert warnings_of(lambda: left.clear()) == []  # noqa: PLW0108 - likewise
+    assert warnings_of(lambda: left.clear()) == []  # noqa: PLW0108 - for the same reason
     assert warnings_of(never_made) == []

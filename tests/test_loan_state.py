@@ -147,7 +147,7 @@ class AdvisedShop(RuleBasedStateMachine):
         super().__init__()
         self.state = LoanState()
         self.applied: list[Postback] = []
-        self.stands: str | None = None  # what a person has said
+        self.stands: str | None = None  # what an operator has said
 
     @rule(status=st.sampled_from(STATUSES))
     def deliver(self, status: str) -> None:
@@ -156,7 +156,7 @@ class AdvisedShop(RuleBasedStateMachine):
         again = postback.key in self.state.handled | self.state.surprises
         assert not (advice is APPLY and again), "what was handled is never applied again"
         assert not (advice is DUPLICATE and not again), "what is new is never taken for a repeat"
-        assert not (advice is APPLY and self.state.surprises), "a person looks first"
+        assert not (advice is APPLY and self.state.surprises), "manual review comes first"
         if advice is APPLY:
             assert not isinstance(postback, UnknownPostback)
             assert not isinstance(postback, Refunded) or self.state.status in {"approved", "refund"}

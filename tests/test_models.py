@@ -74,7 +74,7 @@ def test_every_fault_is_found_at_once_by_path() -> None:
         ({"first_name": "J"}, "must have 2 characters or more"),
         ({"first_name": " J "}, "must have 2 characters or more"),
         ({"first_name": "Jane\n"}, "must not hold control characters such as line ends"),
-        ({"first_name": "Ja\ud800"}, "holds half of a surrogate pair, which is no character"),
+        ({"first_name": "Ja\ud800"}, "holds half of a surrogate pair, which is not a character"),
         ({"first_name": 42}, "must be text, not int"),
         ({"last_name": "D"}, "must have 2 characters or more"),
         ({"email": ""}, "is required"),

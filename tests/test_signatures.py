@@ -213,7 +213,7 @@ def test_the_age_is_told_from_the_usual_forms_on_both_sides_of_now(timestamp: st
         verify_postback(BODY, headers, NEW, max_age=300, clock=lambda now=now: now)  # type: ignore[misc] # the default
     for now in (NOW + 302, NOW - 302):
         with pytest.raises(SignatureError, match="too far from now"):
-            verify_postback(BODY, headers, NEW, max_age=300, clock=lambda now=now: now)  # type: ignore[misc] # likewise
+            verify_postback(BODY, headers, NEW, max_age=300, clock=lambda now=now: now)  # type: ignore[misc] # for the same reason
 
 
 @pytest.mark.parametrize(

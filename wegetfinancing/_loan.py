@@ -38,7 +38,7 @@ class Hold:
     Attributes:
         code: a stable name, such as ``"amount_differs"``.
         text: a sentence for operators, without personal data.
-        id: names this one fact; ``accept`` takes it.
+        id: names this one fact; pass it to ``accept``.
 
     """
 
@@ -158,7 +158,7 @@ class PendingDecision:
     """A decision that waits: for its order, for a handler that has failed, or for someone to review it.
 
     Attributes:
-        id: what ``retry`` and ``dismiss`` require.
+        id: pass it to ``retry`` or ``dismiss``.
         merchant_id: the merchant whose credentials signed it.
         inv_id: the vendor's ID.
         order_id: the order it names, or is matched to; ``None`` where neither is known.

@@ -94,7 +94,7 @@ class Checked:
         return found
 
     def _find_problems(self, found: dict[str, str], prefix: str) -> None:
-        for name, field in _rules_of(type(self)):  # type: ignore[arg-type] # mypy takes the hash of a class for that of its values
+        for name, field in _rules_of(type(self)):  # type: ignore[arg-type] # mypy confuses the hash of a class with that of its values
             _find_problems_of(getattr(self, name), field, found, prefix + name)
         for name, problem in self._problems_between_fields():
             found.setdefault(prefix + name, problem)
@@ -105,7 +105,7 @@ class Checked:
 
 def paths(kind: type[Checked]) -> Iterator[str]:
     """Yield the paths of all fields, with ``[]`` after the name of a list: ``cart_items[].sku``."""
-    for name, field in _rules_of(kind):  # type: ignore[arg-type] # mypy takes the hash of a class for that of its values
+    for name, field in _rules_of(kind):  # type: ignore[arg-type] # mypy confuses the hash of a class with that of its values
         path, inner = (f"{name}[]", field.each) if field.each else (name, field)
         yield path
         if inner.model:
@@ -146,7 +146,7 @@ def text(*, at_least: int = 1, lines: bool = False) -> Rule:
         try:
             value.encode()
         except UnicodeEncodeError:
-            return "holds half of a surrogate pair, which is no character"
+            return "holds half of a surrogate pair, which is not a character"
         return None
 
     return check

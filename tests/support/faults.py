@@ -46,7 +46,7 @@ class Fault:
         act: what the server does on each connection.
         processed: what became of the request there.
         create: how a create may end: an outcome, or done.
-        shipping: how a shipping update may end.
+        shipping: how a shipping update may end: an outcome, or done.
         ends: whether a call ends before its deadline.
         alone: it keeps the client so busy that calls beside it would be late.
         tls: the certificate the server shows, if any.

@@ -80,7 +80,7 @@ class Exchange:
         self._body_began = False  # its body was read, presumably to be sent
         self._is_connect = request.method.upper() == "CONNECT"
         self._plain_loopback = False
-        self._host = ""  # as a person reads it
+        self._host = ""  # in readable form
         self._address: tuple[str, int] | None = None
         self._through = ""  # the proxy, if any, in the words of an error
         self._tunnelling = False
@@ -248,7 +248,7 @@ def _body_class(library: ModuleType) -> Any:  # noqa: ANN401 - a class of either
     """Make a body that says when it is sent, and whose iterator needs no closing.
 
     The library's own is an async generator, left to the collector when a body is not sent to its end;
-    trio then gives a ``ResourceWarning``.
+    trio then emits a ``ResourceWarning``.
     """
 
     class Body(library.AsyncByteStream):  # type: ignore[misc,name-defined] # either library
@@ -264,7 +264,7 @@ def _body_class(library: ModuleType) -> Any:  # noqa: ANN401 - a class of either
 
 
 class _Once:
-    """Gives one piece."""
+    """Yields one piece."""
 
     __slots__ = ("_pieces",)
 

@@ -76,7 +76,7 @@ class _Commands:
         policy = settings.get("maxmemory-policy")
         if policy is None:
             _LOGGER.warning("could not read Redis' maxmemory-policy: make sure that it is noeviction")
-        elif policy != "noeviction" and settings.get("maxmemory") != "0":  # 0 is no limit
+        elif policy != "noeviction" and settings.get("maxmemory") != "0":  # 0 means no limit
             raise ConfigurationError(_EVICTS)
 
 
