@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from support.broken_ledgers import BROKEN, HoldsNothing
+from support.broken_ledgers import BROKEN, HandsNothingOut, HoldsNothing
 from support.ledgers import memory_ledgers, postgresql_ledgers, sqlite_ledgers
 from wegetfinancing.ledger import Ledger, MemoryLedger
 from wegetfinancing.testing import LEDGER_CHECKS, LedgerCheck, check_ledger_contract
@@ -45,6 +45,13 @@ def test_a_broken_ledger_fails_the_check_that_is_meant_for_it(
 
 def test_every_check_has_a_ledger_that_it_is_meant_for() -> None:
     assert [name for _, name in BROKEN] == [each.name for each in LEDGER_CHECKS]
+
+
+@pytest.mark.parametrize("name", ["a_lost_lease_completes_nothing", "a_lease_can_be_renewed"])
+def test_a_ledger_that_hands_nothing_out_fails_the_checks_of_leases(name: str) -> None:
+    (check,) = [each for each in LEDGER_CHECKS if each.name == name]
+    with pytest.raises(AssertionError, match="returned nothing although a decision waits"):
+        check(HandsNothingOut)
 
 
 def test_all_checks_run_in_one_call() -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import datetime as dt
 import threading
+from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -10,7 +11,8 @@ import attrs
 import pytest
 
 from wegetfinancing import ConfigurationError, LedgerError, Outcome
-from wegetfinancing._ledger import decisions
+from wegetfinancing._ledger import decisions, rows
+from wegetfinancing._ledger.rows import Transaction
 from wegetfinancing._ledger.rules import pause_after
 from wegetfinancing._loan import Verdict
 from wegetfinancing.ledger import ApplicationState, Loan, MemoryLedger
@@ -235,3 +237,71 @@ def test_what_someone_else_has_done_meanwhile_is_not_done_again() -> None:
         assert row is not None
         assert not decisions.rematch(tx, row)
         assert decisions.claim(tx, second.id, "token", 60.0) is None
+
+
+class Losing(MemoryLedger):
+    """Its transactions fail as listed: ``"commit"`` after they were committed, ``"open"`` before anything."""
+
+    def __init__(self, *failures: str | None) -> None:
+        super().__init__()
+        self.failures = list(failures)
+
+    @contextlib.contextmanager
+    def transaction(self, **settings: Any) -> Iterator[Any]:
+        failure = self.failures.pop(0) if self.failures else None
+        if failure == "open":
+            raise LedgerError("the database is gone")
+        with super().transaction(**settings) as tx:
+            yield tx
+        if failure == "commit":
+            raise LedgerError("the answer to COMMIT was lost", uncertain=True)
+
+
+def test_an_intent_whose_acknowledgement_was_lost_is_undone_once_the_database_answers_again() -> None:
+    ledger = Losing(None, "commit", "open", "open")
+    with pytest.raises(LedgerError, match="COMMIT was lost") as caught:
+        ledger.begin(application())
+    assert not caught.value.uncertain
+    assert loan_of(ledger).state is ApplicationState.NOT_SENT
+
+
+def test_an_intent_that_cannot_be_read_again_is_uncertain() -> None:
+    ledger = Losing(None, "commit", "open", "open", "open")
+    with pytest.raises(LedgerError, match="could not be read again: the database is gone") as caught:
+        ledger.begin(application())
+    assert caught.value.uncertain
+    assert loan_of(ledger).state is ApplicationState.SENDING
+
+
+def test_an_intent_that_was_refused_for_certain_is_not_looked_for() -> None:
+    ledger = Losing(None, "open")
+    with pytest.raises(LedgerError, match="the database is gone") as caught:
+        ledger.begin(application())
+    assert not caught.value.uncertain
+    assert ledger.loan(ORDER) is None
+
+
+class Overtaken:
+    """A transaction in which another process has handled a decision just before it was locked."""
+
+    def __init__(self, tx: Transaction) -> None:
+        self._tx = tx
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tx, name)
+
+    def decision(self, decision_id: int, *, lock: bool = False) -> Any:
+        row = self._tx.decision(decision_id, lock=lock)
+        return row if row is None or not lock else attrs.evolve(row, state=rows.HANDLED)
+
+
+def test_once_applies_nothing_that_another_process_has_handled_in_between() -> None:
+    ledger = MemoryLedger()
+    applied(ledger)
+    with ledger.transaction(write=True) as tx:
+        overtaken: Any = Overtaken(tx)
+        assert decisions.once(overtaken, postback()) is None
+    with ledger.transaction(write=True) as tx:
+        decision = decisions.once(tx, postback())
+        assert decision is not None
+        assert decision.order_id == ORDER

@@ -98,6 +98,13 @@ class CreatesInsideHandlers(Broken):
         return contextvars.Context().run(super().begin, *args, **settings)
 
 
+class HandsNothingOut(Broken):
+    """Breaks many rules, and is in none of the pairs below."""
+
+    def claim(self, *_: Any, **__: Any) -> None:
+        pass
+
+
 class Reads(Broken):
     """Changes what it reads of a postback."""
 

@@ -122,7 +122,8 @@ class StoredLedger(OperatedLedger):
         raise LedgerError(failure)
 
     def _undo_lost_intent(self, application: Application, timeout: float | None) -> None:
-        for attempt in range(1, _UNDO_ATTEMPTS + 1):
+        attempts = 0
+        while True:
             try:
                 with (
                     contextlib.suppress(_NothingToUndoError),
@@ -131,12 +132,13 @@ class StoredLedger(OperatedLedger):
                     if not applications.undo(tx, application):
                         raise _NothingToUndoError
             except LedgerError as error:
-                if attempt == _UNDO_ATTEMPTS:
+                attempts += 1
+                if attempts == _UNDO_ATTEMPTS:
                     msg = f"an intent may have been committed, and could not be undone: {error}"
                     raise LedgerError(msg, uncertain=True) from None
-                time.sleep(_UNDO_PAUSE)
             else:
                 return
+            time.sleep(_UNDO_PAUSE)
 
     def record_answer(
         self, application: Application, created: CreatedRequest, *, timeout: float | None = None

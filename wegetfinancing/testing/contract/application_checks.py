@@ -18,6 +18,7 @@ from .ledger_checking import (
     ledger_check,
     postback,
     require,
+    require_refusal,
 )
 
 _AT_ONCE: Final = 24
@@ -169,11 +170,9 @@ def merchants_are_kept_apart(bench: LedgerBench) -> None:
     require(ledger.begin(other).verdict is Verdict.SEND, "another merchant's order counts as this one's")
     loan = ledger.loan(ORDER, merchant_id="other")
     require(loan is not None and loan.state is ApplicationState.SENDING, "the merchants share a loan")
-    try:
-        ledger.loan(ORDER)
-    except ConfigurationError:
-        return
-    require(condition=False, what="loan() without a merchant chose one of two")
+    require_refusal(
+        lambda: ledger.loan(ORDER), ConfigurationError, "loan() without a merchant chose one of two"
+    )
 
 
 @ledger_check
@@ -186,11 +185,11 @@ def an_adopted_application_is_known(bench: LedgerBench) -> None:
     verdict = ledger.begin(application()).verdict
     require(verdict is Verdict.EXISTS, f"a create of it was answered {verdict.value}")
     bench.applied(ledger, "ORDER-124", "taken")
-    try:
-        ledger.adopt("ORDER-125", "taken", merchant_id=MERCHANT)
-    except ValueError:
-        return
-    require(condition=False, what="an ID of another order was adopted")
+    require_refusal(
+        lambda: ledger.adopt("ORDER-125", "taken", merchant_id=MERCHANT),
+        ValueError,
+        "an ID of another order was adopted",
+    )
 
 
 @ledger_check

@@ -6,7 +6,16 @@ from decimal import Decimal
 from ...emulator.responses import INV_ID
 from ...errors import Outcome
 from ...ledger import Ledger
-from .ledger_checking import ORDER, LedgerBench, Shop, created, ledger_check, postback, require
+from .ledger_checking import (
+    ORDER,
+    LedgerBench,
+    Shop,
+    created,
+    ledger_check,
+    postback,
+    require,
+    require_refusal,
+)
 
 
 def _codes(bench: LedgerBench, ledger: Ledger) -> list[str]:
@@ -172,11 +181,9 @@ def exactly_the_named_holds_are_accepted(bench: LedgerBench) -> None:
     require(ledger.accept(ORDER, seen).held == loan.held, "accepting again changes something")
     loan = ledger.accept(ORDER, [each.id for each in loan.held])
     require(loan.may_ship, "after all holds were accepted it may not ship")
-    try:
-        ledger.accept(ORDER, ["conflict:0"])
-    except ValueError:
-        return
-    require(condition=False, what="a hold was accepted that is not there")
+    require_refusal(
+        lambda: ledger.accept(ORDER, ["conflict:0"]), ValueError, "a hold was accepted that is not there"
+    )
 
 
 @ledger_check

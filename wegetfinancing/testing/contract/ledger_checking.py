@@ -11,7 +11,7 @@ from ..._loan import Application, Loan, Verdict
 from ...emulator.responses import INV_ID
 from ...ledger import Decision, Ledger
 from ...models import CreatedRequest
-from ...postbacks.decisions import Recorded
+from ...postbacks.decisions import Claim, Recorded
 from ...postbacks.dialects import parse_postback
 from ...postbacks.events import Postback
 from ..fakes import credentials, signed_postback
@@ -29,6 +29,15 @@ def require(condition: bool, what: str) -> None:  # noqa: FBT001 - reads as an a
     """Fail a check unless the condition holds."""
     if not condition:
         raise AssertionError(what)
+
+
+def require_refusal(action: Callable[[], object], error: type[Exception], what: str) -> None:
+    """Fail a check unless the action raises this error."""
+    try:
+        action()
+    except error:
+        return
+    raise AssertionError(what)
 
 
 def application(order_id: str = ORDER, **changes: Any) -> Application:  # noqa: ANN401 - the fields of the value
@@ -94,6 +103,14 @@ class LedgerBench:
             msg = f"loan({order_id!r}) is None, and the order was applied for"
             raise AssertionError(msg)
         return loan
+
+    def claimed(self, ledger: Ledger, recorded: Recorded) -> Claim:
+        """Claim a decision that has to be due."""
+        claim = ledger.claim(recorded.id)
+        if claim is None:
+            msg = "claim() returned nothing although a decision waits"
+            raise AssertionError(msg)
+        return claim
 
     def handle_all(self, ledger: Ledger) -> int:
         """Let the ledger's apply handle whatever is due, and count the attempts."""
