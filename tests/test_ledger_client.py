@@ -260,6 +260,20 @@ async def test_an_answer_that_cannot_be_recorded_is_returned_and_logged(
     assert len(transport.requests) == 1
 
 
+async def test_what_could_not_be_recorded_is_kept_until_it_can_be() -> None:
+    ledger = Failing({"record_answer": 10**6})
+    async with client_of(ledger, timeout=1.0) as client:
+        for order_id in (ORDER, "ORDER-124"):
+            await client.create_request(financing_request(merchant_transaction_id=order_id))
+        assert [each.order_id for each in loans_sending(ledger)] == [ORDER]
+        ledger.failures.clear()
+        await client.create_request(financing_request(merchant_transaction_id="ORDER-125"))
+    for order_id in (ORDER, "ORDER-124"):
+        loan = ledger.loan(order_id)
+        assert loan is not None
+        assert loan.state is ApplicationState.CREATED
+
+
 def loans_sending(ledger: Ledger) -> list[Any]:
     loan = ledger.loan(ORDER)
     return [loan] if loan is not None and loan.state is ApplicationState.SENDING else []
@@ -275,6 +289,23 @@ async def test_who_is_told_that_nothing_was_sent_can_try_again(caplog: pytest.Lo
         assert "could not record it" in caplog.text
         ledger.failures.clear()
         await client.create_request(financing_request())  # the failure is recorded first
+
+
+class ReturnsNothing(FakeTransport):
+    """A transport that forgets its answer."""
+
+    async def send(self, request: Request) -> Any:
+        await super().send(request)
+
+
+async def test_a_transport_that_returns_no_response_leaves_an_unknown_application() -> None:
+    ledger = MemoryLedger()
+    async with client_of(ledger, ReturnsNothing()) as client:
+        with pytest.raises(TransportError, match="returned NoneType, not a Response") as caught:
+            await client.create_request(financing_request())
+    assert caught.value.outcome is Outcome.UNKNOWN
+    assert caught.value.loan is not None
+    assert caught.value.loan.state is ApplicationState.UNKNOWN
 
 
 class Hanging:
@@ -354,6 +385,40 @@ async def test_a_caller_that_gave_up_leaves_no_intent_behind() -> None:
         ledger.may_commit.set()
         await client.create_request(financing_request())  # waits for the intent to be undone
     assert len(transport.requests) == 1
+
+
+class Busy(MemoryLedger):
+    """A ledger whose threads are all held up by the orders that come first."""
+
+    PLACES = 24
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.began: list[str] = []
+        self.all_began = threading.Event()
+        self.may_commit = threading.Event()
+
+    def begin(self, application: Any, **settings: Any) -> Any:
+        self.began.append(application.order_id)
+        if len(self.began) == self.PLACES:
+            self.all_began.set()
+        self.may_commit.wait(30)
+        return super().begin(application, **settings)
+
+
+async def test_who_gave_up_before_a_thread_was_free_has_written_nothing_down() -> None:
+    ledger, transport = Busy(), FakeTransport()
+    async with client_of(ledger, transport, timeout=30.0) as client, anyio.create_task_group() as tasks:
+        for number in range(ledger.PLACES):
+            tasks.start_soon(client.create_request, financing_request(merchant_transaction_id=str(number)))
+        assert await anyio.to_thread.run_sync(ledger.all_began.wait, 30)
+        with pytest.raises(DeadlineExceededError) as caught:
+            await client.create_request(financing_request(), timeout=0.05)
+        assert caught.value.outcome is Outcome.NOT_SENT
+        ledger.may_commit.set()
+        await client.create_request(financing_request(merchant_transaction_id="later in the same queue"))
+    assert len(transport.requests) == ledger.PLACES + 1
+    assert ORDER not in ledger.began
 
 
 async def test_a_deadline_that_passes_while_the_order_is_written_down_sends_nothing() -> None:

@@ -73,29 +73,28 @@ class Attempt:
 
 
 class _Handover:
-    """Whether an intent has reached its caller or was given up; whoever comes second knows it."""
+    """Whether an intent has a caller who waits for it, as the thread and the caller both see it.
+
+    Whatever the order of events, a given-up intent is undone at least once after it was committed: by the
+    caller if it gives up later, by the thread if it finds that the caller has.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._given_up = False
-        self._taken = False
+        self.given_up = False
         self.started = False
 
     def start(self) -> bool:
+        """Return whether to write the intent down: not if nobody waits any more."""
         with self._lock:
-            self.started = not self._given_up
+            self.started = not self.given_up
             return self.started
 
-    def take(self) -> bool:
-        with self._lock:
-            self._taken = not self._given_up
-            return self._taken
-
     def give_up(self) -> bool:
-        """Return whether the intent was taken already, so that the caller has to undo it."""
+        """Return whether the intent may be written down, so that the caller has to undo it."""
         with self._lock:
-            self._given_up = True
-            return self._taken
+            self.given_up = True
+            return self.started
 
 
 class Applications:
@@ -211,7 +210,7 @@ class Applications:
             if error.uncertain:
                 self._unrecorded.append(undo)
             raise
-        if begun.verdict is Verdict.SEND and not handover.take():
+        if begun.verdict is Verdict.SEND and handover.given_up:
             self._persist(undo, _RECORD_SECONDS)
         return begun
 
