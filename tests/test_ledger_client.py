@@ -13,6 +13,7 @@ import anyio.to_thread
 import pytest
 
 from support.ledgers import sqlite_ledgers
+from virtual_time import virtual_time
 from wegetfinancing import (
     AsyncClient,
     CallError,
@@ -258,6 +259,38 @@ async def test_an_answer_that_cannot_be_recorded_is_returned_and_logged(
         again = await client.create_request(financing_request())
     assert again == answer
     assert len(transport.requests) == 1
+
+
+class Stuck(MemoryLedger):
+    """A ledger whose database does not answer while it records."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records = threading.Event()
+        self.answers = threading.Event()
+
+    def record_answer(self, *args: Any, **settings: Any) -> Any:
+        self.records.set()
+        self.answers.wait(30)
+        return super().record_answer(*args, **settings)
+
+
+def test_an_answer_is_returned_although_the_database_never_says_that_it_is_recorded(
+    anyio_backend: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger = Stuck()
+
+    async def create() -> str:
+        async with client_of(ledger) as client:
+            return (await client.create_request(financing_request())).inv_id
+
+    with virtual_time(anyio_backend) as time_:
+        created = time_.portal.start_task_soon(create)
+        assert ledger.records.wait(30)
+        time_.advance(60)
+        assert created.result(30) == INV_ID
+        ledger.answers.set()
+    assert "could not record it" in caplog.text
 
 
 async def test_what_could_not_be_recorded_is_kept_until_it_can_be() -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import resource
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from support.ledgers import new_database, sqlite_ledgers
 from support.postgresql import Server
 from support.statements import StatementFault, dying
 from wegetfinancing import AsyncClient, CallError, ConfigurationError, LedgerError, Outcome
+from wegetfinancing.contrib._sql.engines import Watchdog
 from wegetfinancing.contrib.sqlalchemy import SQLLedger, metadata
 from wegetfinancing.http import Request, Response
 from wegetfinancing.ledger import Decision, Ledger, run_worker
@@ -181,6 +183,25 @@ def test_a_handler_that_takes_too_long_is_rolled_back_and_others_can_write(
     assert ledger.loan("ORDER-124") is not None
     assert ledger.review().decisions[0].attempts == 1
     applied(ledger, "ORDER-125", "another")  # the pool has no broken connection
+
+
+class LateTimer(threading.Timer):
+    """A timer that was about to run when it was cancelled."""
+
+    def start(self) -> None:
+        pass
+
+    def cancel(self) -> None:
+        self.function()
+
+
+def test_a_watchdog_that_wakes_when_its_transaction_is_committed_closes_nothing() -> None:
+    raw = sqlite3.connect(":memory:")
+    watchdog = Watchdog(raw, 1.0, timer=LateTimer)
+    watchdog.stop()
+    assert not watchdog.has_closed
+    raw.execute("SELECT 1")
+    raw.close()
 
 
 def test_a_statement_that_takes_too_long_is_ended(make_ledger: Callable[..., SQLLedger]) -> None:

@@ -307,6 +307,11 @@ def test_only_an_emulator_is_triggered(
     assert "the address of an emulator on this machine" in capsys.readouterr().err
 
 
+def test_without_a_file_every_start_has_a_password_of_its_own() -> None:
+    with running_emulator() as first, running_emulator() as second:
+        assert first["WEGETFINANCING_PASSWORD"] != second["WEGETFINANCING_PASSWORD"]
+
+
 def test_a_port_that_is_taken_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
         assert main(["emulator", "--port", str(server.server_port)]) == 2

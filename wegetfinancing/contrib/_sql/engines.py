@@ -174,7 +174,7 @@ def _limits(connection: Connection, timeout: float, *, watch: bool) -> Iterator[
     raw = _raw(connection)
     until = time.monotonic() + timeout
     raw.set_progress_handler(lambda: time.monotonic() > until, _PROGRESS_STEPS)
-    watchdog = _Watchdog(raw, timeout) if watch else None
+    watchdog = Watchdog(raw, timeout) if watch else None
     try:
         yield (lambda: None) if watchdog is None else watchdog.stop
     except Exception:
@@ -192,18 +192,21 @@ def _limits(connection: Connection, timeout: float, *, watch: bool) -> Iterator[
                 raw.set_progress_handler(None, 0)
 
 
-class _Watchdog:
+class Watchdog:
     """Closes a connection whose handler takes too long: its lock keeps every other writer out.
 
     Rolling back would not do: what the handler wrote afterwards would be outside of any transaction.
     """
 
-    def __init__(self, raw: sqlite3.Connection, seconds: float) -> None:
+    def __init__(
+        self, raw: sqlite3.Connection, seconds: float, *, timer: type[threading.Timer] = threading.Timer
+    ) -> None:
+        """Start to wait."""
         self.has_closed = False
         self._raw = raw
         self._lock = threading.Lock()
         self._stopped = False
-        self._timer = threading.Timer(seconds, self._expire)
+        self._timer = timer(seconds, self._expire)
         self._timer.daemon = True
         self._timer.start()
 
