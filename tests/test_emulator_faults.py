@@ -4,8 +4,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
-from virtual_time import virtual_time
 
+from support.virtual_time import virtual_time
 from wegetfinancing import (
     AsyncClient,
     AuthenticationError,

@@ -11,9 +11,9 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import pytest
+from virtual_time import virtual_time
 
 from support.ledgers import sqlite_ledgers
-from virtual_time import virtual_time
 from wegetfinancing import (
     AsyncClient,
     CallError,

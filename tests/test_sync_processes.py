@@ -282,8 +282,9 @@ def test_each_forked_process_opens_the_client_again(server: FaultServer) -> None
     """
     assert ended(start(FORK + textwrap.dedent(script), server)) == (0, "[7, 7, 7]\n", "")
     assert len(server.arrivals) == 3 + 3 * 3
-    # Of the parent's one connection that it kept alive no child made use.
-    assert server.connections == 1 + 3 * 3
+    # Of the parent's one connection that it kept alive no child made use. On a busy machine the children may
+    # take so long that the parent opens another one.
+    assert server.connections in {1 + 3 * 3, 2 + 3 * 3}
 
 
 def test_a_child_that_never_calls_exits_in_silence(server: FaultServer) -> None:

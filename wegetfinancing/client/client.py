@@ -42,6 +42,7 @@ from .operations import (
     create_test_postback_body,
     update_shipping_body,
 )
+from .retry import Retry
 from .settings import Endpoint, check_credentials, check_timeout
 from .transport import Transport, check_transport
 
