@@ -11,9 +11,9 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import pytest
-from virtual_time import virtual_time
 
 from support.ledgers import sqlite_ledgers
+from support.virtual_time import virtual_time
 from wegetfinancing import (
     AsyncClient,
     CallError,
@@ -294,7 +294,7 @@ def test_an_answer_is_returned_although_the_database_never_says_that_it_is_recor
 
 
 async def test_what_could_not_be_recorded_is_kept_until_it_can_be() -> None:
-    ledger = Failing({"record_answer": 10**6})
+    ledger = FailingLedger({"record_answer": 10**6})
     async with client_of(ledger, timeout=1.0) as client:
         for order_id in (ORDER, "ORDER-124"):
             await client.create_request(financing_request(merchant_transaction_id=order_id))
