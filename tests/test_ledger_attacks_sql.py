@@ -1,8 +1,11 @@
 """Ways to lose money with a ledger in a database that were tried; none of them works any more."""
 
 import contextlib
+import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -115,3 +118,26 @@ def test_a_dismissed_decision_stays_dismissed_while_its_order_is_answered(
     dismissing.join()
     assert ledger.claim(recorded.id) is None
     assert ledger.review().decisions == ()
+
+
+def test_a_handler_that_takes_too_long_within_a_statement_does_not_crash_the_process(tmp_path: Path) -> None:
+    """Closing its connection under the statement that ran was a segmentation fault."""
+
+    def apply(connection: Connection, decision: Decision) -> None:
+        raw: Any = connection.connection.dbapi_connection
+        raw.create_function("waiting", 0, lambda: time.sleep(0.5))
+        for _ in range(2):
+            with contextlib.suppress(DBAPIError):
+                connection.exec_driver_sql("CREATE TABLE written AS SELECT waiting() AS late")
+
+    url = f"sqlite:///{tmp_path / 'shop.db'}"
+    ledger = SQLLedger(url, environment="sandbox", apply=apply, handler_seconds=0.2)
+    ledger.create_tables()
+    LedgerBench(lambda: ledger).applied(ledger)
+    claim = ledger.claim(ledger.record(postback()).id)
+    assert claim is not None
+    assert not ledger.apply(claim)
+    assert [each.error for each in ledger.review().decisions] == ["TimeoutError"]
+    ledger.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "shop.db")) as connection:
+        assert list(connection.execute("SELECT name FROM sqlite_schema WHERE name = 'written'")) == []

@@ -117,10 +117,13 @@ def transaction(engine: Engine, *, write: bool, timeout: float, handler: bool) -
     """
     committing = False
     try:
-        with engine.connect() as connection, _limits(connection, timeout, watch=handler) as before_commit:
+        with engine.connect() as connection, _limits(connection, timeout, watch=handler) as watchdog:
             connection = _begun(connection, write=write, timeout=timeout)  # noqa: PLW2901 - the same one
+            if watchdog is not None:
+                watchdog.start()
             yield connection
-            before_commit()
+            if watchdog is not None and watchdog.stop():
+                raise TimeoutError
             committing = write  # what was only read cannot be in doubt
             _commit(connection)
     except (SQLAlchemyError, sqlite3.Error) as error:
@@ -166,26 +169,27 @@ def _raw(connection: Connection) -> Any:  # noqa: ANN401 - the driver's
 
 
 @contextlib.contextmanager
-def _limits(connection: Connection, timeout: float, *, watch: bool) -> Iterator[Any]:
-    """Bound statements on SQLite; with ``watch`` end the whole transaction when the time is up."""
+def _limits(connection: Connection, timeout: float, *, watch: bool) -> Iterator["Watchdog | None"]:
+    """Bound statements on SQLite; with ``watch`` the whole transaction, once the watchdog is started."""
     if connection.dialect.name != "sqlite":
-        yield lambda: None
+        yield None
         return
     raw = _raw(connection)
     until = time.monotonic() + timeout
-    raw.set_progress_handler(lambda: time.monotonic() > until, _PROGRESS_STEPS)
     watchdog = Watchdog(raw, timeout) if watch else None
+    if watchdog is None:
+        raw.set_progress_handler(lambda: time.monotonic() > until, _PROGRESS_STEPS)
+    else:
+        raw.set_progress_handler(watchdog.forbids, 1)
     try:
-        yield (lambda: None) if watchdog is None else watchdog.stop
+        yield watchdog
     except Exception:
-        if watchdog is None or not watchdog.has_closed:
+        if watchdog is None or not watchdog.has_expired:
             raise
         msg = f"the handler took longer than {timeout:g} seconds, and its transaction was rolled back"
         raise TimeoutError(msg) from None
     finally:
-        if watchdog is not None:
-            watchdog.stop()
-        if watchdog is not None and watchdog.has_closed:
+        if watchdog is not None and watchdog.stop():
             connection.invalidate()
         else:
             with contextlib.suppress(sqlite3.ProgrammingError):  # it is closed
@@ -193,35 +197,46 @@ def _limits(connection: Connection, timeout: float, *, watch: bool) -> Iterator[
 
 
 class Watchdog:
-    """Closes a connection whose handler takes too long: its lock keeps every other writer out.
+    """Rolls back when a handler takes too long: its lock keeps every other writer out.
 
-    Rolling back would not do: what the handler wrote afterwards would be outside of any transaction.
+    What the handler writes afterwards would be outside of any transaction, so each statement asks first. The
+    connection is not closed from another thread: a statement that runs there, if only one that waits for a
+    lock, would crash the process.
     """
 
     def __init__(
         self, raw: sqlite3.Connection, seconds: float, *, timer: type[threading.Timer] = threading.Timer
     ) -> None:
-        """Start to wait."""
-        self.has_closed = False
+        """Do not count yet."""
+        self.has_expired: bool = False
         self._raw = raw
         self._lock = threading.Lock()
         self._stopped = False
         self._timer = timer(seconds, self._expire)
         self._timer.daemon = True
+
+    def start(self) -> None:
+        """Begin to count: the lock is held from now on."""
         self._timer.start()
+
+    def forbids(self) -> bool:
+        """Whether a statement must not run any more; SQLite asks at its beginning and at each jump."""
+        return self.has_expired and threading.current_thread() is not self._timer
 
     def _expire(self) -> None:
         with self._lock:
             if not self._stopped:
-                self.has_closed = True
+                self.has_expired = True
                 self._raw.interrupt()
-                self._raw.close()
+                with contextlib.suppress(sqlite3.OperationalError):  # the interruption has rolled back
+                    self._raw.execute("ROLLBACK")
 
-    def stop(self) -> None:
-        """Let the transaction be committed."""
+    def stop(self) -> bool:
+        """Let the transaction be committed, unless it has been rolled back; say whether it has."""
         with self._lock:
             self._stopped = True
         self._timer.cancel()
+        return self.has_expired
 
 
 def description(error: Exception) -> str:
