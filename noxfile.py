@@ -27,12 +27,12 @@ PYPROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 LOADED_FROM_ELSEWHERE = re.compile(r'<(?:script|img|iframe|source|link)[^>]+(?:src|href)="(?:https?:)?//')
 LAST_COMMIT = ["git", "log", "-1", "--format=%ct"]  # when
-EXTRAS = "[fastapi,otel,redis,emulator,sql]"
+EXTRAS = "[fastapi,flask,otel,redis,emulator,sql]"
 MATRIX = "tests/test_matrix.py"
 # Half of the suite's time is waiting, so it runs faster with more processes than a small machine has cores.
 PARALLEL = ["-n", "3", "--dist", "worksteal"]
 # What is the same on every interpreter and takes long runs on one.
-ONE_INTERPRETER = ["tests/test_cancellation.py", "tests/test_servers.py"]
+ONE_INTERPRETER = ["tests/test_cancellation.py", "tests/test_servers.py", "tests/test_wsgi_servers.py"]
 SHORTER = [*PARALLEL, "-m", "not one_interpreter", *(f"--deselect={each}" for each in ONE_INTERPRETER)]
 
 
@@ -154,7 +154,7 @@ def build(session: nox.Session) -> None:
 @nox.session
 def demo(session: nox.Session) -> None:
     """Show the whole flow on a local emulator: create, approve, postback, order, ship."""
-    session.install(".[emulator]")
+    session.install(".[emulator,sql]")
     session.run("python", "examples/demo.py", *session.posargs)
 
 
@@ -180,6 +180,13 @@ def workers(session: nox.Session) -> None:
     """Show each decision handled once by four workers that are killed, with figures (needs redis-server)."""
     session.install(f".{EXTRAS}")
     session.run("python", "examples/many_workers.py")
+
+
+@nox.session
+def ledger(session: nox.Session) -> None:
+    """Kill workers and restart PostgreSQL under a ledger, with figures (needs PostgreSQL; ten minutes)."""
+    install(session, "tests", extras=EXTRAS)
+    session.run("python", "tests/ledger_proof.py", *session.posargs)
 
 
 @nox.session

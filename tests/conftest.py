@@ -3,7 +3,7 @@ import gc
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ import httpx2
 import pytest
 import respx
 
-import figures
+from support import figures
 from support.postgresql import Server, postgresql_server, programs
+from wegetfinancing import HttpxTransport
 from wegetfinancing.emulator import Emulator
 from wegetfinancing.http import Request
 from wegetfinancing.testing import INV_ID, credentials
@@ -33,6 +34,19 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 def library(request: pytest.FixtureRequest) -> Any:
     """The two libraries whose ready clients HttpxTransport takes."""
     return request.param
+
+
+@pytest.fixture(params=["own", "httpx", "httpx2"])
+async def transport(request: pytest.FixtureRequest) -> AsyncIterator[HttpxTransport]:
+    """Connections of our own, and a ready client of each library."""
+    if request.param == "own":
+        made = HttpxTransport()
+        yield made
+        await made.aclose()
+    else:
+        library: Any = {"httpx": httpx, "httpx2": httpx2}[request.param]
+        async with library.AsyncClient() as client:
+            yield HttpxTransport(client)
 
 
 @pytest.fixture(autouse=True)

@@ -19,9 +19,9 @@ from pathlib import Path
 import anyio
 import attrs
 
-from fault_server import Arrived, FaultServer, Peer
-from faults import FAULTS, Processed
-from figures import open_sockets
+from support.fault_server import Arrived, FaultServer, Peer
+from support.faults import FAULTS, Processed
+from support.figures import open_sockets
 from wegetfinancing import AsyncClient, CallError, Outcome
 from wegetfinancing.testing import INV_ID, credentials, financing_request, shipping_event
 

@@ -6,7 +6,7 @@ import anyio
 import pytest
 from aiohttp_transport import AiohttpTransport
 
-from raw_server import Connection, raw_server
+from support.raw_server import Connection, raw_server
 from wegetfinancing import AsyncClient, DeadlineExceededError, Outcome, TransportError
 from wegetfinancing.http import Request
 from wegetfinancing.testing import (

@@ -16,9 +16,9 @@ import httpx
 import httpx2
 import pytest
 
-import figures
-from fault_server import FaultServer, Peer
-from faults import HEAD, answers_well, client_context, http
+from support import figures
+from support.fault_server import FaultServer, Peer
+from support.faults import HEAD, answers_well, client_context, http
 from wegetfinancing import (
     AsyncClient,
     ConfigurationError,

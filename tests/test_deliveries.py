@@ -3,10 +3,9 @@
 import contextlib
 import math
 import os
-import shutil
-import socket
-import subprocess
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias
 
 import anyio
@@ -15,9 +14,16 @@ import pytest
 import redis.asyncio
 import redis.exceptions
 
+from support.redis_server import SERVER, redis_server
 from wegetfinancing import ConfigurationError
-from wegetfinancing.contrib.redis import RedisDeliveryStore
-from wegetfinancing.postbacks import Claim, DeliveryStore, MemoryDeliveryStore
+from wegetfinancing.contrib.redis import RedisDeliveryStore, SyncRedisDeliveryStore
+from wegetfinancing.postbacks import (
+    Claim,
+    DeliveryStore,
+    MemoryDeliveryStore,
+    SyncDeliveryStore,
+    SyncMemoryDeliveryStore,
+)
 from wegetfinancing.testing import STORE_CHECKS, StoreCheck, check_store_contract
 
 pytestmark = pytest.mark.anyio
@@ -31,21 +37,13 @@ Connect: TypeAlias = Callable[..., redis.asyncio.Redis]
 @pytest.fixture(scope="module")
 def connect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connect]:
     """Clients of a Redis server of our own, or of an imitation where there is none to start."""
-    server = shutil.which("redis-server")
-    if server is None:
+    if SERVER is None:
         assert "CI" not in os.environ, "on Debian: apt-get install redis-server"
         imitation = fakeredis.FakeServer(version=(7,))
         yield lambda **settings: fakeredis.FakeAsyncRedis(server=imitation, **settings)
         return
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = int(free.getsockname()[1])
-    folder = str(tmp_path_factory.mktemp("redis"))
-    command = [server, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own command
-        assert process.stdout is not None
-        assert any("Ready to accept connections" in line for line in process.stdout)
+    with redis_server(tmp_path_factory.mktemp("redis")) as port:
         yield lambda **settings: redis.asyncio.Redis(port=port, **settings)
-        process.terminate()
 
 
 @contextlib.asynccontextmanager
@@ -55,9 +53,37 @@ async def redis_store(connect: Connect, **settings: Any) -> AsyncIterator[RedisD
         yield RedisDeliveryStore(client, **settings)
 
 
+class Awaited:
+    """A store that does not await, for tests that do."""
+
+    def __init__(self, store: SyncDeliveryStore) -> None:
+        self.store = store
+
+    @property
+    def keep_seconds(self) -> float | None:
+        return self.store.keep_seconds
+
+    async def claim(self, key: str, owner: str) -> Claim:
+        return self.store.claim(key, owner)
+
+    async def release(self, key: str, owner: str) -> None:
+        self.store.release(key, owner)
+
+    async def settle(self, key: str, owner: str) -> None:
+        self.store.settle(key, owner)
+
+
 @pytest.mark.parametrize("check", STORE_CHECKS, ids=str)
 async def test_the_store_in_memory_keeps_the_contract(check: StoreCheck) -> None:
     await check(memory_store)
+
+
+@pytest.mark.parametrize("check", STORE_CHECKS, ids=str)
+async def test_so_does_the_one_for_threads(check: StoreCheck) -> None:
+    async def make() -> DeliveryStore:
+        return Awaited(SyncMemoryDeliveryStore())
+
+    await check(make)
 
 
 async def memory_store() -> DeliveryStore:
@@ -81,7 +107,7 @@ class SettlesForAnyone(MemoryDeliveryStore):
         await super().settle(key, owner)
 
 
-class LooksFirst(MemoryDeliveryStore):
+class LooksBeforeItClaims(MemoryDeliveryStore):
     def __init__(self) -> None:
         super().__init__()
         self.known: set[str] = set()
@@ -105,7 +131,7 @@ class SettlesOnlyClaims(MemoryDeliveryStore):
     ("broken", "name"),
     [
         (GrantsEverything, "a_claim_is_granted_once"),
-        (LooksFirst, "of_many_claims_at_once_one_is_granted"),
+        (LooksBeforeItClaims, "of_many_claims_at_once_one_is_granted"),
         (ReleasesForAnyone, "a_released_claim_can_be_claimed"),
         (SettlesForAnyone, "a_settled_decision_stays_settled"),
         (SettlesOnlyClaims, "what_was_handled_is_settled_even_without_a_claim"),
@@ -171,13 +197,83 @@ def redis_that_is_not_asked(**settings: Any) -> RedisDeliveryStore:
     return RedisDeliveryStore(redis.asyncio.Redis(), **settings)
 
 
-@pytest.mark.parametrize("make", [MemoryDeliveryStore, redis_that_is_not_asked])
+def sync_redis_that_is_not_asked(**settings: Any) -> SyncRedisDeliveryStore:
+    return SyncRedisDeliveryStore(redis.Redis(), **settings)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        MemoryDeliveryStore,
+        SyncMemoryDeliveryStore,
+        redis_that_is_not_asked,
+        sync_redis_that_is_not_asked,
+    ],
+)
 @pytest.mark.parametrize("name", ["claim_seconds", "keep_seconds"])
-def test_a_store_refuses_a_time_that_cannot_be_right(make: Callable[..., DeliveryStore], name: str) -> None:
+def test_a_store_refuses_a_time_that_cannot_be_right(
+    make: Callable[..., DeliveryStore | SyncDeliveryStore], name: str
+) -> None:
     for wrong in (0, -1, math.nan, math.inf, 10**10, "60", True):
         with pytest.raises(ConfigurationError, match=f"{name} must be a number of seconds, above 0"):
             make(**{name: wrong})
     assert make(keep_seconds=100).keep_seconds == 100
+
+
+def test_of_many_claims_from_threads_one_is_granted() -> None:
+    store = SyncMemoryDeliveryStore()
+    together = threading.Barrier(8)
+
+    def claim(owner: int) -> list[Claim]:
+        together.wait()
+        return [store.claim(str(key), str(owner)) for key in range(200)]
+
+    with ThreadPoolExecutor(8) as threads:
+        claims = [each for claimed in threads.map(claim, range(8)) for each in claimed]
+    assert claims.count(GRANTED) == 200
+    assert len(store) == 200
+
+
+class SyncFakeRedis:
+    """Answers CONFIG GET as told, and grants every claim."""
+
+    def __init__(self, settings: dict[str, str] | Exception) -> None:
+        self.settings = settings
+        self.asked = 0
+
+    def config_get(self, *_: str) -> dict[str, str]:
+        self.asked += 1
+        if isinstance(self.settings, Exception):
+            raise self.settings
+        return self.settings
+
+    def set(self, *_: str, **__: object) -> None:
+        """Say that there was no claim."""
+
+
+@pytest.mark.parametrize(
+    ("settings", "level"),
+    [
+        ({"maxmemory": "0", "maxmemory-policy": "allkeys-lru"}, None),
+        ({"maxmemory": "100", "maxmemory-policy": "volatile-ttl"}, "ERROR"),
+        (redis.exceptions.NoPermissionError("no permissions to run 'config|get'"), "WARNING"),
+    ],
+)
+def test_without_awaiting_the_first_claim_logs_what_may_be_evicted_and_is_granted(
+    settings: Any, level: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    fake: Any = SyncFakeRedis(settings)
+    store = SyncRedisDeliveryStore(fake)
+    for key in ("a", "b"):
+        assert store.claim(key, "one") is GRANTED
+    assert [each.levelname for each in caplog.records] == ([level] if level else [])
+    assert fake.asked == 1
+
+
+def test_without_awaiting_a_server_that_evicts_is_refused_at_start_up() -> None:
+    fake: Any = SyncFakeRedis({"maxmemory": "100", "maxmemory-policy": "volatile-ttl"})
+    with pytest.raises(ConfigurationError, match="set maxmemory-policy to noeviction"):
+        SyncRedisDeliveryStore(fake).check()
 
 
 class FakeRedis:
@@ -212,6 +308,32 @@ class TestRedis:
                 return RedisDeliveryStore(client)
 
             await check_store_contract(make)
+
+    @pytest.mark.parametrize("decode_responses", [False, True])
+    async def test_so_does_the_one_that_does_not_await_and_both_share_their_claims(
+        self, connect: Connect, *, decode_responses: bool
+    ) -> None:
+        async with connect() as client:
+            await client.flushall()
+            settings = client.connection_pool.connection_kwargs
+            sync_client = (
+                fakeredis.FakeRedis(server=settings["server"], decode_responses=decode_responses)
+                if isinstance(client, fakeredis.FakeAsyncRedis)
+                else redis.Redis(port=settings["port"], decode_responses=decode_responses)
+            )
+            with contextlib.closing(sync_client):
+                store = SyncRedisDeliveryStore(sync_client, keep_seconds=4000)
+
+                async def make() -> DeliveryStore:
+                    await client.flushall()
+                    return Awaited(store)
+
+                await check_store_contract(make)
+                store.settle("d", "sync")
+                assert await RedisDeliveryStore(client).claim("d", "async") is SETTLED
+                assert await RedisDeliveryStore(client).claim("e", "async") is GRANTED
+                assert store.claim("e", "sync") is IN_PROGRESS
+                assert 3_990_000 < await client.pttl("wegetfinancing:postback:d") <= 4_000_000
 
     async def test_a_client_that_decodes_answers_will_do(self, connect: Connect) -> None:
         async with connect(decode_responses=True) as client:

@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -16,8 +17,9 @@ import anyio.to_thread
 import httpx
 import many_merchants
 import pytest
+from flask import Flask
 
-from raw_server import Behaviour, Connection, raw_server
+from support.raw_server import Behaviour, Connection, raw_server
 from wegetfinancing import (
     AsyncClient,
     CallError,
@@ -28,6 +30,7 @@ from wegetfinancing import (
     TransportError,
 )
 from wegetfinancing.emulator import FAULTS
+from wegetfinancing.postbacks import wsgi
 from wegetfinancing.testing import (
     INV_ID,
     created_response,
@@ -57,8 +60,11 @@ FILES = {
 
 @pytest.mark.usefixtures("emulator")
 @pytest.mark.parametrize(("page", "number", "block"), BLOCKS, ids=[f"{page}-{n}" for page, n, _ in BLOCKS])
-async def test_an_example_of_the_docs_runs_as_it_stands(page: str, number: int, block: str) -> None:
-    names: dict[str, Any] = {}
+async def test_an_example_of_the_docs_runs_as_it_stands(
+    page: str, number: int, block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"__name__": "example"}
     if "update_shipping(" in block:
         created = next(block for page, _, block in BLOCKS if page == "create-request.md")
         await anyio.to_thread.run_sync(exec, created, {})
@@ -69,31 +75,69 @@ async def test_an_example_of_the_docs_runs_as_it_stands(page: str, number: int, 
         exec(code, names)  # noqa: S102 - what is tested
     if isinstance(names.get("client"), Client):
         names["client"].close()
-    if "app" in names and "Redis" not in names:
+    if isinstance(names.get("app"), Flask) and {"checkout", "orders"} <= set(names):
+        await check_the_checkout(names["app"])
+    if "app" in names and "ledger" in names:
+        await check_the_ledger(names)
+    elif "app" in names and "Redis" not in names:
         await check_the_app(names)
     if "receive" in names and "app" not in names:
         check_the_function(names["receive"])
+    if "engine" in names:
+        names["ledger"].close()
+        names["engine"].dispose()
+
+
+async def check_the_ledger(names: dict[str, Any]) -> None:
+    with contextlib.closing(sqlite3.connect("shop.db")) as orders:
+        orders.executescript("CREATE TABLE orders (id, status); INSERT INTO orders VALUES ('ORDER-123', '')")
+        async with names["client"] as client:
+            created = [await client.create_request(financing_request()) for _ in range(2)]
+        assert created[0].href == created[1].href
+        made = signed_postback()
+        transport = httpx.ASGITransport(names["app"])
+        async with httpx.AsyncClient(transport=transport, base_url="http://shop.test") as vendor:
+            for _ in range(2):
+                response = await vendor.post("/postbacks", content=made.body, headers=made.headers)
+                assert (response.status_code, response.text) == (200, "OK")
+        assert orders.execute("SELECT status FROM orders").fetchall() == [("approved",)]
+    assert names["ledger"].loan("ORDER-123").may_ship
+    names["ledger"].close()
 
 
 async def check_the_app(names: dict[str, Any]) -> None:
     made = signed_postback()
     path = "/postbacks/1234" if "lookup" in names else "/postbacks"
-    transport = httpx.ASGITransport(names["app"])
-    async with httpx.AsyncClient(transport=transport, base_url="http://shop.test") as vendor:
-        for _ in range(2):
-            response = await vendor.post(path, content=made.body, headers=made.headers)
-            assert (response.status_code, response.text) == (200, "OK")
-        forged = await vendor.post(path, content=made.body + b" ", headers=made.headers)
-        assert forged.status_code == 401
-        # As the vendor documents it, without the order id.
-        made = signed_postback("rejected", merchant_transaction_id=None)
-        response = await vendor.post(path, content=made.body, headers=made.headers)
-        assert response.status_code == 200
+    for _ in range(2):
+        response = await post(names["app"], made.body, made.headers, path)
+        assert (response.status_code, response.text) == (200, "OK")
+    forged = await post(names["app"], made.body + b" ", made.headers, path)
+    assert forged.status_code == 401
+    # As the vendor documents it, without the order id.
+    made = signed_postback("rejected", merchant_transaction_id=None)
+    response = await post(names["app"], made.body, made.headers, path)
+    assert response.status_code == 200
     if "orders" in names:
         assert [each["state"] for each in names["orders"]] == ["rejected"]
     if "database" in names:
         assert list(names["database"].execute("SELECT state FROM orders")) == [("rejected",)]
         names["database"].close()
+
+
+async def post(app: Any, body: bytes, headers: Mapping[str, str], path: str = "/postbacks") -> httpx.Response:
+    url = f"http://shop.test{path}"
+    if isinstance(app, Flask | wsgi.PostbackApp):
+        sync_vendor = httpx.Client(transport=httpx.WSGITransport(app))
+        return await anyio.to_thread.run_sync(lambda: sync_vendor.post(url, content=body, headers=headers))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app)) as vendor:
+        return await vendor.post(url, content=body, headers=headers)
+
+
+async def check_the_checkout(app: Flask) -> None:
+    response = await anyio.to_thread.run_sync(lambda: app.test_client().post("/checkout"))
+    assert response.status_code == 302
+    assert response.headers["location"].startswith("https://")
+    app.extensions["wegetfinancing"].close()
 
 
 def check_the_function(receive: Callable[..., tuple[int, str]]) -> None:

@@ -15,7 +15,17 @@ PACKAGE = Path(wegetfinancing.__file__).parent
 CONTRIB = sorted(
     f"contrib.{path.stem}" for path in (PACKAGE / "contrib").glob("*.py") if path.stem != "__init__"
 )
-MODULES = ["", *CONTRIB, "emulator", "emulator.app", "http", "ledger", "postbacks", "testing"]
+MODULES = [
+    "",
+    *CONTRIB,
+    "emulator",
+    "emulator.app",
+    "http",
+    "ledger",
+    "postbacks",
+    "postbacks.wsgi",
+    "testing",
+]
 PUBLIC = {
     name: set(importlib.import_module(name).__all__)
     for name in (f"wegetfinancing.{module}".rstrip(".") for module in MODULES)

@@ -10,8 +10,8 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from canaries import CANARIES
-from raw_server import Connection, raw_server
+from support.canaries import CANARIES
+from support.raw_server import Connection, raw_server
 from wegetfinancing import (
     AsyncClient,
     Client,

@@ -8,6 +8,7 @@ import anyio
 import attrs
 import pytest
 
+from support.transports import SilentTransport
 from wegetfinancing import (
     AsyncClient,
     Attempt,
@@ -117,21 +118,12 @@ async def test_the_end_of_a_failed_call_names_what_the_caller_gets(
     assert without_time(ended.attempts) == [("create_request", 1, *attempt)]
 
 
-class Silent(FakeTransport):
-    """Never answers."""
-
-    async def send(self, request: Request) -> Response:
-        self.requests.append(request)
-        await anyio.sleep_forever()
-        raise AssertionError
-
-
 async def test_an_attempt_that_the_deadline_cuts_off_has_a_record_and_a_line_in_the_log(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO, "wegetfinancing")
     notes = Notes()
-    async with client_with(notes, transport=Silent(), timeout=0.01) as client:
+    async with client_with(notes, transport=SilentTransport(), timeout=0.01) as client:
         with pytest.raises(CallError):
             await client.create_request(financing_request())
     (ended,) = notes.ended
@@ -143,7 +135,7 @@ async def test_an_attempt_that_the_deadline_cuts_off_has_a_record_and_a_line_in_
 
 async def test_a_caller_that_gives_up_is_told_from_a_deadline() -> None:
     notes = Notes()
-    async with client_with(notes, transport=Silent()) as client:
+    async with client_with(notes, transport=SilentTransport()) as client:
         with anyio.move_on_after(0.01):
             await client.create_request(financing_request())
     assert [(each.outcome, each.error_type) for each in notes.ended] == [("unknown", "cancelled")]

@@ -161,7 +161,7 @@ async def test_who_waits_for_another_call_waits_until_the_deadline() -> None:
     ledger, hanging, transport = MemoryLedger(), Hanging(), FakeTransport()
     async with (
         client_of(ledger, hanging) as first,
-        client_of(ledger, transport, timeout=0.2) as second,
+        client_of(ledger, transport, timeout=1.0) as second,
         anyio.create_task_group() as tasks,
     ):
         tasks.start_soon(first.create_request, financing_request())
@@ -196,7 +196,7 @@ async def test_the_expected_amount_is_compared_with_or_without_taxes() -> None:
         assert [each.code for each in loan.held] == ["amount_differs"] * is_held, number
 
 
-class Failing(MemoryLedger):
+class FailingLedger(MemoryLedger):
     """A ledger whose database fails at some of its methods, for some time."""
 
     def __init__(self, failures: dict[str, int], *, uncertain: bool = False) -> None:
@@ -225,7 +225,7 @@ class Failing(MemoryLedger):
 @pytest.mark.parametrize(("uncertain", "outcome"), [(False, Outcome.NOT_SENT), (True, Outcome.UNKNOWN)])
 async def test_a_ledger_that_fails_lets_nothing_be_sent(uncertain: bool, outcome: Outcome) -> None:
     transport = FakeTransport()
-    async with client_of(Failing({"begin": 1}, uncertain=uncertain), transport) as client:
+    async with client_of(FailingLedger({"begin": 1}, uncertain=uncertain), transport) as client:
         with pytest.raises(CallError, match="the database is gone") as caught:
             await client.create_request(financing_request())
         assert caught.value.outcome is outcome
@@ -235,7 +235,7 @@ async def test_a_ledger_that_fails_lets_nothing_be_sent(uncertain: bool, outcome
 
 
 async def test_recording_the_answer_is_tried_again() -> None:
-    ledger = Failing({"record_answer": 2})
+    ledger = FailingLedger({"record_answer": 2})
     async with client_of(ledger) as client:
         await client.create_request(financing_request())
     loan = ledger.loan(ORDER)
@@ -246,8 +246,8 @@ async def test_recording_the_answer_is_tried_again() -> None:
 async def test_an_answer_that_cannot_be_recorded_is_returned_and_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    ledger, transport = Failing({"record_answer": 10**6}), FakeTransport()
-    async with client_of(ledger, transport, timeout=0.1) as client:
+    ledger, transport = FailingLedger({"record_answer": 10**6}), FakeTransport()
+    async with client_of(ledger, transport, timeout=1.0) as client:
         answer = await client.create_request(financing_request())
         assert answer.inv_id == INV_ID
         (record,) = [each for each in caplog.records if each.levelname == "ERROR"]
@@ -266,9 +266,9 @@ def loans_sending(ledger: Ledger) -> list[Any]:
 
 
 async def test_who_is_told_that_nothing_was_sent_can_try_again(caplog: pytest.LogCaptureFixture) -> None:
-    ledger = Failing({"record_failure": 10**6})
+    ledger = FailingLedger({"record_failure": 10**6})
     lost = TransportError("no", outcome=Outcome.NOT_SENT)
-    async with client_of(ledger, FakeTransport(lost, created_response()), timeout=0.1) as client:
+    async with client_of(ledger, FakeTransport(lost, created_response()), timeout=1.0) as client:
         with pytest.raises(CallError) as caught:
             await client.create_request(financing_request())
         assert caught.value.outcome is Outcome.UNKNOWN
@@ -302,6 +302,22 @@ async def test_a_call_cancelled_while_it_is_sending_leaves_an_unknown_applicatio
     loan = ledger.loan(ORDER)
     assert loan is not None
     assert loan.state is ApplicationState.UNKNOWN
+
+
+async def test_a_client_that_is_closed_meanwhile_still_records_the_answer() -> None:
+    ledger, transport = MemoryLedger(), Hanging()
+    client = client_of(ledger, transport)
+    transport.answers.set()
+    await client.create_request(financing_request(merchant_transaction_id="before"))
+    transport.arrived, transport.answers = anyio.Event(), anyio.Event()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(client.create_request, financing_request())
+        await transport.arrived.wait()
+        await client.aclose()
+        transport.answers.set()
+    loan = ledger.loan(ORDER)
+    assert loan is not None
+    assert loan.state is ApplicationState.CREATED
 
 
 async def test_a_call_that_reaches_its_deadline_while_sending_is_unknown() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from broken_ledgers import BROKEN, HoldsNothing
+from support.broken_ledgers import BROKEN, HoldsNothing
 from support.ledgers import memory_ledgers, postgresql_ledgers, sqlite_ledgers
 from wegetfinancing.ledger import Ledger, MemoryLedger
 from wegetfinancing.testing import LEDGER_CHECKS, LedgerCheck, check_ledger_contract

@@ -12,8 +12,10 @@ from sqlalchemy import Column, Integer, MetaData, Table, Text, func, insert, sel
 from sqlalchemy.engine import Connection
 
 from support.ledgers import new_database
-from support.statements import Fault, KilledError, dying
-from test_asgi import deliver
+from support.postgresql import Server
+from support.proxy import losing_proxy
+from support.statements import KilledError, StatementFault, dying
+from test_postback_app import deliver
 from wegetfinancing import AsyncClient, CallError, Outcome
 from wegetfinancing.contrib.sqlalchemy import SQLLedger
 from wegetfinancing.ledger import Decision, run_worker
@@ -122,7 +124,7 @@ class Trade:
 numbers = itertools.count()
 
 
-async def trade_with(url: str, fault: Fault) -> bool:
+async def trade_with(url: str, fault: StatementFault) -> bool:
     """Make one trade in which something fails once; return whether it has."""
     trade = Trade(url, f"ORDER-{next(numbers)}")
     trade.transport = FakeTransport(*[answer_for(trade.order_id)] * 3)
@@ -149,13 +151,38 @@ def answer_for(order_id: str) -> Any:
 @pytest.mark.parametrize("is_lost", [False, True], ids=["dies", "loses_commits"])
 async def test_a_connection_that_dies_at_any_statement_costs_nothing(url: str, is_lost: bool) -> None:
     at = 0
-    while await trade_with(url, Fault(at, is_lost=is_lost)):
+    while await trade_with(url, StatementFault(at, is_lost=is_lost)):
         at += EVERY
+    assert at > 20
+
+
+async def test_an_answer_of_postgresql_that_a_proxy_loses_costs_nothing(postgresql: Server) -> None:
+    """The statement was carried out, COMMIT too, and nobody on this side knows."""
+    direct = new_database(postgresql)
+    with opened(direct) as ledger:
+        ledger.create_tables()
+    engine = sqlalchemy.create_engine(direct)
+    shop_tables.create_all(engine)
+    engine.dispose()
+    with losing_proxy(postgresql) as proxy:
+        at, has_lost = 0, True
+        while has_lost:
+            trade = Trade(proxy.url(direct.partition("@/")[2].partition("?")[0]), f"ORDER-{next(numbers)}")
+            trade.transport = FakeTransport(*[answer_for(trade.order_id)] * 3)
+            proxy.lose(at)
+            await trade.create()
+            statuses = await trade.hear()
+            has_lost = proxy.has_lost
+            proxy.lose(None)
+            assert trade.outcomes[-1] is not Outcome.NOT_SENT, "told NOT_SENT, and stuck"
+            assert 200 in statuses
+            await trade.check()
+            at += 2 * EVERY
     assert at > 20
 
 
 async def test_a_process_killed_at_any_statement_costs_nothing(url: str) -> None:
     at = 0
-    while await trade_with(url, Fault(at, kills=True)):
+    while await trade_with(url, StatementFault(at, kills=True)):
         at += EVERY
     assert at > 20

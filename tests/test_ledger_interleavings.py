@@ -166,7 +166,7 @@ def check_every_schedule(ledger: SQLLedger, engine: sqlalchemy.Engine) -> int:
     return exhaustively(run) if "LEDGER_LONG" in os.environ else with_two_switches(run)
 
 
-class LooksFirst:
+class TransactionThatOnlyLooks:
     """A transaction that reads the row of the vendor's ID in place of locking it."""
 
     def __init__(self, transaction: Transaction) -> None:
@@ -187,7 +187,7 @@ class LooksWithoutLocking(SQLLedger):
     @contextlib.contextmanager
     def transaction(self, **settings: Any) -> Iterator[Any]:
         with super().transaction(**settings) as tx:
-            yield LooksFirst(tx)
+            yield TransactionThatOnlyLooks(tx)
 
 
 def test_a_postback_and_the_answer_always_find_each_other(engine: sqlalchemy.Engine) -> None:

@@ -10,6 +10,7 @@ import attrs
 import pytest
 
 from wegetfinancing import ConfigurationError, LedgerError, Outcome
+from wegetfinancing._ledger import decisions
 from wegetfinancing._ledger.rules import pause_after
 from wegetfinancing._loan import Verdict
 from wegetfinancing.ledger import ApplicationState, Loan, MemoryLedger
@@ -210,3 +211,27 @@ def test_a_loan_that_is_forgotten_holds_what_comes_later() -> None:
     ledger.record(postback())
     assert codes(ledger) == ["forgotten"]
     assert ledger.claim() is None
+
+
+def test_an_early_decision_and_an_answer_of_another_order_hold_both() -> None:
+    ledger = MemoryLedger()
+    applied(ledger, "ORDER-124", "own")
+    with ledger.transaction(write=True) as tx:  # recorded before either order was there
+        early = decisions.row_of(postback(merchant_transaction_id="ORDER-124"), tx.now())
+        tx.insert_decision(early)
+    intent = application()
+    ledger.begin(intent)
+    ledger.record_answer(intent, created())
+    for order_id in (ORDER, "ORDER-124"):
+        assert codes(ledger, order_id) == ["foreign_inv_id"]
+
+
+def test_what_someone_else_has_done_meanwhile_is_not_done_again() -> None:
+    ledger = MemoryLedger(apply=Shop())
+    applied(ledger)
+    first, second = ledger.record(postback("preapproved")), ledger.record(postback(signed=2))
+    with ledger.transaction(write=True) as tx:
+        row = tx.decision(first.id)
+        assert row is not None
+        assert not decisions.rematch(tx, row)
+        assert decisions.claim(tx, second.id, "token", 60.0) is None

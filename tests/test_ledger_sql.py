@@ -18,11 +18,11 @@ from sqlalchemy import Column, ForeignKey, Integer, MetaData, Table, Text, func,
 from sqlalchemy.engine import Connection
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from canaries import canaries_in, credentials_with_canaries, request_with_canaries
+from support.canaries import canaries_in, credentials_with_canaries, request_with_canaries
 from support.ledgers import new_database, sqlite_ledgers
 from support.postgresql import Server
-from support.statements import Fault, dying
-from test_asgi import deliver
+from support.statements import StatementFault, dying
+from test_postback_app import deliver
 from wegetfinancing import AsyncClient, CallError, ConfigurationError, LedgerError, Outcome
 from wegetfinancing.contrib.sqlalchemy import SQLLedger, metadata
 from wegetfinancing.http import Request, Response
@@ -254,7 +254,7 @@ def test_once_needs_a_transaction_of_this_database(
     fresh = SQLLedger(url, environment="live")
     with engine.begin() as connection, pytest.raises(LedgerError, match="environment sandbox"):
         fresh.once(connection, postback())
-    with engine.begin() as connection, pytest.raises(LedgerError, match="failed: "), dying(Fault(0)):
+    with engine.begin() as connection, pytest.raises(LedgerError, match="failed: "), dying(StatementFault(0)):
         ledger.loan(ORDER, connection=connection)
 
 
@@ -305,6 +305,7 @@ def test_an_engine_in_autocommit_keeps_nothing_of_a_failed_handler(
         ("postgresql+psycopg2://u:secret@h/d", "postgresql\\+psycopg2"),
         ("mysql+pymysql://u:secret@h/d", "mysql"),
         ("no url: secret", "needs an Engine or a URL"),
+        ("postgresql+psycopg://me:an@secret:of@host/shop", "needs an Engine or a URL"),
         (None, "needs an Engine or a URL"),
     ],
 )
@@ -445,7 +446,7 @@ async def test_a_database_that_fails_lets_nothing_be_sent_and_loses_nothing(
 ) -> None:
     transport = FakeTransport()
     with failing(way) as ledger:
-        async with AsyncClient(credentials(), transport=transport, ledger=ledger, timeout=3.0) as client:
+        async with AsyncClient(credentials(), transport=transport, ledger=ledger, timeout=20.0) as client:
             with pytest.raises(CallError, match="the ledger's database failed") as caught:
                 await client.create_request(financing_request())
         assert caught.value.outcome is Outcome.NOT_SENT

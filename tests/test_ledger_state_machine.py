@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from sqlalchemy import Column, Integer, MetaData, Table, insert, select
 from sqlalchemy.engine import Connection
 
-from support.statements import Fault, dying
+from support.statements import StatementFault, dying
 from wegetfinancing import LedgerError, Outcome
 from wegetfinancing._loan import Application, Verdict
 from wegetfinancing.contrib.sqlalchemy import SQLLedger
@@ -37,6 +37,7 @@ class Model:
     token: str | None = None
     has_id: bool = False
     has_amount: bool = False
+    has_page: bool = False
     status: str | None = None
     at: int | None = None
     said: set[str] = attrs.field(factory=set)
@@ -59,6 +60,7 @@ class Model:
             or (at == self.at and self.status == "preapproved" and status in FINAL)
         ):
             self.status, self.at = status, at
+            self.has_page = self.has_page and status not in FINAL
             self.to_handle += 1
         elif not (self.at is not None and at < self.at and status == "preapproved"):
             self.held.append("conflict")
@@ -112,12 +114,15 @@ class LedgerMachine(RuleBasedStateMachine):
     def the_customer_clicks(self, order: str, at: int, is_lost: bool) -> None:
         model, intent = self.models[order], application(order, expected_amount=created().amount)
         try:
-            with dying(Fault(at, is_lost=is_lost)):
+            with dying(StatementFault(at, is_lost=is_lost)):
                 verdict = self.ledger.begin(intent).verdict
         except LedgerError as error:
             assert not error.uncertain  # noqa: PT017 - the second reading had no fault
-            if self.ledger.loan(order, merchant_id=MERCHANT) is not None and model.state is None:
-                model.state = "not_sent"  # it was committed, and undone
+            loan = self.ledger.loan(order, merchant_id=MERCHANT)
+            if loan is not None and model.state in (None, "refused", "not_sent"):
+                self.attempts.pop(order, None)  # the attempt before may have been replaced
+                if model.state is None or loan.state.value == "not_sent":
+                    model.state = "not_sent"  # it was committed, and undone
                 if any(named for *_, named in model.early):
                     model.state = "created"
                     model.identified()
@@ -127,8 +132,7 @@ class LedgerMachine(RuleBasedStateMachine):
         elif model.state == "unknown":
             expected = {Verdict.UNKNOWN}
         elif model.state == "created":
-            has_page = model.has_amount and model.status not in FINAL
-            expected = {Verdict.STORED if has_page else Verdict.EXISTS}
+            expected = {Verdict.STORED if model.has_page else Verdict.EXISTS}
         elif any(named for *_, named in model.early):
             expected = {Verdict.EXISTS}
             model.state = "created"
@@ -145,11 +149,12 @@ class LedgerMachine(RuleBasedStateMachine):
         if intent is None or intent.token != model.token or model.has_amount:
             return
         try:
-            with dying(Fault(at, is_lost=is_lost)):
+            with dying(StatementFault(at, is_lost=is_lost)):
                 self.ledger.record_answer(intent, created(f"id-{order}"))
         except LedgerError:
             self.ledger.record_answer(intent, created(f"id-{order}"))
         model.state, model.has_amount = "created", True
+        model.has_page = model.status not in FINAL
         if not model.has_id:
             model.identified()
 
@@ -164,7 +169,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if intent is None:
             return
         try:
-            with dying(Fault(at, is_lost=is_lost)):
+            with dying(StatementFault(at, is_lost=is_lost)):
                 self.ledger.record_failure(intent, outcome)
         except LedgerError:
             self.ledger.record_failure(intent, outcome)
@@ -191,7 +196,7 @@ class LedgerMachine(RuleBasedStateMachine):
             amount="5.00" if status == "refund" else None,
         )
         try:
-            with dying(Fault(at, is_lost=is_lost)):
+            with dying(StatementFault(at, is_lost=is_lost)):
                 recorded = self.ledger.record(said)
         except LedgerError:
             recorded = self.ledger.record(said)
@@ -212,7 +217,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(fails=seldom, at=at_statement, is_lost=st.booleans())
     def a_worker_works(self, fails: bool, at: int, is_lost: bool) -> None:
-        with contextlib.suppress(LedgerError), dying(Fault(at, is_lost=is_lost)):
+        with contextlib.suppress(LedgerError), dying(StatementFault(at, is_lost=is_lost)):
             self.match()
             self.fails = fails
             claim = self.ledger.claim()

@@ -15,9 +15,9 @@ from typing import Any
 import anyio
 import pytest
 
-from fault_server import FaultServer, Peer
-from faults import GOOD, answers_well
-from raw_server import http_answer
+from support.fault_server import FaultServer, Peer
+from support.faults import GOOD, answers_well
+from support.raw_server import http_answer
 from wegetfinancing import (
     AsyncClient,
     ConfigurationError,
@@ -106,7 +106,7 @@ async def test_a_call_in_flight_ends_by_itself_when_the_client_is_closed() -> No
             assert "is closed" in await refused(OPERATIONS["create"], client)
             go_on.set()
         assert [each.inv_id for each in results] == [INV_ID]
-        assert server.connections == 1
+        assert len(server.arrivals) == 1
 
 
 @pytest.mark.parametrize("other", BACKENDS)

@@ -14,7 +14,7 @@ import pytest
 from fastapi import Depends, FastAPI
 from fastapi.responses import PlainTextResponse
 
-from test_asgi import Shop, call
+from test_postback_app import Shop, call
 from wegetfinancing import (
     Approved,
     ConfigurationError,

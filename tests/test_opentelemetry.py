@@ -161,7 +161,7 @@ async def test_the_outcome_and_the_error_are_those_the_caller_gets(
     assert not telemetry.span.events
 
 
-class Silent(FakeTransport):
+class SilentOnceSent(FakeTransport):
     """Never answers."""
 
     def __init__(self) -> None:
@@ -175,12 +175,12 @@ class Silent(FakeTransport):
 
 
 async def test_a_deadline_is_told_from_a_caller_that_gave_up(telemetry: Telemetry) -> None:
-    async with telemetry.client(Silent(), timeout=0.01) as client:
+    async with telemetry.client(SilentOnceSent(), timeout=0.01) as client:
         with pytest.raises(DeadlineExceededError):
             await client.create_request(financing_request())
     assert result_of(telemetry.span) == ("unknown", 1, None, "DeadlineExceededError")
 
-    given_up, transport = Telemetry(), Silent()
+    given_up, transport = Telemetry(), SilentOnceSent()
     async with given_up.client(transport) as client, anyio.create_task_group() as tasks:
         tasks.start_soon(client.create_request, financing_request())
         await transport.sent.wait()
@@ -266,13 +266,13 @@ async def test_what_runs_inside_a_call_is_a_child_of_its_span(telemetry: Telemet
     assert child.parent == parent.get_span_context()
 
 
-class Failing(SpanProcessor):
+class FailingSpanProcessor(SpanProcessor):
     def on_end(self, span: ReadableSpan) -> None:
         raise RuntimeError(span.name)
 
 
 async def test_telemetry_that_fails_loses_no_answer(telemetry: Telemetry) -> None:
-    telemetry.tracer_provider.add_span_processor(Failing())
+    telemetry.tracer_provider.add_span_processor(FailingSpanProcessor())
     async with telemetry.client(FakeTransport()) as client:
         created = await client.create_request(financing_request())
     assert created.inv_id == INV_ID

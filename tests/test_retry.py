@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.calls import throttled
 from wegetfinancing import (
     ConfigurationError,
     DeadlineExceededError,
@@ -17,7 +18,6 @@ from wegetfinancing import (
     Retry,
     TransportError,
 )
-from wegetfinancing.client.answers import retry_after
 from wegetfinancing.client.retry import REPEATED_STATUSES, RetryLimits, pause_before_repeat
 from wegetfinancing.http import Request, Response
 
@@ -80,53 +80,10 @@ def test_no_repeat_begins_after_the_deadline() -> None:
     assert decide(LOST, time_left=math.inf) == 0.5
 
 
-def throttled(value: str, **headers: str) -> Response:
-    return Response(429, {"Retry-After": value, **headers})
-
-
 def test_retry_after_is_honoured_when_it_ends_inside_the_deadline() -> None:
     assert decide(throttled("2"), time_left=2.1) == 2.0
     assert decide(throttled("2"), time_left=2.0) is None
     assert decide(throttled("0")) == 0.5
-
-
-@pytest.mark.parametrize(
-    ("value", "seconds"),
-    [
-        ("0", 0),
-        ("120", 120),
-        (" 7 ", 7),
-        ("999999999", 999999999),
-        ("Tue, 14 Nov 2023 22:13:50 GMT", 30),
-        ("Tuesday, 14-Nov-23 22:13:50 GMT", 30),
-        ("Tue Nov 14 22:13:50 2023", 30),
-        ("Tue, 14 Nov 2023 22:13:50 -0000", 30),
-        ("Tue, 14 Nov 2023 23:13:50 +0100", 30),
-        ("Tue, 14 Nov 2023 22:12:00 GMT", 0),
-        ("", None),
-        ("soon", None),
-        ("-1", None),
-        ("1.5", None),
-        ("²", None),
-        ("1_0", None),
-        ("9999999999", None),
-        ("Tue, 99 Nov 2023 22:13:50 GMT", None),
-        ("Fri, 31 Dec 99999 23:59:59 GMT", None),
-    ],
-)
-def test_retry_after_is_seconds_or_a_date_and_garbage_is_ignored(value: str, seconds: float | None) -> None:
-    assert retry_after(throttled(value), NOW) == seconds
-
-
-def test_a_date_is_counted_from_the_servers_own_clock() -> None:
-    answer = throttled("Tue, 14 Nov 2023 22:13:50 GMT", Date="Tue, 14 Nov 2023 22:13:45 GMT")
-    assert retry_after(answer, NOW + 10**6) == 5
-
-
-@given(st.text(), st.text())
-def test_retry_after_never_raises(value: str, date: str) -> None:
-    seconds = retry_after(throttled(value, Date=date), NOW)
-    assert seconds is None or seconds >= 0
 
 
 @given(

@@ -26,7 +26,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from virtual_time import VirtualTime, virtual_time
+from support.virtual_time import VirtualTime, virtual_time
 from wegetfinancing import AsyncClient, CallError, Outcome, Retry, TransportError
 from wegetfinancing._json import from_json, to_json
 from wegetfinancing.client.retry import REPEATED_STATUSES, RetryLimits
@@ -42,7 +42,7 @@ class OwnError(Exception):
 
 
 @attrs.frozen
-class Fault:
+class RequestFate:
     """What becomes of one request: does it arrive, is it carried out, what comes back, and how slowly."""
 
     arrives: bool
@@ -64,10 +64,12 @@ seldom = st.sampled_from([False, False, False, True])
 slowness = {"slow_there": seldom, "slow_back": seldom}
 never, perhaps, surely = st.just(False), st.booleans(), st.just(True)  # noqa: FBT003 - values to draw
 faults = st.one_of(
-    st.builds(Fault, never, never, st.sampled_from([NEVER_SENT, OSError(), None]), **slowness),
-    st.builds(Fault, surely, never, st.sampled_from([*REFUSALS, LATER]), **slowness),
-    st.builds(Fault, surely, perhaps, st.sampled_from([*FAILURES, LATER, LOST, OSError(), None]), **slowness),
-    st.builds(Fault, surely, surely, st.just(GOOD), **slowness),
+    st.builds(RequestFate, never, never, st.sampled_from([NEVER_SENT, OSError(), None]), **slowness),
+    st.builds(RequestFate, surely, never, st.sampled_from([*REFUSALS, LATER]), **slowness),
+    st.builds(
+        RequestFate, surely, perhaps, st.sampled_from([*FAILURES, LATER, LOST, OSError(), None]), **slowness
+    ),
+    st.builds(RequestFate, surely, surely, st.just(GOOD), **slowness),
 )
 
 
@@ -83,7 +85,7 @@ class Record:
     deadline: float
     outer: list[Move]
     inner: list[Move]
-    faults: list[Fault]
+    faults: list[RequestFate]
     scope: anyio.CancelScope = attrs.field(factory=anyio.CancelScope)
     handed_to_retry: int = 0
     attempts: int = 0
@@ -99,7 +101,7 @@ current: contextvars.ContextVar[Record] = contextvars.ContextVar("current")
 
 
 @attrs.define
-class Server:
+class ScriptedServer:
     """The transport, and the server that tells calls apart by what their bodies say."""
 
     records: list[Record] = attrs.field(factory=list)
@@ -110,7 +112,9 @@ class Server:
         record.sent += 1
         if record.ended or anyio.current_time() >= record.deadline:
             record.broken.append("was sent after the call had ended")
-        fault = record.faults.pop(0) if record.faults else Fault(arrives=True, carried_out=True, reply=GOOD)
+        fault = (
+            record.faults.pop(0) if record.faults else RequestFate(arrives=True, carried_out=True, reply=GOOD)
+        )
         await self.wait(slow=fault.slow_there)
         record.arrived += fault.arrives
         record.carried_out += fault.carried_out
@@ -210,7 +214,7 @@ class Mischief:
     """A link of the chain that does what the plan of the call says."""
 
     place: str
-    server: Server
+    server: ScriptedServer
     tasks: TaskGroup
     kept: list[Turn] = attrs.field(factory=list)
     answers_seen: int = 0
@@ -246,7 +250,7 @@ class Calls(RuleBasedStateMachine):
         self.open = contextlib.ExitStack()
         self.time: VirtualTime = self.open.enter_context(virtual_time(self.backend))
         self.host, self.tasks = self.time.portal.start_task(host_tasks)
-        self.server = Server()
+        self.server = ScriptedServer()
         self.outer = Mischief("outer", self.server, self.tasks)
         self.inner = Mischief("inner", self.server, self.tasks)
         retry = Retry(**attrs.asdict(LIMITS), random=lambda: 0.5, wall_clock=lambda: 0.0)
@@ -274,7 +278,7 @@ class Calls(RuleBasedStateMachine):
         timeout: float,
         outer: list[Move],
         inner: list[Move],
-        script: list[Fault],
+        script: list[RequestFate],
     ) -> None:
         def start() -> None:
             deadline = anyio.current_time() + timeout

@@ -16,9 +16,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from test_asgi import deliver
+from support.virtual_time import VirtualTime, virtual_time
+from test_postback_app import deliver
 from test_state_machine import anything, host_tasks
-from virtual_time import VirtualTime, virtual_time
 from wegetfinancing import Postback
 from wegetfinancing.postbacks import MemoryDeliveryStore, NotYet, PostbackApp
 from wegetfinancing.testing import credentials, signed_postback

@@ -14,8 +14,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from fault_server import FaultServer, Peer
-from faults import answers_well
+from support.fault_server import FaultServer, Peer
+from support.faults import answers_well
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="only where processes fork")
 

@@ -10,7 +10,7 @@ import pytest
 from fastapi import HTTPException
 from starlette.requests import Request
 
-from canaries import PACKAGE
+from support.canaries import PACKAGE
 from wegetfinancing import (
     Postback,
     parse_postback,

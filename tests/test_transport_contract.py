@@ -9,7 +9,7 @@ import httpx
 import httpx2
 import pytest
 
-import broken_transports as broken
+from support import broken_transports as broken
 from wegetfinancing import HttpxTransport, Transport
 from wegetfinancing.emulator import Emulator
 from wegetfinancing.testing import (

@@ -6,7 +6,9 @@ import datetime as dt
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any, assert_never, assert_type
+from wsgiref.types import WSGIApplication
 
+import flask
 import httpx
 import httpx2
 
@@ -18,6 +20,7 @@ from wegetfinancing import (
     CallError,
     CallStarted,
     CartItem,
+    Client,
     Country,
     CreatedRequest,
     Credentials,
@@ -45,9 +48,12 @@ from wegetfinancing import (
     parse_postback,
     sign_postback,
 )
+from wegetfinancing.contrib.flask import financing_client, postback_view
 from wegetfinancing.contrib.opentelemetry import OpenTelemetry
 from wegetfinancing.emulator import Emulator
 from wegetfinancing.http import Handler, Request, Response
+from wegetfinancing.postbacks import MemoryDeliveryStore, SyncMemoryDeliveryStore
+from wegetfinancing.postbacks.wsgi import PostbackApp, SyncPostbackHandler
 from wegetfinancing.testing import FakeTransport, created_response, signed_postback
 
 
@@ -249,3 +255,12 @@ def what_both_checkers_report(credentials: Credentials) -> None:
     AsyncClient(credentials, middleware=[watch])  # type: ignore[list-item]
     Retry(attempts="5")  # type: ignore[arg-type]
     Retry(5)  # type: ignore[call-arg]
+
+
+def postbacks_without_asgi(
+    credentials: Credentials, handle: SyncPostbackHandler, app: flask.Flask
+) -> WSGIApplication:
+    PostbackApp(credentials, handle, store=MemoryDeliveryStore())  # type: ignore[arg-type]
+    app.add_url_rule("/postbacks", view_func=postback_view([credentials], handle, patience=0))
+    assert_type(financing_client(), Client)
+    return PostbackApp(credentials, handle, store=SyncMemoryDeliveryStore())

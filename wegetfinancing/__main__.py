@@ -1,4 +1,4 @@
-"""The command ``wegetfinancing``: an emulator to click through, and a postback to one's own endpoint."""
+"""The command ``wegetfinancing``: an emulator, a postback to one's own endpoint, a ledger's operations."""
 
 import argparse
 import contextlib
@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import anyio
 
+from . import _ledger_command
 from ._rules import is_loopback, url
 from ._version import __version__
 from .client.client import AsyncClient
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="wegetfinancing",
-        description="An emulator of the vendor's API to click through, and postbacks to your own endpoint.",
+        description="An emulator of the vendor's API, postbacks to your endpoint, and a ledger's operations.",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -123,6 +124,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     postback.add_argument("--wrong-signature", action="store_true", help="as a forger would")
     postback.set_defaults(run=_postback)
+
+    _ledger_command.add_parser(commands)
     return parser
 
 

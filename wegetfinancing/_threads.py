@@ -57,6 +57,7 @@ class Threads:
         return future.result()
 
     def close(self) -> None:
-        """Let the threads end when their functions have."""
-        if self._executor is not None and self._process == os.getpid():
-            self._executor.shutdown(wait=False)
+        """Let the threads end when their functions have. A call that is in flight starts new ones."""
+        executor, self._executor = self._executor, None
+        if executor is not None and self._process == os.getpid():
+            executor.shutdown(wait=False)

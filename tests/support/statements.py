@@ -38,7 +38,7 @@ def watching(watcher: Watcher) -> Iterator[None]:
 
 
 @attrs.define
-class Fault:
+class StatementFault:
     """The connection dies at statement ``at``.
 
     Attributes:
@@ -75,7 +75,7 @@ class Fault:
 
 
 @contextlib.contextmanager
-def dying(fault: Fault) -> Iterator[Fault]:
+def dying(fault: StatementFault) -> Iterator[StatementFault]:
     """Let the connection die as the fault says."""
     with watching(fault):
         yield fault

@@ -1,6 +1,7 @@
 """The client: three operations, one chain, one deadline for each call."""
 
 import functools
+import logging
 import os
 import warnings
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
@@ -44,6 +45,8 @@ from .transport import Transport, check_transport
 
 _Answer = TypeVar("_Answer")
 _Client = TypeVar("_Client")
+
+_log = logging.getLogger("wegetfinancing")
 
 EnvironmentText: TypeAlias = Literal["sandbox", "live"]
 
@@ -304,6 +307,31 @@ class AsyncClient:
         call = self._call(CREATE_TEST_POSTBACK, timeout, create_test_postback_body, payload)
         del payload, timeout  # customer data: a traceback with local variables must not show it
         return await call
+
+    async def preconnect(self, *, timeout: float | None = None) -> None:
+        """Open the connection that the next create will use, so that its customer waits one round trip.
+
+        Call it when a create may follow within seconds, such as when the checkout page is shown. Nothing
+        is sent. A connection that cannot be opened is not an error: the create will open one, and say
+        what is wrong. Nor does it harm if no create follows, or if the transport cannot do it.
+
+        Args:
+            timeout: overrides the client's timeout, in seconds.
+
+        Raises:
+            ConfigurationError: the client cannot be used (closed, other event loop, forked), or the
+                timeout is invalid.
+
+        """
+        self._enter_event_loop()
+        deadline = anyio.current_time() + (self._timeout if timeout is None else check_timeout(timeout))
+        preconnect = getattr(self._transport, "preconnect", None)
+        if preconnect is not None:
+            with anyio.CancelScope(deadline=deadline):
+                try:
+                    await preconnect(self._endpoint.base_url, deadline=deadline)
+                except Exception as error:  # noqa: BLE001 - a transport of anyone's, and nothing was sent
+                    _log.debug("the transport could not preconnect (%s)", type(error).__name__)
 
     async def aclose(self) -> None:
         """Close the connections, unless they are another client's, see ``for_merchant``.

@@ -64,7 +64,7 @@ class ClientThread:
             transport: closed with the client, in its event loop, since nothing else can run there.
 
         """
-        self.closed = False
+        self.closed: bool = False
         self._make_client = make_client
         self._transport = transport
         self._client: AsyncClient | None = make_client()  # for the first call

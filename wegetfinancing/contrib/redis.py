@@ -1,9 +1,12 @@
 """Claims in Redis, for any number of workers. Needs ``wegetfinancing[redis]``."""
 
+import contextlib
 import logging
 import math
-from typing import Final
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
+import redis
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
@@ -11,7 +14,7 @@ from ..errors import ConfigurationError
 from ..postbacks.deliveries import CLAIM_SECONDS, Claim
 from ..postbacks.settings import as_seconds
 
-__all__ = ["RedisDeliveryStore"]
+__all__ = ["RedisDeliveryStore", "SyncRedisDeliveryStore"]
 
 _SETTLED: Final = b"settled"
 # Each script is one atomic step in Redis: it changes a claim only while its owner still holds it.
@@ -30,7 +33,51 @@ _EVICTS: Final = (
     "Redis may evict keys when its memory is full (maxmemory-policy is not noeviction), and with them claims"
     " and handled decisions, which are then handled again: set maxmemory-policy to noeviction"
 )
+_POLICY: Final = ("maxmemory", "maxmemory-policy")
 _LOGGER: Final = logging.getLogger("wegetfinancing")
+
+
+class _Commands:
+    """What either store asks Redis, and how it reads the answers; without sending anything."""
+
+    __slots__ = ("_claim_ms", "is_checked", "keep_seconds", "prefix")
+
+    def __init__(self, claim_seconds: float, keep_seconds: float | None, prefix: str) -> None:
+        """Check the settings."""
+        self._claim_ms = _milliseconds(as_seconds("claim_seconds", claim_seconds))
+        self.keep_seconds = None if keep_seconds is None else as_seconds("keep_seconds", keep_seconds)
+        self.prefix = prefix
+        self.is_checked = False
+
+    @property
+    def claiming(self) -> dict[str, Any]:
+        """Options of SET. One command sets the claim if there is none and says what there was."""
+        return {"nx": True, "get": True, "px": self._claim_ms}
+
+    def claimed(self, held: object, owner: str) -> Claim:
+        """Read the answer of SET."""
+        # It may be our own: a client that lost the answer asks again by itself.
+        if held in (None, owner, owner.encode()):
+            return Claim.GRANTED
+        return Claim.SETTLED if held in (_SETTLED, _SETTLED.decode()) else Claim.IN_PROGRESS
+
+    def releasing(self, key: str, owner: str) -> tuple[Any, ...]:
+        """Arguments of EVAL."""
+        return (_RELEASE, 1, self.prefix + key, owner)
+
+    def settling(self, key: str, owner: str) -> tuple[Any, ...]:
+        """Arguments of EVAL."""
+        keep = () if self.keep_seconds is None else (str(_milliseconds(self.keep_seconds)),)
+        return (_SETTLE, 1, self.prefix + key, owner, _SETTLED, *keep)
+
+    def check(self, settings: Mapping[Any, Any]) -> None:
+        """Read the answer of CONFIG GET; empty if Redis refuses to tell."""
+        self.is_checked = True
+        policy = settings.get("maxmemory-policy")
+        if policy is None:
+            _LOGGER.warning("could not read Redis' maxmemory-policy: make sure that it is noeviction")
+        elif policy != "noeviction" and settings.get("maxmemory") != "0":  # 0 is no limit
+            raise ConfigurationError(_EVICTS)
 
 
 class RedisDeliveryStore:
@@ -53,7 +100,7 @@ class RedisDeliveryStore:
 
     """
 
-    __slots__ = ("_claim_ms", "_is_checked", "_keep_seconds", "_prefix", "_redis")
+    __slots__ = ("_commands", "_redis")
 
     def __init__(
         self,
@@ -65,15 +112,12 @@ class RedisDeliveryStore:
     ) -> None:
         """Keep the client; nothing is sent yet."""
         self._redis = redis
-        self._claim_ms = _milliseconds(as_seconds("claim_seconds", claim_seconds))
-        self._keep_seconds = None if keep_seconds is None else as_seconds("keep_seconds", keep_seconds)
-        self._prefix = prefix
-        self._is_checked = False
+        self._commands = _Commands(claim_seconds, keep_seconds, prefix)
 
     @property
     def keep_seconds(self) -> float | None:
         """Seconds for which a handled decision is remembered; ``None`` for ever."""
-        return self._keep_seconds
+        return self._commands.keep_seconds
 
     async def check(self) -> None:
         """Make sure that Redis keeps every claim. Call it at start-up.
@@ -85,43 +129,104 @@ class RedisDeliveryStore:
 
         """
         try:
-            settings = await self._redis.config_get("maxmemory", "maxmemory-policy")
+            settings = await self._redis.config_get(*_POLICY)
         except ResponseError:
             settings = {}
-        self._is_checked = True
-        policy = settings.get("maxmemory-policy")
-        if policy is None:
-            _LOGGER.warning("could not read Redis' maxmemory-policy: make sure that it is noeviction")
-        elif policy != "noeviction" and settings.get("maxmemory") != "0":  # 0 is no limit
-            raise ConfigurationError(_EVICTS)
+        self._commands.check(settings)
 
     async def claim(self, key: str, owner: str) -> Claim:
         """Claim the decision unless it is settled or another claim on it has not expired."""
-        if not self._is_checked:
-            await self._log_check()
-        name = self._prefix + key
-        # One command sets the claim if there is none and says what there was.
-        held = await self._redis.set(name, owner, nx=True, get=True, px=self._claim_ms)
-        # It may be our own: a client that lost the answer asks again by itself.
-        if held in (None, owner, owner.encode()):
-            return Claim.GRANTED
-        return Claim.SETTLED if held in (_SETTLED, _SETTLED.decode()) else Claim.IN_PROGRESS
+        if not self._commands.is_checked:
+            with _logged():
+                await self.check()
+        held = await self._redis.set(self._commands.prefix + key, owner, **self._commands.claiming)
+        return self._commands.claimed(held, owner)
 
     async def release(self, key: str, owner: str) -> None:
         """Forget the claim, if ``owner`` still holds it."""
-        await self._redis.eval(_RELEASE, 1, self._prefix + key, owner)
+        await self._redis.eval(*self._commands.releasing(key, owner))
 
     async def settle(self, key: str, owner: str) -> None:
         """Remember the decision as handled, unless another owner holds the claim by now."""
-        keep = () if self._keep_seconds is None else (str(_milliseconds(self._keep_seconds)),)
-        await self._redis.eval(_SETTLE, 1, self._prefix + key, owner, _SETTLED, *keep)
+        await self._redis.eval(*self._commands.settling(key, owner))
 
-    async def _log_check(self) -> None:
-        # Refusing the postback would lose a decision for certain; an evicted claim may repeat one.
+
+class SyncRedisDeliveryStore:
+    """A ``SyncDeliveryStore`` that all workers share. It is ``RedisDeliveryStore`` without ``await``.
+
+    Both keep the same keys, so workers of either kind can share a Redis.
+
+    Args:
+        redis: a client ``redis.Redis``; whoever made it closes it. Make it with ``socket_timeout=5`` and
+            ``socket_connect_timeout=5``: nothing else interrupts a call to a Redis that does not answer.
+        claim_seconds: how long a claim lasts; longer than any handler takes.
+        keep_seconds: how long a handled decision is remembered; ``None`` for ever, at some 200 bytes for
+            each decision.
+        prefix: what the names of the keys begin with.
+
+    Raises:
+        ConfigurationError: a number of seconds that is not above 0.
+
+    """
+
+    __slots__ = ("_commands", "_redis")
+
+    def __init__(
+        self,
+        redis: "redis.Redis",
+        *,
+        claim_seconds: float = CLAIM_SECONDS,
+        keep_seconds: float | None = None,
+        prefix: str = "wegetfinancing:postback:",
+    ) -> None:
+        """Keep the client; nothing is sent yet."""
+        self._redis = redis
+        self._commands = _Commands(claim_seconds, keep_seconds, prefix)
+
+    @property
+    def keep_seconds(self) -> float | None:
+        """Seconds for which a handled decision is remembered; ``None`` for ever."""
+        return self._commands.keep_seconds
+
+    def check(self) -> None:
+        """Make sure that Redis keeps every claim. Call it at start-up.
+
+        A managed Redis may refuse to tell (``CONFIG GET``); then a record at level WARNING says so.
+
+        Raises:
+            ConfigurationError: Redis may evict keys.
+
+        """
         try:
-            await self.check()
-        except ConfigurationError as error:
-            _LOGGER.error("%s", error)  # noqa: TRY400 - the traceback would say no more
+            settings = self._redis.config_get(*_POLICY)
+        except ResponseError:
+            settings = {}
+        self._commands.check(settings)
+
+    def claim(self, key: str, owner: str) -> Claim:
+        """Claim the decision unless it is settled or another claim on it has not expired."""
+        if not self._commands.is_checked:
+            with _logged():
+                self.check()
+        held = self._redis.set(self._commands.prefix + key, owner, **self._commands.claiming)
+        return self._commands.claimed(held, owner)
+
+    def release(self, key: str, owner: str) -> None:
+        """Forget the claim, if ``owner`` still holds it."""
+        self._redis.eval(*self._commands.releasing(key, owner))
+
+    def settle(self, key: str, owner: str) -> None:
+        """Remember the decision as handled, unless another owner holds the claim by now."""
+        self._redis.eval(*self._commands.settling(key, owner))
+
+
+@contextlib.contextmanager
+def _logged() -> Iterator[None]:
+    # Refusing the postback would lose a decision for certain; an evicted claim may repeat one.
+    try:
+        yield
+    except ConfigurationError as error:
+        _LOGGER.error("%s", error)  # noqa: TRY400 - the traceback would say no more
 
 
 def _milliseconds(seconds: float) -> int:

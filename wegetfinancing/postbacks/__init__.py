@@ -1,7 +1,14 @@
 """Decisions in: the endpoint that receives the vendor's postbacks, and what it is made of."""
 
 from .app import PostbackApp
-from .deliveries import CLAIM_SECONDS, Claim, DeliveryStore, MemoryDeliveryStore
+from .deliveries import (
+    CLAIM_SECONDS,
+    Claim,
+    DeliveryStore,
+    MemoryDeliveryStore,
+    SyncDeliveryStore,
+    SyncMemoryDeliveryStore,
+)
 from .handling import PostbackHandler
 from .loan_state import Advice, LoanState
 from .receiving import BODY_LIMIT, BODY_SECONDS, CredentialsLookup, NotYet, ResponseStatuses
@@ -20,4 +27,6 @@ __all__ = [
     "PostbackApp",
     "PostbackHandler",
     "ResponseStatuses",
+    "SyncDeliveryStore",
+    "SyncMemoryDeliveryStore",
 ]

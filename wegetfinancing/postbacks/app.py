@@ -2,12 +2,11 @@
 
 import datetime as dt
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, MutableMapping
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import anyio
 
 from ..credentials import Credentials
-from ..errors import ConfigurationError
 from ..http import Headers
 from .decisions import DecisionHandler, DecisionLedger
 from .deliveries import DeliveryStore, MemoryDeliveryStore
@@ -29,7 +28,8 @@ from .receiving import (
     is_for_the_log,
     read_postback,
 )
-from .settings import as_max_age, as_seconds, check_replays
+from .recording import refuse_beside_a_ledger
+from .settings import PATIENCE_SECONDS, as_max_age, as_seconds, check_replays
 from .worker import LedgerHandling
 
 __all__ = ["PostbackApp"]
@@ -38,12 +38,6 @@ Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Worker: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
-
-
-_NOT_WITH_A_LEDGER: Final = (
-    "store, repeat_handler and max_age are not for an endpoint with a ledger: it remembers every delivery for"
-    " ever, and one that comes again after an outage has to count"
-)
 
 
 class PostbackApp:
@@ -98,7 +92,7 @@ class PostbackApp:
         repeat_handler: PostbackHandler | None = None,
         store: DeliveryStore | None = None,
         max_age: float | dt.timedelta | None = None,
-        patience: float = 5.0,
+        patience: float = PATIENCE_SECONDS,
         body_seconds: float = BODY_SECONDS,
         statuses: ResponseStatuses | None = None,
         path: str | None = None,
@@ -110,8 +104,7 @@ class PostbackApp:
         patience = as_seconds("patience", patience, may_be_zero=True)
         self._handle: SingleHandling | LedgerHandling
         if ledger is not None:
-            if not (store is None and repeat_handler is None and max_age is None):
-                raise ConfigurationError(_NOT_WITH_A_LEDGER)
+            refuse_beside_a_ledger(store, repeat_handler, max_age)
             self._handle = LedgerHandling(ledger, cast("DecisionHandler | None", handler), patience)
         else:
             remembers = MemoryDeliveryStore() if store is None else store

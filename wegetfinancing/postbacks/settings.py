@@ -6,6 +6,9 @@ from typing import Final
 from .._rules import is_finite_number
 from ..errors import ConfigurationError
 
+PATIENCE_SECONDS: Final = 5.0
+"""How long an endpoint tries again within one request, by default."""
+
 _MAX_SECONDS: Final = 10**9  # some 30 years, which every store and event loop can count
 _CLOCK_SECONDS: Final = 60  # by which the clocks of two machines may differ
 

@@ -152,8 +152,7 @@ def check_signature(
         raise SignatureError(msg)
     if max_seconds is not None:
         _check_age(timestamp, max_seconds, clock())
-    seconds = _seconds_since_epoch(timestamp)
-    signed_at = None if seconds is None else dt.datetime.fromtimestamp(seconds, dt.UTC)
+    signed_at = _read_timestamp(timestamp)
     # No timestamp holds a line end, so that no two pairs of timestamp and body become the same bytes.
     digest = hashlib.sha256(timestamp.encode() + b"\n" + body).hexdigest()
     return Delivery(accepted[0].merchant_id, signed_at, digest)
@@ -228,22 +227,23 @@ def _header_error(name: str, value: object) -> SignatureError:
 
 
 def _check_age(timestamp: str, max_age: float, now: float) -> None:
-    signed_at = _seconds_since_epoch(timestamp)
+    signed_at = _read_timestamp(timestamp)
     if signed_at is None:
         msg = "the age of the postback cannot be determined from its x-timestamp; max_age=None accepts it"
         raise SignatureError(msg)
-    if not abs(now - signed_at) <= max_age:
+    if not abs(now - signed_at.timestamp()) <= max_age:
         msg = "the postback's x-timestamp is too far from now"
         raise SignatureError(msg)
 
 
-def _seconds_since_epoch(timestamp: str) -> float | None:
-    if _EPOCH.fullmatch(timestamp):
-        return float(timestamp)
-    if _EPOCH_MILLISECONDS.fullmatch(timestamp):
-        return int(timestamp) / 1000
+def _read_timestamp(timestamp: str) -> dt.datetime | None:
+    """Read a timestamp in UTC: seconds or milliseconds since the epoch, or ISO 8601."""
     try:
+        if _EPOCH.fullmatch(timestamp):
+            return dt.datetime.fromtimestamp(float(timestamp), dt.UTC)
+        if _EPOCH_MILLISECONDS.fullmatch(timestamp):
+            return dt.datetime.fromtimestamp(int(timestamp) / 1000, dt.UTC)
         moment = dt.datetime.fromisoformat(timestamp)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).timestamp()
-    except (ValueError, OverflowError):
+        return (moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).astimezone(dt.UTC)
+    except (ValueError, OverflowError):  # a year that no calendar has, too
         return None

@@ -3,24 +3,26 @@
 import contextlib
 import logging
 import secrets
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 import anyio
 
 from .._rules import is_async
 from .._threads import Threads
 from ..errors import ConfigurationError, LedgerError
-from .decisions import Claim, DecisionHandler, DecisionLedger, Recorded
+from .decisions import Claim, DecisionHandler, DecisionLedger
 from .events import Postback
-from .receiving import NotYet, UnhandledError
+from .recording import RecordingRules, check_ledger
+from .steps import run_async
+
+_Result = TypeVar("_Result")
 
 POLL_SECONDS: Final = 1.0
 _BEAT_SECONDS: Final = 10.0
 _RENEWALS: Final = 6  # of a lease, for each lease
 _PLACES: Final = 16
-_FIRST_PAUSE: Final = 0.05
-_MAX_PAUSE: Final = 1.0
 _ENDING_SECONDS: Final = 2.0
 
 _LOGGER: Final = logging.getLogger("wegetfinancing")
@@ -33,9 +35,7 @@ def check_handler(ledger: DecisionLedger, handler: DecisionHandler | None) -> No
         ConfigurationError: both, neither, or not a ledger.
 
     """
-    if not callable(getattr(ledger, "record", None)) or isinstance(ledger, type):
-        msg = "ledger must be a ledger, such as SQLLedger(...) of wegetfinancing.contrib.sqlalchemy"
-        raise ConfigurationError(msg)
+    check_ledger(ledger)
     if ledger.applies and handler is not None:
         msg = "the ledger has an apply of its own, and a handler was passed too; choose one"
         raise ConfigurationError(msg)
@@ -55,10 +55,16 @@ class LedgerHandling:
     ) -> None:
         """``handler``: ``None`` where the ledger applies. ``patience``: seconds to try to store."""
         check_handler(ledger, handler)
-        self._patience = patience
         self.ledger = ledger
         self._handler = handler
         self._threads = Threads(_PLACES, "decisions")
+        self._rules = RecordingRules(
+            record=self._awaited(ledger.record),
+            claim=self._claim,
+            handle=self.handle,
+            has_worker=self._awaited(ledger.has_worker),
+            patience=patience,
+        )
 
     def close(self) -> None:
         """Let the threads end."""
@@ -75,45 +81,13 @@ class LedgerHandling:
             UnhandledError: it is stored, handling has failed, and no worker is alive.
 
         """
-        recorded = await self._record(postback)
-        is_done = recorded.settled
-        with contextlib.suppress(LedgerError):  # it is stored, and that is as far as it came
-            is_done = is_done or await self._is_handled(postback, recorded.id)
-        if not is_done:
-            _LOGGER.error(
-                "decision %d (%s, order %s) is stored and not handled, and no worker is alive to try again",
-                recorded.id,
-                postback.status,
-                recorded.order_id or postback.merchant_transaction_id,
-            )
-            raise UnhandledError
+        await run_async(self._rules.steps(postback, anyio.current_time))
 
-    async def _is_handled(self, postback: Postback, decision_id: int) -> bool:
-        while (claim := await self._claim(decision_id)) is not None:
-            if not await self.handle(claim):
-                break
-        if (await self._threads.run(partial(self.ledger.record, postback))).settled:
-            return True
-        return await self._threads.run(self.ledger.has_worker)
+    def _awaited(self, function: Callable[..., _Result]) -> Callable[..., Awaitable[_Result]]:
+        async def call(*args: object) -> _Result:
+            return await self._threads.run(partial(function, *args))
 
-    async def _record(self, postback: Postback) -> Recorded:
-        give_up = anyio.current_time() + self._patience
-        pause = _FIRST_PAUSE
-        while True:
-            try:
-                return await self._threads.run(partial(self.ledger.record, postback))
-            except LedgerError as error:
-                if anyio.current_time() + pause > give_up:
-                    _LOGGER.error(  # noqa: TRY400 - the error's text says it all
-                        "a postback could not be stored: order %s, %s, %s: %s",
-                        postback.merchant_transaction_id,
-                        postback.inv_id,
-                        postback.status,
-                        error,
-                    )
-                    raise NotYet from None
-            await anyio.sleep(pause)
-            pause = min(2 * pause, _MAX_PAUSE)
+        return call
 
     async def _claim(self, decision_id: int | None = None) -> Claim | None:
         return await self._threads.run(partial(self.ledger.claim, decision_id))

@@ -151,6 +151,26 @@ def a_worker_is_seen_while_it_lives(bench: LedgerBench) -> None:
 
 
 @ledger_check
+def a_failing_decision_can_be_tried_now(bench: LedgerBench) -> None:
+    """An operator can end the pause of a decision that waits, and of no other."""
+    shop = Shop(failures=3)
+    ledger = bench.ledger(apply=shop)
+    bench.applied(ledger)
+    recorded = ledger.record(postback())
+    for _ in range(3):
+        bench.handle(ledger, recorded)
+    require(ledger.claim() is None, "it is due although the handler has just failed for the third time")
+    ledger.retry(recorded.id)
+    require(bench.handle_all(ledger) == 1 and shop.statuses == ["approved"], "it was not tried again")
+    for unknown in (recorded.id, 10**6):
+        try:
+            ledger.retry(unknown)
+        except ValueError:
+            continue
+        require(condition=False, what="a decision was to be tried again that was handled, or is not there")
+
+
+@ledger_check
 def a_dismissed_decision_is_not_handled(bench: LedgerBench) -> None:
     """What an operator dismisses is not handled, and lets later decisions go on; handled ones stay so."""
     shop = Shop()

@@ -1,12 +1,15 @@
-"""Writes the table of ``docs/promises.md`` from the faults of the matrix: ``python tests/promises.py``."""
+"""Writes the table of ``docs/promises.md`` from the faults of the matrix.
+
+Run it in the folder ``tests``: ``python -m support.promises``.
+"""
 
 import itertools
 from pathlib import Path
 
-from faults import FAULTS, Fault
+from support.faults import FAULTS, Fault
 
-PAGE = Path(__file__).parent.parent / "docs" / "promises.md"
-BEGIN, END = "<!-- table: written by tests/promises.py -->", "<!-- end of the table -->"
+PAGE = Path(__file__).parent.parent.parent / "docs" / "promises.md"
+BEGIN, END = "<!-- table: written by tests/support/promises.py -->", "<!-- end of the table -->"
 WORDS = {"done": "done", "not_sent": "`NOT_SENT`", "refused": "`REFUSED`", "unknown": "`UNKNOWN`"}
 
 

@@ -25,6 +25,7 @@ from wegetfinancing.postbacks import (
     NotYet,
     PostbackApp,
     ResponseStatuses,
+    SyncMemoryDeliveryStore,
 )
 from wegetfinancing.testing import SignedPostback, credentials, signed_postback
 
@@ -408,6 +409,7 @@ async def test_it_lives_with_a_server_and_serves_http_only() -> None:
         ((credentials(), None), {}, "handler must be"),
         ((credentials(), print), {}, "handler must be"),
         ((credentials(), Shop()), {"repeat_handler": print}, "repeat_handler must be"),
+        ((credentials(), Shop()), {"store": SyncMemoryDeliveryStore()}, "store must be .* 'async def'"),
         ((credentials(), Shop()), {"max_age": -1}, "max_age must be"),
         ((credentials(), Shop()), {"patience": math.nan}, "patience must be a number of seconds, 0 or more"),
         ((credentials(), Shop()), {"patience": -1}, "patience must be"),

@@ -144,7 +144,7 @@ class HandlesTwice(Broken):
         return is_done
 
 
-class Proxy:
+class TransactionProxy:
     def __init__(self, transaction: Any) -> None:
         self.transaction = transaction
 
@@ -152,7 +152,7 @@ class Proxy:
         return getattr(self.transaction, name)
 
 
-class CountsLate(Proxy):
+class CountsLate(TransactionProxy):
     def save_decision(self, row: Any) -> None:
         is_counted = row.state == "handled" or row.error is not None
         self.transaction.save_decision(row if is_counted else attrs.evolve(row, attempts=0))
@@ -161,7 +161,7 @@ class CountsLate(Proxy):
 class Storing(Broken):
     """Has another storage."""
 
-    proxy: type[Proxy]
+    proxy: type[TransactionProxy]
 
     @contextlib.contextmanager
     def transaction(self, **settings: Any) -> Iterator[Any]:
@@ -212,6 +212,11 @@ class SeesWorkersEverywhere(Broken):
         return True
 
 
+class RetriesNothing(Broken):
+    def retry(self, decision_id: int) -> None:
+        pass
+
+
 class DismissesNothing(Broken):
     def dismiss(self, decision_id: int) -> None:
         pass
@@ -255,7 +260,7 @@ class LetsNothingCount(Broken):
 
 
 class ListsNothing(Broken):
-    def review(self) -> Review:
+    def review(self, **_: Any) -> Review:
         return Review(loans=(), decisions=())
 
 
@@ -293,6 +298,7 @@ BROKEN: list[tuple[Callable[..., MemoryLedger], str]] = [
     (CompletesForAnyone, "a_lost_lease_completes_nothing"),
     (RenewsNothing, "a_lease_can_be_renewed"),
     (SeesWorkersEverywhere, "a_worker_is_seen_while_it_lives"),
+    (RetriesNothing, "a_failing_decision_can_be_tried_now"),
     (DismissesNothing, "a_dismissed_decision_is_not_handled"),
     (ApprovesEverything, "only_an_approval_may_ship"),
     (HoldsNothing, "an_amount_has_to_be_seen"),
@@ -305,5 +311,6 @@ BROKEN: list[tuple[Callable[..., MemoryLedger], str]] = [
     (AcceptsEverything, "exactly_the_named_holds_are_accepted"),
     (LetsNothingCount, "a_held_decision_can_be_let_count"),
     (ListsNothing, "what_waits_is_listed"),
+    (ListsNothing, "what_stays_undecided_is_listed"),
     (ErasesNothing, "what_is_old_is_erased"),
 ]

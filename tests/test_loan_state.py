@@ -140,7 +140,7 @@ def test_advice_never_raises_whatever_came_before(before: list[str], now: str) -
     assert state_after(before).advise(made(now)) in Advice
 
 
-class Shop(RuleBasedStateMachine):
+class AdvisedShop(RuleBasedStateMachine):
     """A shop that follows the advice, against a vendor who may deliver anything in any order."""
 
     def __init__(self) -> None:
@@ -181,4 +181,4 @@ class Shop(RuleBasedStateMachine):
         assert len(keys) == len(set(keys))
 
 
-TestShop = Shop.TestCase
+TestAdvisedShop = AdvisedShop.TestCase
