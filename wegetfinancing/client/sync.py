@@ -219,7 +219,7 @@ class Client:
                 the timeout is invalid.
 
         """
-        return self._thread.run(ClientCall(AsyncClient.preconnect, timeout=timeout))
+        return self._run(ClientCall(AsyncClient.preconnect, timeout=timeout))
 
     def close(self) -> None:
         """Wait until calls in flight have ended, then close the connections and end the thread.
