@@ -291,6 +291,7 @@ def test_closing_without_await() -> None:
     refused: list[Callable[[], object]] = [
         lambda: first.create_request(financing_request()),
         lambda: first.for_merchant(A),
+        first.preconnect,
         first.__enter__,
     ]
     for call in refused:
