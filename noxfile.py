@@ -154,7 +154,7 @@ def build(session: nox.Session) -> None:
 @nox.session
 def demo(session: nox.Session) -> None:
     """Show the whole flow on a local emulator: create, approve, postback, order, ship."""
-    session.install(".[emulator]")
+    session.install(".[emulator,sql]")
     session.run("python", "examples/demo.py", *session.posargs)
 
 
@@ -180,6 +180,13 @@ def workers(session: nox.Session) -> None:
     """Show each decision handled once by four workers that are killed, with figures (needs redis-server)."""
     session.install(f".{EXTRAS}")
     session.run("python", "examples/many_workers.py")
+
+
+@nox.session
+def ledger(session: nox.Session) -> None:
+    """Kill workers and restart PostgreSQL under a ledger, with figures (needs PostgreSQL; ten minutes)."""
+    install(session, "tests", extras=EXTRAS)
+    session.run("python", "tests/ledger_proof.py", *session.posargs)
 
 
 @nox.session

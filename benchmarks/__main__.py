@@ -4,12 +4,23 @@ import sys
 
 import anyio
 
-from . import calls, imports, load, loopback, memory, postbacks, retry, without_await
+from . import calls, imports, load, loopback, memory, merchants, postbacks, retry, round_trips, without_await
 from .harness import Row, table
 
 SECTIONS = {
     each.__name__.rpartition(".")[2]: each.measure
-    for each in (calls, without_await, loopback, imports, load, memory, postbacks, retry)
+    for each in (
+        round_trips,
+        calls,
+        without_await,
+        loopback,
+        imports,
+        load,
+        memory,
+        merchants,
+        postbacks,
+        retry,
+    )
 }
 
 

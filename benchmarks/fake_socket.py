@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from types import ModuleType
 from typing import Any, Final
 
+import anyio
 import httpcore
 import httpx
 
@@ -25,16 +26,20 @@ ANSWER: Final = (
 
 
 @functools.cache
-def fake_network_transport(library: ModuleType) -> type[Any]:  # noqa: C901 - four small classes
-    """Make the class of an httpx or httpx2 transport on httpcore's pool and the fake network."""
-    httpcore: Any = importlib.import_module({"httpx": "httpcore", "httpx2": "httpcore2"}[library.__name__])
+def fake_network(httpcore: ModuleType) -> type[Any]:
+    """Make the class of a network of httpcore or httpcore2 whose server answers at once, and only then."""
 
-    class Socket(httpcore.AsyncNetworkStream):  # type: ignore[misc] # either library
+    class Socket(httpcore.AsyncNetworkStream):  # type: ignore[misc,name-defined] # either library
+        asked = False
+
         async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+            if not self.asked:
+                await anyio.sleep_forever()
+            self.asked = False
             return ANSWER
 
         async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-            pass
+            self.asked = True
 
         async def aclose(self) -> None:
             pass
@@ -47,7 +52,7 @@ def fake_network_transport(library: ModuleType) -> type[Any]:  # noqa: C901 - fo
         def get_extra_info(self, info: str) -> Any:
             return None
 
-    class Network(httpcore.AsyncNetworkBackend):  # type: ignore[misc] # either library
+    class Network(httpcore.AsyncNetworkBackend):  # type: ignore[misc,name-defined] # either library
         async def connect_tcp(
             self,
             host: str,
@@ -57,6 +62,14 @@ def fake_network_transport(library: ModuleType) -> type[Any]:  # noqa: C901 - fo
             socket_options: Iterable[Any] | None = None,
         ) -> Socket:
             return Socket()
+
+    return Network
+
+
+@functools.cache
+def fake_network_transport(library: ModuleType) -> type[Any]:
+    """Make the class of an httpx or httpx2 transport on httpcore's pool and the fake network."""
+    httpcore: Any = importlib.import_module({"httpx": "httpcore", "httpx2": "httpcore2"}[library.__name__])
 
     class Stream(library.AsyncByteStream):  # type: ignore[misc,name-defined] # either library
         def __init__(self, stream: Any) -> None:
@@ -75,7 +88,9 @@ def fake_network_transport(library: ModuleType) -> type[Any]:  # noqa: C901 - fo
         def __init__(self, context: ssl.SSLContext | None = None) -> None:
             # Without a context httpcore loads the certificates anew for each connection.
             context = context or ssl.create_default_context()
-            self.pool = httpcore.AsyncConnectionPool(ssl_context=context, network_backend=Network())
+            self.pool = httpcore.AsyncConnectionPool(
+                ssl_context=context, network_backend=fake_network(httpcore)()
+            )
 
         async def handle_async_request(self, request: Any) -> Any:
             url = httpcore.URL(

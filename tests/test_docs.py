@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +15,7 @@ from typing import Any
 
 import anyio.to_thread
 import httpx
+import many_merchants
 import pytest
 from flask import Flask
 
@@ -58,7 +60,10 @@ FILES = {
 
 @pytest.mark.usefixtures("emulator")
 @pytest.mark.parametrize(("page", "number", "block"), BLOCKS, ids=[f"{page}-{n}" for page, n, _ in BLOCKS])
-async def test_an_example_of_the_docs_runs_as_it_stands(page: str, number: int, block: str) -> None:
+async def test_an_example_of_the_docs_runs_as_it_stands(
+    page: str, number: int, block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"__name__": "example"}
     if "update_shipping(" in block:
         created = next(block for page, _, block in BLOCKS if page == "create-request.md")
@@ -72,22 +77,45 @@ async def test_an_example_of_the_docs_runs_as_it_stands(page: str, number: int, 
         names["client"].close()
     if isinstance(names.get("app"), Flask) and {"checkout", "orders"} <= set(names):
         await check_the_checkout(names["app"])
-    if "app" in names and "Redis" not in names:
+    if "app" in names and "ledger" in names:
+        await check_the_ledger(names)
+    elif "app" in names and "Redis" not in names:
         await check_the_app(names)
     if "receive" in names and "app" not in names:
         check_the_function(names["receive"])
+    if "engine" in names:
+        names["ledger"].close()
+        names["engine"].dispose()
+
+
+async def check_the_ledger(names: dict[str, Any]) -> None:
+    with contextlib.closing(sqlite3.connect("shop.db")) as orders:
+        orders.executescript("CREATE TABLE orders (id, status); INSERT INTO orders VALUES ('ORDER-123', '')")
+        async with names["client"] as client:
+            created = [await client.create_request(financing_request()) for _ in range(2)]
+        assert created[0].href == created[1].href
+        made = signed_postback()
+        transport = httpx.ASGITransport(names["app"])
+        async with httpx.AsyncClient(transport=transport, base_url="http://shop.test") as vendor:
+            for _ in range(2):
+                response = await vendor.post("/postbacks", content=made.body, headers=made.headers)
+                assert (response.status_code, response.text) == (200, "OK")
+        assert orders.execute("SELECT status FROM orders").fetchall() == [("approved",)]
+    assert names["ledger"].loan("ORDER-123").may_ship
+    names["ledger"].close()
 
 
 async def check_the_app(names: dict[str, Any]) -> None:
     made = signed_postback()
+    path = "/postbacks/1234" if "lookup" in names else "/postbacks"
     for _ in range(2):
-        response = await post(names["app"], made.body, made.headers)
+        response = await post(names["app"], made.body, made.headers, path=path)
         assert (response.status_code, response.text) == (200, "OK")
-    forged = await post(names["app"], made.body + b" ", made.headers)
+    forged = await post(names["app"], made.body + b" ", made.headers, path=path)
     assert forged.status_code == 401
     # As the vendor documents it, without the order id.
     made = signed_postback("rejected", merchant_transaction_id=None)
-    response = await post(names["app"], made.body, made.headers)
+    response = await post(names["app"], made.body, made.headers, path=path)
     assert response.status_code == 200
     if "orders" in names:
         assert [each["state"] for each in names["orders"]] == ["rejected"]
@@ -96,8 +124,10 @@ async def check_the_app(names: dict[str, Any]) -> None:
         names["database"].close()
 
 
-async def post(app: Any, body: bytes, headers: Mapping[str, str]) -> httpx.Response:
-    url = "http://shop.test/postbacks"
+async def post(
+    app: Any, body: bytes, headers: Mapping[str, str], *, path: str = "/postbacks"
+) -> httpx.Response:
+    url = f"http://shop.test{path}"
     if isinstance(app, Flask | wsgi.PostbackApp):
         sync_vendor = httpx.Client(transport=httpx.WSGITransport(app))
         return await anyio.to_thread.run_sync(lambda: sync_vendor.post(url, content=body, headers=headers))
@@ -298,3 +328,14 @@ def test_many_workers_handle_each_decision_once() -> None:
     figures = done.stdout.splitlines()
     assert "killed 4 times; Redis restarted 1 times" in figures[0]
     assert figures[-2:] == ["took effect  500 decisions, each once", "lost         0"]
+
+
+async def test_many_merchants_are_all_answered(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = {"MERCHANTS": 20, "UPDATES": 60, "CREATES": 10, "MIXED": 30, "CREATES_PER_SECOND": 100}
+    for name, value in small.items():
+        monkeypatch.setattr(many_merchants, name, value)
+    with many_merchants.vendor() as address:
+        assert await many_merchants.main(address)
+    assert capsys.readouterr().out.splitlines()[-1] == "calls                    140"

@@ -305,6 +305,7 @@ def test_an_engine_in_autocommit_keeps_nothing_of_a_failed_handler(
         ("postgresql+psycopg2://u:secret@h/d", "postgresql\\+psycopg2"),
         ("mysql+pymysql://u:secret@h/d", "mysql"),
         ("no url: secret", "needs an Engine or a URL"),
+        ("postgresql+psycopg://me:an@secret:of@host/shop", "needs an Engine or a URL"),
         (None, "needs an Engine or a URL"),
     ],
 )

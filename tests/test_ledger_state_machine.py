@@ -118,8 +118,11 @@ class LedgerMachine(RuleBasedStateMachine):
                 verdict = self.ledger.begin(intent).verdict
         except LedgerError as error:
             assert not error.uncertain  # noqa: PT017 - the second reading had no fault
-            if self.ledger.loan(order, merchant_id=MERCHANT) is not None and model.state is None:
-                model.state = "not_sent"  # it was committed, and undone
+            loan = self.ledger.loan(order, merchant_id=MERCHANT)
+            if loan is not None and model.state in (None, "refused", "not_sent"):
+                self.attempts.pop(order, None)  # the attempt before may have been replaced
+                if model.state is None or loan.state.value == "not_sent":
+                    model.state = "not_sent"  # it was committed, and undone
                 if any(named for *_, named in model.early):
                     model.state = "created"
                     model.identified()

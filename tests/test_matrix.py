@@ -1,9 +1,11 @@
 """Every fault on both event loops, through every kind of connection, for a create and a shipping update."""
 
 import collections
+import threading
 import tracemalloc
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any
 
 import anyio
@@ -16,6 +18,7 @@ from support import figures
 from support.canaries import LogWatch, canaries_in_error, credentials_with_canaries, request_with_canaries
 from support.fault_server import Arrived, FaultServer
 from support.faults import DONE, FAULTS, NOT_SENT, UNKNOWN, Fault, Processed, client_context
+from support.networks import WatchedNetwork
 from support.promises import columns
 from wegetfinancing import (
     AsyncClient,
@@ -54,6 +57,7 @@ class Called:
     seconds: float = 0.0
     arrived: list[Arrived] = attrs.field(factory=list)
     error: CallError | None = None
+    is_forged: bool = False
 
     @property
     def sent(self) -> list[Arrived]:
@@ -107,6 +111,7 @@ def summary(watch: LogWatch) -> list[str]:
         + ", ".join(f"{number} {name}" for name, number in sorted(ended.items())),
         f"  creates sent twice: {sum(each.is_create_sent_twice for each in RESULTS)}",
         f"  NOT_SENT wrong: {sum(each.is_not_sent_wrong for each in RESULTS)}",
+        f"  forged answers believed: {sum(each.is_forged for each in RESULTS)}",
         f"  processed and called refused: {sum(each.is_processed_and_refused for each in RESULTS)}",
         f"  latest end: {max(each.lateness for each in RESULTS) * 1000:.0f} ms after the deadline",
         f"  most memory of a call over its own body: {max(MEMORY) / MEBIBYTE:.1f} MiB",
@@ -119,13 +124,24 @@ async def connections(kind: str, fault: Fault, server: FaultServer) -> AsyncIter
     """Connections of our own, or a ready client of a library."""
     proxy = f"http://127.0.0.1:{server.port}" if fault.proxy else None
     if kind == "own":
-        transport = HttpxTransport(ssl_context=client_context(), proxy=proxy)
+        network = WatchedNetwork(partial(let_it_be_killed, server)) if fault.killed else None
+        transport = HttpxTransport(ssl_context=client_context(), proxy=proxy, network_backend=network)
         yield transport
         await transport.aclose()
     else:
         library: Any = {"httpx": httpx, "httpx2": httpx2}[kind]
         async with library.AsyncClient(verify=client_context(), proxy=proxy, trust_env=False) as client:
             yield HttpxTransport(client)
+
+
+async def let_it_be_killed(server: FaultServer) -> None:
+    """Between the inspection of a connection and the write, leave time for it to go."""
+    server.written.set()
+    await wait_for(server.killed)
+
+
+async def wait_for(event: threading.Event) -> None:
+    assert await anyio.to_thread.run_sync(event.wait, PLENTY)
 
 
 def address_of(fault: Fault, server: FaultServer) -> str:
@@ -153,11 +169,18 @@ async def make_call(
             await stack.enter_async_context(client)
             if fault.warm_up:
                 await client.update_shipping(INV_ID, shipping_event(), timeout=PLENTY)
+            if fault.ready and connection == "own" and operation == "create":
+                await client.preconnect(timeout=PLENTY)
+                await wait_for(server.ahead)
+            elif fault.ready:
+                for each in (server.ahead, server.killed):
+                    each.set()
             before = len(server.arrivals)
             began = anyio.current_time()
             try:
                 if operation == "create":
-                    await client.create_request(request)
+                    created = await client.create_request(request)
+                    called.is_forged = created.inv_id != INV_ID
                 else:
                     await client.update_shipping(INV_ID, event)
             except CallError as error:
@@ -224,6 +247,7 @@ async def test_every_call_keeps_every_promise(fault: Fault, log: LogWatch) -> No
             for called in results:
                 assert not called.is_create_sent_twice, called
                 assert not called.is_not_sent_wrong, called
+                assert not called.is_forged, called
                 assert not called.is_processed_and_refused, called
                 # On a busy machine the deadline may come before our own end, which knows what was sent.
                 assert called.is_expected or (called.ended == UNKNOWN and not fault.ends), called

@@ -42,7 +42,7 @@ def proxy() -> Iterator[FaultServer]:
 
 def environment(name: str, proxy: str, monkeypatch: pytest.MonkeyPatch) -> HttpxTransport:
     monkeypatch.setenv(name, proxy)
-    return HttpxTransport()
+    return HttpxTransport(ready_connections=0)
 
 
 def no_proxy_for_others(proxy: str, monkeypatch: pytest.MonkeyPatch) -> HttpxTransport:
@@ -51,7 +51,7 @@ def no_proxy_for_others(proxy: str, monkeypatch: pytest.MonkeyPatch) -> HttpxTra
 
 
 def argument(proxy: str, monkeypatch: pytest.MonkeyPatch) -> HttpxTransport:
-    return HttpxTransport(proxy=proxy)
+    return HttpxTransport(proxy=proxy, ready_connections=0)
 
 
 SETTINGS: dict[str, Callable[..., HttpxTransport]] = {
@@ -147,7 +147,7 @@ async def test_plain_text_for_another_machine_still_goes_through_the_proxy(
 ) -> None:
     """The emulator may deliver to a named host of the shop's own network."""
     monkeypatch.setenv("HTTP_PROXY", url_of(proxy))
-    response = await HttpxTransport().send(make_request("http://shop.example/postbacks"))
+    response = await HttpxTransport(ready_connections=0).send(make_request("http://shop.example/postbacks"))
     assert response.status == 502
     assert proxy.arrivals[0].data.startswith(b"POST http://shop.example/postbacks ")
 
@@ -156,7 +156,7 @@ async def test_a_kept_alive_connection_to_this_machine_carries_nothing_for_anoth
     server: FaultServer, proxy: FaultServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", url_of(proxy))
-    transport = HttpxTransport()
+    transport = HttpxTransport(ready_connections=0)
     for _ in range(2):
         here = await transport.send(make_request(url_of(server), repeatable=True))
         there = await transport.send(make_request("http://shop.example/", repeatable=True))
@@ -224,5 +224,5 @@ async def test_behind_a_silent_proxy_a_deadline_names_it(kind: str) -> None:
 
 async def test_without_a_proxy_none_is_named() -> None:
     with FaultServer(answers_well, listens=False) as dead, pytest.raises(TransportError) as caught:
-        await HttpxTransport().send(make_request(url_of(dead, "localhost")))
+        await HttpxTransport(ready_connections=0).send(make_request(url_of(dead, "localhost")))
     assert f"no connection to localhost:{dead.port} was made" in str(caught.value)

@@ -1,6 +1,8 @@
 """The README's examples, run as they stand there against the in-memory emulator."""
 
+import contextlib
 import re
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from wegetfinancing.testing import credentials, financing_request, signed_postba
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+ENDPOINTS = [each for each in EXAMPLES if "PostbackApp(" in each and "SQLLedger(" not in each]
+LEDGERS = [each for each in EXAMPLES if "SQLLedger(" in each]
 
 
 def run(example: str) -> dict[str, Any]:
@@ -23,7 +27,8 @@ def run(example: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("number", range(len(EXAMPLES)))
 @pytest.mark.usefixtures("emulator")
-def test_an_example_runs_as_it_stands(number: int) -> None:
+def test_an_example_runs_as_it_stands(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     names = run(EXAMPLES[number])
     assert ("app" in names) is ("PostbackApp(" in EXAMPLES[number])
 
@@ -34,7 +39,7 @@ async def test_the_endpoint_believes_what_is_signed(
 ) -> None:
     for name in ("merchant_id", "username", "password"):
         monkeypatch.setenv(f"WEGETFINANCING_{name.upper()}", getattr(credentials(), name))
-    (endpoint,) = (each for each in EXAMPLES if "PostbackApp(" in each)
+    (endpoint,) = ENDPOINTS
     shop = httpx.ASGITransport(run(endpoint)["app"])
     async with httpx.AsyncClient(transport=shop, base_url="http://shop.test") as vendor:
         for status in ("approved", "preapproved", "rejected", "refund"):
@@ -46,6 +51,30 @@ async def test_the_endpoint_believes_what_is_signed(
     assert "create ORDER-123 and ship it" in capsys.readouterr().out
 
 
+@pytest.mark.anyio
+@pytest.mark.usefixtures("emulator")
+async def test_the_ledger_applies_once_and_handles_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (example,) = LEDGERS
+    names = run(example)
+    assert capsys.readouterr().out == "None\n"
+    with contextlib.closing(sqlite3.connect("shop.db")) as orders:
+        orders.executescript("CREATE TABLE orders (id, status); INSERT INTO orders VALUES ('ORDER-123', '')")
+        async with names["client"] as client:
+            created = [await client.create_request(financing_request()) for _ in range(2)]
+        assert created[0].href == created[1].href
+        made = signed_postback()
+        shop = httpx.ASGITransport(names["app"])
+        async with httpx.AsyncClient(transport=shop, base_url="http://shop.test") as vendor:
+            answer = await vendor.post("/postbacks", content=made.body, headers=made.headers)
+        assert (answer.status_code, answer.text) == (200, "OK")
+        assert orders.execute("SELECT status FROM orders").fetchall() == [("approved",)]
+    assert names["ledger"].loan("ORDER-123").may_ship
+    names["ledger"].close()
+
+
 def test_the_examples_do_what_the_text_says(emulator: Emulator, capsys: pytest.CaptureFixture[str]) -> None:
     run(EXAMPLES[0])
     application = next(iter(emulator.applications.values()))
@@ -55,8 +84,8 @@ def test_the_examples_do_what_the_text_says(emulator: Emulator, capsys: pytest.C
 
 def test_the_first_screen_holds_the_two_commands_and_an_example() -> None:
     screen = "\n".join(README.splitlines()[:30])
-    assert "python -m pip install nox && python -m nox -s demo" in screen
-    assert "python -m pip install nox && python -m nox -s tests" in screen
+    assert "pip install -q nox && .venv/bin/python -m nox -s demo" in screen
+    assert "pip install -q nox && .venv/bin/python -m nox -s tests" in screen
     assert EXAMPLES[0] in README[: len(screen)]
     assert len(EXAMPLES[0].splitlines()) <= 16
 
@@ -87,7 +116,7 @@ def test_nothing_tells_a_shop_to_pay_what_the_vendor_has_refunded(folder: str) -
 
 
 def test_the_example_records_a_refund_and_pays_nobody() -> None:
-    (endpoint,) = (each for each in EXAMPLES if "PostbackApp(" in each)
+    (endpoint,) = ENDPOINTS
     assert "record the refund of" in endpoint
     assert "pay nobody" in endpoint
 

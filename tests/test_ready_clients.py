@@ -222,7 +222,7 @@ async def test_a_request_with_the_method_connect_counts_as_sent_once_it_was(libr
     """A middleware may rewrite the method; a proxy's CONNECT is another one."""
     with FaultServer(Peer.read_tunnel) as server:
         request = make_request(url_of(server), method="CONNECT")
-        assert (await failure_of(HttpxTransport(), request)).outcome is Outcome.UNKNOWN
+        assert (await failure_of(HttpxTransport(ready_connections=0), request)).outcome is Outcome.UNKNOWN
         async with library.AsyncClient() as client:
             request = make_request(url_of(server), method="connect")
             assert (await failure_of(HttpxTransport(client), request)).outcome is Outcome.UNKNOWN

@@ -46,7 +46,7 @@ class WatchedEmulator(Emulator):
         request: FinancingRequest = financing_request()
         for inv_id in inv_ids:
             self.applications[inv_id] = Application(
-                inv_id=inv_id, href="", request=request, amount=request.expected_amount
+                merchant_id="1234", inv_id=inv_id, href="", request=request, amount=request.expected_amount
             )
 
     @property

@@ -1,4 +1,4 @@
-"""The command ``wegetfinancing``: an emulator to click through, and a postback to one's own endpoint."""
+"""The command ``wegetfinancing``: an emulator, a postback to one's own endpoint, a ledger's operations."""
 
 import argparse
 import contextlib
@@ -17,12 +17,13 @@ from urllib.parse import urlsplit
 
 import anyio
 
+from . import _ledger_command
 from ._rules import is_loopback, url
 from ._version import __version__
 from .client.client import AsyncClient
 from .client.httpx_transport import HttpxTransport
 from .credentials import Credentials
-from .emulator.env_file import read_settings, write_settings
+from .emulator.env_file import read_merchants, read_settings, write_merchants, write_settings
 from .emulator.postbacks import STATUSES, SignedPostback, delivery, forged, signed_postback
 from .enums import PostbackVersion
 from .errors import CallError, ConfigurationError, TransportError
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="wegetfinancing",
-        description="An emulator of the vendor's API to click through, and postbacks to your own endpoint.",
+        description="An emulator of the vendor's API, postbacks to your endpoint, and a ledger's operations.",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -64,6 +65,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     emulator.add_argument("--port", type=_port, help=f"default: {_PORT}; 0 for a free one")
     emulator.add_argument("--merchant-id", help=f"default: {_MERCHANT_ID}")
+    emulator.add_argument(
+        "--merchant",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="serve this merchant too, with credentials of its own; repeatable",
+    )
     emulator.add_argument("--username", help=f"default: {_USERNAME}")
     emulator.add_argument(
         "--env-file",
@@ -116,6 +124,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     postback.add_argument("--wrong-signature", action="store_true", help="as a forger would")
     postback.set_defaults(run=_postback)
+
+    _ledger_command.add_parser(commands)
     return parser
 
 
@@ -141,6 +151,17 @@ def _emulator(chosen: argparse.Namespace) -> None:
         username=chosen.username or stored.get("WEGETFINANCING_USERNAME", _USERNAME),
         password=stored.get("WEGETFINANCING_PASSWORD") or secrets.token_urlsafe(12),
     )
+    merchants = [
+        each
+        for each in read_merchants(stored.get("WEGETFINANCING_MERCHANTS", ""))
+        if each.merchant_id != credentials.merchant_id
+    ]
+    known = {each.merchant_id for each in (credentials, *merchants)}
+    merchants += [
+        Credentials(merchant_id=each, username=f"{each}-user", password=secrets.token_urlsafe(12))
+        for each in dict.fromkeys(chosen.merchant)
+        if each not in known
+    ]
     stored_port = urlsplit(stored.get("WEGETFINANCING_BASE_URL", "")).port
     port = (stored_port or _PORT) if chosen.port is None else chosen.port
     with contextlib.suppress(KeyboardInterrupt), _listen(port) as listening:
@@ -151,6 +172,8 @@ def _emulator(chosen: argparse.Namespace) -> None:
             "WEGETFINANCING_USERNAME": credentials.username,
             "WEGETFINANCING_PASSWORD": credentials.password,
         }
+        if merchants:
+            settings["WEGETFINANCING_MERCHANTS"] = write_merchants(merchants)
         if chosen.env_file:
             write_settings(chosen.env_file, settings)
         exports = "".join(f"  export {name}={shlex.quote(value)}\n" for name, value in settings.items())
@@ -159,7 +182,9 @@ def _emulator(chosen: argparse.Namespace) -> None:
             "Everything is forgotten when it stops (Ctrl-C).",
             flush=True,
         )
-        server = emulator_server(credentials, listening, hosts=chosen.allow_host, report=_report)
+        server = emulator_server(
+            [credentials, *merchants], listening, hosts=chosen.allow_host, report=_report
+        )
         server.run(sockets=[listening])
 
 
@@ -195,7 +220,7 @@ def _trigger(chosen: argparse.Namespace) -> int:
 
 
 async def _create_and_decide(request: FinancingRequest, status: str) -> int:
-    transport = HttpxTransport()
+    transport = HttpxTransport(ready_connections=0)
     try:
         async with AsyncClient.from_env(transport=transport) as client:
             created = await client.create_request(request)
@@ -253,7 +278,7 @@ def _postback(chosen: argparse.Namespace) -> int:
 
 async def _deliver(url: str, signed: SignedPostback) -> int:
     request = delivery(signed, url, anyio.current_time() + _POSTBACK_SECONDS)
-    transport = HttpxTransport()
+    transport = HttpxTransport(ready_connections=0)
     try:
         answer = await transport.send(request)
     except TransportError as error:

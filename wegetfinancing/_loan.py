@@ -158,7 +158,7 @@ class PendingDecision:
     """A decision that waits: for its order, for a handler that has failed, or for someone to review it.
 
     Attributes:
-        id: ``dismiss`` takes it.
+        id: what ``retry`` and ``dismiss`` require.
         merchant_id: the merchant whose credentials signed it.
         inv_id: the vendor's ID.
         order_id: the order it names, or is matched to; ``None`` where neither is known.
@@ -190,8 +190,10 @@ class Review:
     Attributes:
         loans: held, unknown, or sending although their deadline has passed; the oldest first.
         decisions: unmatched, failing, or held without an order; the oldest first.
+        undecided: created long ago, and no final decision has come; the oldest first.
 
     """
 
     loans: tuple[Loan, ...]
     decisions: tuple[PendingDecision, ...]
+    undecided: tuple[Loan, ...] = ()

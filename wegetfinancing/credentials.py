@@ -9,7 +9,7 @@ import attrs
 
 from .errors import ConfigurationError
 
-_MERCHANT_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+MERCHANT_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 
@@ -63,7 +63,7 @@ def _problem_of(merchant_id: object, username: object, password: object) -> str 
     for name, value in values.items():
         if problem := _problem_of_text(name, value):
             return problem
-    if not _MERCHANT_ID.fullmatch(str(merchant_id)):
+    if not MERCHANT_ID.fullmatch(str(merchant_id)):
         return (
             "merchant_id must be 1 to 64 letters, digits, '_' or '-': it becomes part of the URL's path;"
             " copy it from the vendor's back-office"

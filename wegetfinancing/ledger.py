@@ -57,8 +57,11 @@ class Ledger(ApplicationLedger, DecisionLedger, Protocol):
         """Record a postback in the shop's own transaction, and return what to apply in it, or ``None``."""
         ...
 
-    def review(self) -> Review:
-        """List what someone should look at."""
+    def review(self, *, undecided_for: dt.timedelta | None = None) -> Review:
+        """List what someone should look at.
+
+        ``undecided_for``: list also what was created so long ago and has had no final decision.
+        """
         ...
 
     def resolve(
@@ -99,7 +102,16 @@ class Ledger(ApplicationLedger, DecisionLedger, Protocol):
         """Accept exactly these holds; with ``apply`` the held decisions behind them count and are handled.
 
         Raises:
-            ValueError: the order is not known, or has no such hold.
+            ValueError: the order is not known, has no such hold, or with ``apply`` a later decision waits.
+
+        """
+        ...
+
+    def retry(self, decision_id: int) -> None:
+        """Let a decision that waits be handled now, whatever its pause.
+
+        Raises:
+            ValueError: the ledger does not know it, or it does not wait for a handler.
 
         """
         ...

@@ -1,6 +1,8 @@
 """The staff page. Put your own login in front of it."""
 
+import contextlib
 import datetime as dt
+from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Annotated
 
@@ -22,13 +24,13 @@ def orders(request: Request, shop: TheShop) -> HTMLResponse:
 
 @router.post("/{order_id}/ship")
 async def ship(order_id: str, shop: TheShop) -> RedirectResponse:
-    order = await run_sync(shop.order, order_id)
+    loan = (await run_sync(shop.order, order_id)).loan
     # Claimed in the database, so that it is shipped once, however often the button is pressed.
-    if order.inv_id is None or not await run_sync(shop.database.claim_shipping, order_id):
+    if loan is None or loan.inv_id is None or not await run_sync(shop.database.claim_shipping, order_id):
         raise HTTPException(HTTPStatus.CONFLICT, "this order must not be shipped, or is being shipped")
     event = ShippingEvent(date=dt.datetime.now(dt.UTC).date(), state=ShippingState.DISPATCHED)
     try:
-        await shop.client.update_shipping(order.inv_id, event)
+        await shop.client.update_shipping(loan.inv_id, event)
     except CallError as error:
         # The client has repeated it where that helps; the staff may try again.
         text = f"the vendor was not told of the shipment: {error}"
@@ -38,26 +40,30 @@ async def ship(order_id: str, shop: TheShop) -> RedirectResponse:
     return _back()
 
 
-@router.post("/{order_id}/resolve")
-def resolve(
-    order_id: str, status: Annotated[str, Form(pattern="^(approved|rejected|refund)$")], shop: TheShop
+@router.post("/{order_id}/accept")
+def accept(
+    order_id: str, shop: TheShop, *, hold: Annotated[str, Form()], apply: Annotated[bool, Form()] = False
 ) -> RedirectResponse:
-    if not shop.database.resolve(shop.order(order_id).id, status):
-        raise HTTPException(HTTPStatus.CONFLICT, "no decisions about this order are in conflict")
+    """Accept the hold that was seen: one that arrives meanwhile stays open."""
+    with _conflicts():
+        shop.database.ledger.accept(shop.order(order_id).id, [hold], apply=apply)
     return _back()
 
 
-@router.post("/{order_id}/let-go")
-def let_go(order_id: str, shop: TheShop) -> RedirectResponse:
-    shop.database.let_go(shop.order(order_id).id)
+@router.post("/{order_id}/absent")
+def absent(order_id: str, shop: TheShop) -> RedirectResponse:
+    """Close an order whose application the vendor does not have."""
+    with _conflicts():
+        shop.database.ledger.resolve(shop.order(order_id).id)
     return _back()
 
 
-@router.post("/{order_id}/give-up")
-def give_up(order_id: str, shop: TheShop) -> RedirectResponse:
-    if not shop.database.give_up(shop.order(order_id).id):
-        raise HTTPException(HTTPStatus.CONFLICT, "this order is not lost")
-    return _back()
+@contextlib.contextmanager
+def _conflicts() -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise HTTPException(HTTPStatus.CONFLICT, str(error)) from error
 
 
 def _back() -> RedirectResponse:

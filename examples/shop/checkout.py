@@ -1,12 +1,12 @@
 """The customers' pages: products, cart, checkout, order."""
 
+import contextlib
 import logging
 import re
 import secrets
 from collections.abc import Mapping
-from functools import partial
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Any
 
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Cookie, Depends, Form, HTTPException, Request
@@ -14,12 +14,15 @@ from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Resp
 
 from wegetfinancing import Address, CallError, FinancingRequest, InvalidRequestError, Outcome
 
-from .catalogue import MOST, PRODUCTS, SHIPPING, cart_items, read_cart, total, write_cart
+from .catalogue import MOST, PRODUCTS, SHIPPING, Cart, cart_items, read_cart, total, write_cart
 from .database import Order
 from .state import PAGES, Shop, TheShop, own_forms_only
 
 LOG = logging.getLogger("shop")
 CartCookie = Annotated[str, Cookie()]
+OrderCookie = Annotated[str, Cookie()]
+ORDER_ID = re.compile(r"ORDER-[0-9a-f]{16}")
+OVER = {"failed", "rejected"}
 router = APIRouter(dependencies=[Depends(own_forms_only)])
 FIELDS = (
     "first_name",
@@ -50,69 +53,86 @@ def change_cart(
         raise HTTPException(HTTPStatus.NOT_FOUND, "unknown product")
     response = RedirectResponse("/#cart", HTTPStatus.SEE_OTHER)
     changed = write_cart(read_cart(cart) | {sku: quantity})
-    response.set_cookie("cart", changed, httponly=True, samesite="lax")
+    keep(response, "cart", changed)
     return response
 
 
 @router.get("/checkout")
-def checkout(request: Request, cart: CartCookie = "") -> Response:
+def checkout(request: Request, shop: TheShop, cart: CartCookie = "", order: OrderCookie = "") -> Response:
+    # The order ID is generated once for each cart, so that a form that is sent twice is one order, and so is
+    # one that is filled in again because the answer to the first was lost.
+    order_id = order if ORDER_ID.fullmatch(order) else new_order_id()
+    known = shop.database.order(order_id)
+    if known is not None and not known.may_apply:
+        if known.told_to_the_customer not in OVER:
+            return away(f"/orders/{order_id}")
+        order_id = new_order_id()
     if not read_cart(cart):
         return RedirectResponse("/", HTTPStatus.SEE_OTHER)
-    # The order ID is generated when the form is rendered, so that a form that is sent twice is one order.
-    return checkout_page(request, {"order_id": new_order_id()}, cart, {})
+    return checkout_page(request, {"order_id": order_id}, read_cart(cart), {})
 
 
 @router.post("/checkout")
 async def apply(request: Request, shop: TheShop, cart: CartCookie = "") -> Response:
     form = {name: value for name, value in (await request.form()).items() if isinstance(value, str)}
     order_id = form.get("order_id", "")
-    if not re.fullmatch(r"ORDER-[0-9a-f]{16}", order_id) or not read_cart(cart):
+    known = await run_sync(shop.database.order, order_id)
+    # The cart is empty once an order was applied for; the form may still come again.
+    chosen = read_cart(cart) or (known.contents["cart"] if known is not None else {})
+    if not ORDER_ID.fullmatch(order_id) or not chosen:
         return RedirectResponse("/checkout", HTTPStatus.SEE_OTHER)
-    financing_request = read_form(form, cart, shop.settings.own_url)
+    contents = {"cart": chosen, "customer": {name: form.get(name, "") for name in FIELDS}}
+    financing_request = to_request(order_id, contents, shop.settings.own_url)
     if problems := financing_request.problems():
-        return checkout_page(request, form, cart, problems)
-    contents = {"cart": read_cart(cart), "customer": {name: form.get(name, "") for name in FIELDS}}
-    amount = financing_request.expected_amount
-    if await run_sync(shop.database.begin, order_id, amount, contents):
-        refusal = await create(shop, financing_request, order_id)
-        if refusal:
-            return checkout_page(request, form, cart, refusal)
-    order = await run_sync(shop.order, order_id)
-    if order.contents != contents:
-        fresh = form | {"order_id": new_order_id()}
-        told = {
-            "form": f"{order_id} is under way with different contents. Send this form for a second order."
-        }
-        return checkout_page(request, fresh, cart, told)
-    return onward(request, shop, order, form.get("show", ""))
-
-
-def onward(request: Request, shop: Shop, order: Order, show: str) -> Response:
-    """Send the customer to the application, or to the order's page where there is none to show."""
-    if order.told_to_the_customer != "waiting" or order.href is None:
-        return RedirectResponse(f"/orders/{order.id}", HTTPStatus.SEE_OTHER)
-    if show == "lightbox":
-        values = {"order": order, "lightbox_url": shop.settings.lightbox_url}
-        return PAGES.TemplateResponse(request, "lightbox.html", values)
-    return RedirectResponse(order.href, HTTPStatus.SEE_OTHER)
-
-
-async def create(shop: Shop, request: FinancingRequest, order_id: str) -> Mapping[str, str]:
-    """Create the request once; return the problems to show beside the form, if any."""
+        return checkout_page(request, form, chosen, problems)
+    order = await run_sync(shop.database.save, order_id, financing_request.expected_amount, contents)
+    if order.contents != contents or order.is_closed:
+        return another(request, order, form, contents)
     try:
-        created = await shop.client.create_request(request)
+        created = await shop.client.create_request(financing_request)  # at most once for each order
     except CallError as error:
         LOG.warning("%s: %r, outcome %s", order_id, error, error.outcome.value)
         if error.outcome is Outcome.UNKNOWN:
             # It may have been created: never create it again. The postback will tell.
-            await run_sync(partial(shop.database.failed, order_id, checkout="unknown", note=str(error)))
-            return {}
-        await run_sync(partial(shop.database.failed, order_id, checkout="failed", note=str(error)))
-        reasons = error.reasons if isinstance(error, InvalidRequestError) else {}
-        return reasons or {"form": "Financing cannot be reached just now. Please try again."}
-    LOG.info("%s is %s", order_id, created.inv_id)  # logged even if the database fails now
-    await run_sync(shop.database.applied, order_id, created)
-    return {}
+            return away(f"/orders/{order_id}")
+        return checkout_page(request, form, chosen, problems_of(error))
+    return await onward(request, shop, order_id, created.href, form.get("show", ""))
+
+
+def problems_of(error: CallError) -> Mapping[str, str]:
+    reasons = error.reasons if isinstance(error, InvalidRequestError) else {}
+    return reasons or {"form": "Financing cannot be reached just now. Please try again."}
+
+
+def another(request: Request, order: Order, form: Mapping[str, str], contents: Mapping[str, Any]) -> Response:
+    """Answer a form whose order was applied for with other contents, or is closed for ever."""
+    if not order.is_closed and (order.is_in_doubt or order.contents["cart"] == contents["cart"]):
+        # Another application for the same purchase would be a second loan.
+        return away(f"/orders/{order.id}")
+    why = "is closed" if order.is_closed else "has different contents"
+    told = {"form": f"{order.id} {why}. Send this form for another order."}
+    return checkout_page(request, {**form, "order_id": new_order_id()}, contents["cart"], told)
+
+
+async def onward(request: Request, shop: Shop, order_id: str, href: str, show: str) -> Response:
+    """Send the customer to the application, or to the order's page if it must not be shown."""
+    if (await run_sync(shop.order, order_id)).told_to_the_customer != "waiting":
+        return away(f"/orders/{order_id}")
+    if show == "lightbox":
+        values = {"order_id": order_id, "href": href, "lightbox_url": shop.settings.lightbox_url}
+        return emptied(PAGES.TemplateResponse(request, "lightbox.html", values))
+    return away(href)
+
+
+def away(url: str) -> Response:
+    """Leave the checkout: what is in the cart was applied for, or may have been."""
+    return emptied(RedirectResponse(url, HTTPStatus.SEE_OTHER))
+
+
+def emptied(response: Response) -> Response:
+    for name in ("cart", "order"):
+        response.delete_cookie(name)
+    return response
 
 
 @router.get("/orders/{order_id}")
@@ -125,15 +145,42 @@ def order_state(order_id: str, shop: TheShop) -> JSONResponse:
     return JSONResponse({"state": shop.order(order_id).told_to_the_customer})
 
 
+@router.get("/orders/{order_id}/application")
+async def application(order_id: str, shop: TheShop) -> Response:
+    """Send the customer to the application. Its address is in the ledger until it is decided."""
+    order = await run_sync(shop.order, order_id)
+    if order.told_to_the_customer == "waiting":
+        again = to_request(order_id, order.contents, shop.settings.own_url)
+        with contextlib.suppress(CallError):
+            created = await shop.client.create_request(again)  # it was created: nothing is sent
+            return RedirectResponse(created.href, HTTPStatus.SEE_OTHER)
+    return RedirectResponse(f"/orders/{order_id}", HTTPStatus.SEE_OTHER)
+
+
+@router.post("/orders/{order_id}/again")
+def again(order_id: str, shop: TheShop) -> Response:
+    """Put what was ordered into the cart again, where that order is over."""
+    order = shop.order(order_id)
+    if order.told_to_the_customer not in OVER:
+        return RedirectResponse(f"/orders/{order_id}", HTTPStatus.SEE_OTHER)
+    response = RedirectResponse("/checkout", HTTPStatus.SEE_OTHER)
+    keep(response, "cart", write_cart(order.contents["cart"]))
+    return response
+
+
+def keep(response: Response, name: str, value: str) -> None:
+    response.set_cookie(name, value, httponly=True, samesite="lax")
+
+
 def new_order_id() -> str:
     """Make an id that nobody guesses: whoever knows it sees the order's page."""
     return f"ORDER-{secrets.token_hex(8)}"
 
 
 def checkout_page(
-    request: Request, form: Mapping[str, str], cart: str, problems: Mapping[str, str]
+    request: Request, form: Mapping[str, str], cart: Cart, problems: Mapping[str, str]
 ) -> HTMLResponse:
-    items = cart_items(read_cart(cart))
+    items = cart_items(cart)
     values = {
         "items": items,
         "shipping": SHIPPING,
@@ -142,15 +189,16 @@ def checkout_page(
         "problems": problems,
         "without_field": [text for name, text in problems.items() if name not in (*FIELDS, "form")],
     }
-    return PAGES.TemplateResponse(request, "checkout.html", values)
+    response = PAGES.TemplateResponse(request, "checkout.html", values)
+    keep(response, "order", form["order_id"])
+    return response
 
 
-def read_form(form: Mapping[str, str], cart: str, own_url: str) -> FinancingRequest:
-    """Read the checkout form, whose fields are named as ``problems()`` names them."""
-    order_id = form["order_id"]
+def to_request(order_id: str, contents: Mapping[str, Any], own_url: str) -> FinancingRequest:
+    """Turn the checkout form, whose fields are named as ``problems()`` names them, into a request."""
 
     def field(name: str) -> str:
-        return form.get(name, "").strip()
+        return str(contents["customer"][name]).strip()
 
     return FinancingRequest(
         first_name=field("first_name"),
@@ -163,7 +211,7 @@ def read_form(form: Mapping[str, str], cart: str, own_url: str) -> FinancingRequ
             state=field("billing_address.state").upper(),
             zipcode=field("billing_address.zipcode"),
         ),
-        cart_items=cart_items(read_cart(cart)),
+        cart_items=cart_items(contents["cart"]),
         shipping_amount=SHIPPING,
         merchant_transaction_id=order_id,
         postback_url=f"{own_url}/postbacks",

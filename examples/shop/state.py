@@ -31,6 +31,8 @@ class Settings:
 
 @attrs.frozen(kw_only=True)
 class Shop:
+    """What lives as long as the application."""
+
     settings: Settings
     database: Database
     client: AsyncClient

@@ -123,7 +123,15 @@ def test_a_lost_answer_is_pending_until_the_postback_settles_it(
 
     colleague = page.context.new_page()
     decide_on_dashboard(colleague, addresses, order_id, "approved")
-    state_is(page, "approved")  # without a reload by hand
+    state_is(page, "in review")  # without a reload by hand: nobody has seen the financed amount
+
+    colleague.goto(f"{addresses.shop}/admin")
+    held = colleague.locator(f"#{order_id}")
+    expect(held).to_contain_text("Nobody has seen which amount the vendor finances.")
+    expect(held.get_by_role("button", name="Ship")).to_have_count(0)
+    photograph(colleague, "shop-held")
+    held.get_by_role("button", name="Reviewed: go on").click()
+    state_is(page, "approved")
 
 
 def test_a_form_that_is_sent_twice_is_one_application(page: Page, addresses: Addresses) -> None:

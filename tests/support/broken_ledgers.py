@@ -184,6 +184,13 @@ class CountsAttemptsLate(Storing):
     proxy = CountsLate
 
 
+class ServesInOrderOfArrival(Broken):
+    def claim(self, decision_id: int | None = None) -> Any:
+        if decision_id is not None:
+            return super().claim(decision_id)
+        return next(filter(None, map(super().claim, range(1, 20))), None)
+
+
 class GivesUp(Broken):
     def fail(self, claim: Any, error: str) -> None:
         self.complete(claim)
@@ -203,6 +210,11 @@ class RenewsNothing(Broken):
 class SeesWorkersEverywhere(Broken):
     def has_worker(self) -> bool:
         return True
+
+
+class RetriesNothing(Broken):
+    def retry(self, decision_id: int) -> None:
+        pass
 
 
 class DismissesNothing(Broken):
@@ -248,7 +260,7 @@ class LetsNothingCount(Broken):
 
 
 class ListsNothing(Broken):
-    def review(self) -> Review:
+    def review(self, **_: Any) -> Review:
         return Review(loans=(), decisions=())
 
 
@@ -280,11 +292,13 @@ BROKEN: list[tuple[Callable[..., MemoryLedger], str]] = [
     (TrustsAnyone, "another_merchants_postback_is_not_matched"),
     (HandlesTwice, "a_decision_is_handled_once"),
     (HandlesTheLatestFirst, "decisions_are_handled_in_order"),
+    (ServesInOrderOfArrival, "merchants_take_turns"),
     (GivesUp, "a_failed_handler_is_tried_again"),
     (CountsAttemptsLate, "an_attempt_is_counted_before_it_runs"),
     (CompletesForAnyone, "a_lost_lease_completes_nothing"),
     (RenewsNothing, "a_lease_can_be_renewed"),
     (SeesWorkersEverywhere, "a_worker_is_seen_while_it_lives"),
+    (RetriesNothing, "a_failing_decision_can_be_tried_now"),
     (DismissesNothing, "a_dismissed_decision_is_not_handled"),
     (ApprovesEverything, "only_an_approval_may_ship"),
     (HoldsNothing, "an_amount_has_to_be_seen"),
@@ -297,5 +311,6 @@ BROKEN: list[tuple[Callable[..., MemoryLedger], str]] = [
     (AcceptsEverything, "exactly_the_named_holds_are_accepted"),
     (LetsNothingCount, "a_held_decision_can_be_let_count"),
     (ListsNothing, "what_waits_is_listed"),
+    (ListsNothing, "what_stays_undecided_is_listed"),
     (ErasesNothing, "what_is_old_is_erased"),
 ]

@@ -161,6 +161,12 @@ class Peer:
         while self.receive():
             pass
 
+    def wait_for_the_write(self) -> None:
+        """Go on when the client is about to write its request, or the test is over."""
+        for _ in range(_PATIENCE * 10):
+            if self.server.over.is_set() or self.server.written.wait(0.1):
+                return
+
     def end(self) -> None:
         """Close with FIN. What was not read is read now: closing over it would send RST."""
         with contextlib.suppress(*GONE):
@@ -200,6 +206,9 @@ class FaultServer:
     Attributes:
         requests: each request and ``CONNECT`` that a behaviour has read to its end, in that order.
         over: set when the test has seen enough; whatever is silent then ends.
+        ahead: set when the connection that was opened ahead, if any, is in the state the test is about.
+        written: set when a request is about to be written.
+        killed: set when the connection it is about to be written on is gone.
 
     """
 
@@ -214,6 +223,9 @@ class FaultServer:
     ) -> None:
         self.requests: list[bytes] = []
         self.over = threading.Event()
+        self.ahead = threading.Event()
+        self.written = threading.Event()
+        self.killed = threading.Event()
         self._acts = acts
         self._tls = tls
         self._report = report
@@ -251,6 +263,8 @@ class FaultServer:
         with contextlib.suppress(OSError):
             while True:
                 sock, _ = self._listener.accept()
+                # What is sent first is not held back until the TLS tickets before it are acknowledged.
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 peer = Peer(sock, self, number=len(self._peers))
                 self._peers.append(peer)
                 self._start(peer.serve, self._tls)

@@ -3,6 +3,7 @@
 Each says what then became of the request on the server, and how a create and a shipping update may end.
 """
 
+import contextlib
 import enum
 import functools
 import gzip
@@ -55,6 +56,8 @@ class Fault:
         accepts: whether a connection is made.
         large: the request is larger than what the sockets' buffers hold.
         warm_up: a connection was used before, and kept alive.
+        ready: a connection was opened ahead, if the client does that.
+        killed: that connection goes between its inspection and the write.
 
     """
 
@@ -73,6 +76,8 @@ class Fault:
     accepts: bool = True
     large: bool = False
     warm_up: bool = False
+    ready: bool = False
+    killed: bool = False
 
     def server(self) -> FaultServer:
         return FaultServer(
@@ -484,6 +489,75 @@ used_before("is closed after the next request", closes_after_reading, (DONE,))
 used_before("is reset after the next request", resets_after_reading, (DONE,))
 # Of a ready client no connection is kept alive.
 used_before("went silent", Peer.silence, (DONE, UNKNOWN), ends=False)
+
+# Connections that were opened ahead of a create; an update uses none
+
+READY = "opened ahead"
+
+
+def opened_ahead(
+    name: str, then: Act, create: str | tuple[str, ...] = DONE, *, killed: bool = False, **settings: Any
+) -> None:
+    """Do something to the connection that was opened ahead, and answer well on any other."""
+
+    def act(peer: Peer) -> None:
+        if peer.server.ahead.is_set():
+            answers_well(peer)
+        if not killed:
+            then(peer)
+        peer.server.ahead.set()
+        if killed:
+            peer.wait_for_the_write()
+            then(peer)
+            peer.server.killed.set()
+        answers_well(peer)
+
+    add(READY, name, act, YES, create, DONE, ready=True, killed=killed, **settings)
+
+
+def closes(peer: Peer) -> None:
+    peer.sock.close()
+
+
+def half_closes(peer: Peer) -> None:
+    socket.socket.shutdown(peer.sock, socket.SHUT_WR)
+
+
+def sends(data: bytes, peer: Peer) -> None:
+    peer.send(data)
+
+
+def says_goodbye(peer: Peer) -> None:
+    """Send close_notify and leave TCP open."""
+    assert isinstance(peer.sock, ssl.SSLSocket)
+    peer.sock.settimeout(0)
+    with contextlib.suppress(OSError):
+        peer.sock.unwrap()
+    peer.sock.settimeout(30)
+
+
+def goes_silent(peer: Peer) -> None:
+    peer.server.ahead.set()
+    peer.silence()
+
+
+# A ready client opens none ahead.
+ONCE_SENT = (DONE, UNKNOWN)
+for suffix, tls in (("", None), (", TLS", "good")):
+    opened_ahead(f"is good{suffix}", nothing, tls=tls)
+    opened_ahead(f"was closed{suffix}", closes, tls=tls)
+    opened_ahead(f"was reset{suffix}", Peer.reset, tls=tls)
+    opened_ahead(f"was half-closed{suffix}", half_closes, tls=tls)
+    opened_ahead(f"has a forged answer on it{suffix}", partial(sends, FORGED), tls=tls)
+    opened_ahead(f"has a 408 on it{suffix}", says_408, tls=tls)
+    opened_ahead(f"has a byte on it{suffix}", partial(sends, b"H"), tls=tls)
+    opened_ahead(f"went silent{suffix}", goes_silent, ONCE_SENT, ends=False, tls=tls)
+    opened_ahead(f"is closed just before the write{suffix}", closes, ONCE_SENT, killed=True, tls=tls)
+    opened_ahead(f"is reset just before the write{suffix}", Peer.reset, ONCE_SENT, killed=True, tls=tls)
+opened_ahead("was closed by TLS alone", says_goodbye, tls="good")
+opened_ahead(
+    "has a TLS alert on it", lambda peer: peer.send_below_tls(b"\x15\x03\x03\x00\x02\x02\x28"), tls="good"
+)
 
 # Statuses: a server that refuses has carried nothing out, whatever it sends along
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import attrs
@@ -24,7 +24,7 @@ def programs() -> Path | None:
     return next((folder for folder in found if (folder / "pg_isready").exists()), None)
 
 
-@attrs.frozen
+@attrs.define
 class Server:
     """A server that runs.
 
@@ -38,6 +38,13 @@ class Server:
     folder: Path
     socket_folder: Path
     process: "subprocess.Popen[bytes]"
+    _start: "Callable[[], subprocess.Popen[bytes]]"
+
+    def restart(self) -> None:
+        """Let it end at once, as in a crash, and start it again: it recovers what was committed."""
+        self.process.send_signal(signal.SIGQUIT)
+        self.process.wait()
+        self.process = self._start()
 
     def url(self, database: str = "postgres") -> str:
         """Return the URL for SQLAlchemy."""
@@ -78,14 +85,19 @@ def postgresql_server(*, fsync: bool = False, encoding: str = "UTF8") -> Iterato
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         command = [*prefix, str(bin_folder / "postgres"), "-D", str(folder), *options]
-        log = (root / "log").open("wb")
-        with log, subprocess.Popen(command, stdout=log, stderr=log, cwd=root) as process:  # noqa: S603 - our own
-            try:
-                _wait_until_ready(bin_folder, root, process)
-                yield Server(folder, root, process)
-            finally:
-                process.send_signal(signal.SIGINT)  # a fast shutdown
-                process.wait()
+
+        def start() -> "subprocess.Popen[bytes]":
+            with (root / "log").open("ab") as log:
+                process = subprocess.Popen(command, stdout=log, stderr=log, cwd=root)  # noqa: S603 - our own
+            _wait_until_ready(bin_folder, root, process)
+            return process
+
+        server = Server(folder, root, start(), start)
+        try:
+            yield server
+        finally:
+            server.process.send_signal(signal.SIGINT)  # a fast shutdown
+            server.process.wait()
     finally:
         shutil.rmtree(root, ignore_errors=True)
 

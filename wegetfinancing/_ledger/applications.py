@@ -22,22 +22,9 @@ def look(tx: Transaction, application: Application) -> Begun | None:
 
 def begin(tx: Transaction, application: Application) -> Begun:
     """Write an intent down, unless the order's application exists, may exist or is closed."""
-    now = tx.now()
-    deadline = now + application.seconds
-    fresh = LoanRow(
-        merchant_id=application.merchant_id,
-        order_id=application.order_id,
-        state=rows.SENDING,
-        token=application.token,
-        fingerprint=application.fingerprint,
-        expected_amount=application.expected_amount,
-        taxes=application.taxes,
-        deadline=deadline,
-        created_at=now,
-        updated_at=now,
-    )
+    fresh = _intended(application, tx.now())
     lock_named(tx, application.merchant_id, application.order_id)
-    is_new = tx.insert_loan(rules.derived(fresh, now))
+    is_new = tx.insert_loan(fresh)
     row = tx.loan(application.merchant_id, application.order_id, lock=True)
     assert row is not None  # noqa: S101 - it was inserted, or was there, and loans are never deleted
     if not is_new:
@@ -53,15 +40,36 @@ def begin(tx: Transaction, application: Application) -> Begun:
     return Begun(Verdict.SEND, rules.loan(row))
 
 
+def _intended(application: Application, now: float) -> LoanRow:
+    row = LoanRow(
+        merchant_id=application.merchant_id,
+        order_id=application.order_id,
+        state=rows.SENDING,
+        token=application.token,
+        fingerprint=application.fingerprint,
+        expected_amount=application.expected_amount,
+        taxes=application.taxes,
+        deadline=now + application.seconds,
+        created_at=now,
+        updated_at=now,
+    )
+    return rules.derived(row, now)
+
+
 def _begun(row: LoanRow, application: Application) -> Begun:
     verdict = rules.verdict(row, application.fingerprint)
     return Begun(verdict, rules.loan(row), row.href if verdict is Verdict.STORED else None)
 
 
-def is_sending(tx: Transaction, application: Application) -> bool:
-    """Tell whether this attempt's intent was committed."""
-    row = tx.loan(application.merchant_id, application.order_id)
-    return row is not None and row.token == application.token and row.state == rows.SENDING
+def undo(tx: Transaction, application: Application) -> bool:
+    """Undo an intent whose commit was not acknowledged; ``False`` if it is not there, so roll back then.
+
+    The commit may still be under way, where reading would not see it: inserting the row waits for it.
+    """
+    if tx.insert_loan(_intended(application, tx.now())):
+        return False
+    record_failure(tx, application, rows.NOT_SENT)
+    return True
 
 
 def record_answer(tx: Transaction, application: Application, created: CreatedRequest) -> LoanRow:
@@ -71,19 +79,7 @@ def record_answer(tx: Transaction, application: Application, created: CreatedReq
     now = tx.now()
     row = tx.loan(application.merchant_id, application.order_id)
     if row is None:  # the intent was committed, and a restore or a failover has lost it
-        lost = LoanRow(
-            merchant_id=application.merchant_id,
-            order_id=application.order_id,
-            state=rows.UNKNOWN,
-            token=application.token,
-            fingerprint=application.fingerprint,
-            expected_amount=application.expected_amount,
-            taxes=application.taxes,
-            deadline=now,
-            created_at=now,
-            updated_at=now,
-        )
-        tx.insert_loan(rules.derived(lost, now))
+        tx.insert_loan(attrs.evolve(_intended(application, now), state=rows.UNKNOWN, deadline=now))
         row = tx.loan(application.merchant_id, application.order_id)
         assert row is not None  # noqa: S101 - it was inserted, or was there
     locked = {each: tx.loan_by_id(each, lock=True) for each in sorted({row.id, owner_id or row.id})}

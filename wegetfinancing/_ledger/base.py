@@ -36,6 +36,10 @@ _STATES: Final = {
 _log: Final = logging.getLogger("wegetfinancing")
 
 
+class _NothingToUndoError(Exception):
+    """Rolls back the row that was inserted to find out whether one is there."""
+
+
 class StoredLedger(OperatedLedger):
     """What every ledger does; a storage adds ``transaction``.
 
@@ -71,9 +75,13 @@ class StoredLedger(OperatedLedger):
             if not (is_finite_number(value) and value > 0):
                 msg = f"{name} must be a finite number of seconds above zero"
                 raise ConfigurationError(msg)
+        if lease > rows.MAX_AHEAD:
+            msg = "lease must be at most a day"
+            raise ConfigurationError(msg)
         self._apply = apply
         self._lease = float(lease)
         self._grace = float(grace)
+        self._last_merchant = ""  # whose decision was claimed
         self._identity = f"{type(self).__name__}:{id(self)}"
 
     @property
@@ -116,13 +124,15 @@ class StoredLedger(OperatedLedger):
     def _undo_lost_intent(self, application: Application, timeout: float | None) -> None:
         for attempt in range(1, _UNDO_ATTEMPTS + 1):
             try:
-                with self.transaction(write=False, timeout=timeout) as tx:
-                    is_there = applications.is_sending(tx, application)
-                if is_there:
-                    self.record_failure(application, Outcome.NOT_SENT, timeout=timeout)
+                with (
+                    contextlib.suppress(_NothingToUndoError),
+                    self.transaction(write=True, timeout=timeout) as tx,
+                ):
+                    if not applications.undo(tx, application):
+                        raise _NothingToUndoError
             except LedgerError as error:
                 if attempt == _UNDO_ATTEMPTS:
-                    msg = f"an intent may have been committed, and could not be read again: {error}"
+                    msg = f"an intent may have been committed, and could not be undone: {error}"
                     raise LedgerError(msg, uncertain=True) from None
                 time.sleep(_UNDO_PAUSE)
             else:
@@ -199,13 +209,17 @@ class StoredLedger(OperatedLedger):
             return decisions.once(tx, postback)
 
     def claim(self, decision_id: int | None = None) -> Claim | None:
-        """Claim what is to be handled next, and count the attempt; ``None`` if there is nothing."""
+        """Claim what is to be handled next, and count the attempt; ``None`` if there is nothing.
+
+        Merchants take turns, so that none waits behind another one's backlog.
+        """
         with self.transaction(write=False) as tx:  # idle workers must not take a lock
-            candidates = decisions.claimable(tx, decision_id)
+            candidates = decisions.claimable(tx, decision_id, self._last_merchant)
         for candidate in candidates:
             with self.transaction(write=True) as tx:
                 claim = decisions.claim(tx, candidate, secrets.token_hex(16), self._lease)
             if claim is not None:
+                self._last_merchant = claim.decision.merchant_id
                 return claim
         return None
 

@@ -102,10 +102,10 @@ def rematch(tx: Transaction, decision: DecisionRow) -> bool:
     return match(tx, current, owner_id).state != rows.UNMATCHED
 
 
-def claimable(tx: Transaction, decision_id: int | None) -> list[int]:
-    """Name what may be handled now, without locking anything."""
+def claimable(tx: Transaction, decision_id: int | None, after: str) -> list[int]:
+    """Name what may be handled now, without locking anything; of what is due, another merchant's first."""
     if decision_id is None:
-        return [each.id for each in tx.due(tx.now(), _CANDIDATES)]
+        return [each.id for each in tx.due(tx.now(), _CANDIDATES, after)]
     decision = tx.decision(decision_id)
     if decision is None or decision.loan_id is None or decision.state != rows.WAITING:
         return []
@@ -120,7 +120,7 @@ def claim(tx: Transaction, decision_id: int, token: str, lease: float) -> Claim 
     row = tx.lock_waiting(decision_id)
     now = tx.now()
     loan_id = None if row is None else row.loan_id
-    if row is None or loan_id is None or row.lease_until > now:
+    if row is None or loan_id is None or _is_leased(row, now):
         return None
     if any(each.state == rows.WAITING and each.id < row.id for each in tx.decisions(loan_id)):
         return None
@@ -131,6 +131,10 @@ def claim(tx: Transaction, decision_id: int, token: str, lease: float) -> Claim 
     tx.save_decision(row)
     loan = tx.loan_by_id(loan_id)
     return Claim(decision=decision_of(row, loan), lease=token, seconds=lease)
+
+
+def _is_leased(row: DecisionRow, now: float) -> bool:
+    return now < row.lease_until <= now + rows.MAX_AHEAD
 
 
 def mine(tx: Transaction, claim: Claim) -> DecisionRow | None:
@@ -162,7 +166,7 @@ def renewed(tx: Transaction, row: DecisionRow, lease: float) -> None:
 def once(tx: Transaction, postback: Postback) -> Decision | None:
     """Record a postback and return what to apply in this transaction, which then counts as handled."""
     row = record(tx, postback)
-    if row.state != rows.WAITING or row.loan_id is None or row.lease_until > tx.now():
+    if row.state != rows.WAITING or row.loan_id is None or _is_leased(row, tx.now()):
         return None
     loan = tx.loan_by_id(row.loan_id, lock=True)
     locked = tx.decision(row.id, lock=True)
@@ -177,7 +181,7 @@ def accept(tx: Transaction, loan: LoanRow, hold_ids: list[str], *, apply: bool) 
     """Accept open facts by name; with ``apply`` the held decisions behind them count and are handled.
 
     Raises:
-        ValueError: a name is not that of a fact of this loan.
+        ValueError: a name is not that of a fact of this loan, or a later decision waits for its handler.
 
     """
     there = {fact for fact, _ in rules.facts(loan)}
@@ -186,20 +190,45 @@ def accept(tx: Transaction, loan: LoanRow, hold_ids: list[str], *, apply: bool) 
             msg = f"this order has no hold {hold!r} now; look again"
             raise ValueError(msg)
     new = [hold for hold in hold_ids if hold not in loan.accepted]
-    for decision in _held_behind(tx, loan, new) if apply else ():
+    held = _held_behind(tx, loan, new) if apply else []
+    if any(each.state == rows.WAITING and each.id > held[0].id for each in tx.decisions(loan.id) if held):
+        # The handler would see this one first, and the shop end with what the later one says.
+        msg = "a later decision of this order waits for its handler; let it be handled, or dismiss it, first"
+        raise ValueError(msg)
+    for decision in held:
         due = attrs.evolve(decision, state=rows.WAITING, due=tx.now())
         tx.save_decision(due)
         loan = rules.counting(loan, due)
     return attrs.evolve(loan, accepted=(*loan.accepted, *new))
 
 
-_HOLDING: Final = frozenset({"conflict", "forgotten", "repeated"})  # their detail is the decision's ID
+_HOLDING: Final = frozenset(
+    {"conflict", "forgotten", "other_application", "repeated"}
+)  # their detail is the decision's ID
 
 
 def _held_behind(tx: Transaction, loan: LoanRow, hold_ids: list[str]) -> list[DecisionRow]:
     parts = [hold.split(":") for hold in hold_ids]
     ids = {int(tail) for code, *rest in parts if code in _HOLDING for tail in rest}
     return [each for each in tx.decisions(loan.id) if each.id in ids and each.state == rows.HELD]
+
+
+def retry(tx: Transaction, decision_id: int) -> None:
+    """Let a waiting decision be due now. A lease that someone holds stays theirs.
+
+    Raises:
+        ValueError: there is none, or it does not wait.
+
+    """
+    row = tx.decision(decision_id, lock=True)
+    if row is None or row.state != rows.WAITING:
+        msg = (
+            "the ledger does not know this decision"
+            if row is None
+            else f"the decision is {row.state}: only one that is waiting can be tried again"
+        )
+        raise ValueError(msg)
+    tx.save_decision(attrs.evolve(row, due=min(row.due, tx.now())))
 
 
 def dismiss(tx: Transaction, decision_id: int) -> None:
@@ -209,7 +238,14 @@ def dismiss(tx: Transaction, decision_id: int) -> None:
         ValueError: there is none, or it was handled.
 
     """
-    row = tx.decision(decision_id, lock=True)
+    row = tx.decision(decision_id)
+    if row is not None:
+        # Whoever matches it or lets it count holds one of these, and would save what it has read before.
+        owner_id = tx.lock_inv_id(row.merchant_id, row.inv_id)
+        loan_id = owner_id if row.loan_id is None else row.loan_id
+        if loan_id is not None:
+            tx.loan_by_id(loan_id, lock=True)
+        row = tx.decision(decision_id, lock=True)
     if row is None or row.state == rows.HANDLED:
         msg = "the ledger does not know this decision" if row is None else "the decision was handled"
         raise ValueError(msg)

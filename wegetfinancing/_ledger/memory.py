@@ -13,6 +13,7 @@ from ..errors import LedgerError
 from . import rows
 from .base import GRACE_SECONDS, LEASE_SECONDS, Apply, StoredLedger
 from .rows import DecisionRow, LoanRow, Transaction
+from .rules import PREAPPROVED
 
 _LOCK_SECONDS = 5.0
 _LONG_WAIT = 60.0
@@ -74,6 +75,10 @@ class MemoryLedger(StoredLedger):
 
 def _has_failed(row: DecisionRow) -> bool:
     return row.attempts > 0 and row.lease is None
+
+
+def _is_ahead(moment: float, now: float) -> bool:
+    return now < moment <= now + rows.MAX_AHEAD
 
 
 class _Memory:
@@ -164,12 +169,15 @@ class _Memory:
             )
         ][:limit]
 
-    def due(self, now: float, limit: int) -> list[DecisionRow]:
+    def due(self, now: float, limit: int, after: str = "") -> list[DecisionRow]:
         first: dict[int | None, DecisionRow] = {}
         for row in self._decisions.values():
             if row.state == rows.WAITING:
                 first.setdefault(row.loan_id, row)
-        return [row for row in first.values() if row.due <= now and row.lease_until <= now][:limit]
+        due = [
+            row for row in first.values() if not (_is_ahead(row.due, now) or _is_ahead(row.lease_until, now))
+        ]
+        return sorted(due, key=lambda row: (row.merchant_id <= after, row.merchant_id, row.due))[:limit]
 
     def lock_waiting(self, decision_id: int) -> DecisionRow | None:
         row = self._decisions.get(decision_id)
@@ -179,7 +187,9 @@ class _Memory:
         return [
             row
             for row in self._loans.values()
-            if row.holds or row.state == rows.UNKNOWN or (row.state == rows.SENDING and row.deadline < now)
+            if row.holds
+            or row.state == rows.UNKNOWN
+            or (row.state == rows.SENDING and not _is_ahead(row.deadline, now))
         ][:limit]
 
     def decisions_to_review(self, now: float, limit: int) -> list[DecisionRow]:
@@ -189,6 +199,16 @@ class _Memory:
             if row.state == rows.UNMATCHED
             or (row.state == rows.WAITING and (_has_failed(row) or row.received_at < now - _LONG_WAIT))
             or (row.state == rows.HELD and row.loan_id is None)
+        ][:limit]
+
+    def undecided(self, before: float, limit: int) -> list[LoanRow]:
+        return [
+            row
+            for row in self._loans.values()
+            if row.state == rows.CREATED
+            and row.status in (None, PREAPPROVED)
+            and not row.forgotten
+            and row.created_at < before
         ][:limit]
 
     def purgeable(self, before: float, limit: int) -> list[LoanRow]:

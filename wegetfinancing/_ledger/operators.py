@@ -33,16 +33,27 @@ class OperatedLedger(abc.ABC):
     ) -> AbstractContextManager[Transaction]:
         """Open a transaction; see ``Storage``. ``handler``: the shop's code runs in it, with a time limit."""
 
-    def review(self) -> Review:
-        """List what someone should look at, up to a thousand each."""
+    def review(self, *, undecided_for: dt.timedelta | None = None) -> Review:
+        """List what someone should look at, up to a thousand each.
+
+        Args:
+            undecided_for: list also what was created so long ago and has had no final decision.
+
+        """
         with self.transaction(write=False) as tx:
             loans = tx.loans_to_review(tx.now(), _REVIEW_LIMIT)
+            undecided = (
+                []
+                if undecided_for is None
+                else tx.undecided(tx.now() - undecided_for.total_seconds(), _REVIEW_LIMIT)
+            )
             pending = tx.decisions_to_review(tx.now(), _REVIEW_LIMIT)
             named = {
                 each.loan_id: tx.loan_by_id(each.loan_id) for each in pending if each.loan_id is not None
             }
         return Review(
             loans=tuple(rules.loan(row) for row in loans),
+            undecided=tuple(rules.loan(row) for row in undecided),
             decisions=tuple(
                 _pending(row, row.order_id if row.loan_id is None else named[row.loan_id].order_id)
                 for row in pending
@@ -115,7 +126,7 @@ class OperatedLedger(abc.ABC):
             merchant_id: whose order; required where the ledger knows several merchants.
 
         Raises:
-            ValueError: the order is not known, or has no such hold.
+            ValueError: the order is not known, has no such hold, or with ``apply`` a later decision waits.
 
         """
         ids = [hold.id if isinstance(hold, Hold) else hold for hold in holds]
@@ -124,6 +135,16 @@ class OperatedLedger(abc.ABC):
             row = rules.derived(decisions.accept(tx, row, ids, apply=apply), tx.now())
             tx.save_loan(row)
             return rules.loan(row)
+
+    def retry(self, decision_id: int) -> None:
+        """Let a decision that waits be handled now, whatever its pause: its handler was fixed.
+
+        Raises:
+            ValueError: the ledger does not know it, or it does not wait for a handler.
+
+        """
+        with self.transaction(write=True) as tx:
+            decisions.retry(tx, decision_id)
 
     def dismiss(self, decision_id: int) -> None:
         """Let a decision be handled no more, such as one of another system's order.

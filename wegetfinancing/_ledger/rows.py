@@ -32,6 +32,9 @@ RECORDED: Final = "recorded"
 DISMISSED: Final = "dismissed"
 """An operator has said that it is not to be handled."""
 
+MAX_AHEAD: Final = 86_400.0
+"""Seconds. A lease, a due time or a deadline further ahead was written by a clock that was wrong."""
+
 Fact = tuple[str, str]
 """The ID of a fact that was noted, ``code:detail``, and its sentence."""
 
@@ -208,8 +211,12 @@ class Transaction(Protocol):
         """Read unmatched decisions whose ID or order has a loan by now."""
         ...
 
-    def due(self, now: float, limit: int) -> list[DecisionRow]:
-        """Read waiting decisions that are due, not leased, and the first waiting ones of their loans."""
+    def due(self, now: float, limit: int, after: str = "") -> list[DecisionRow]:
+        """Read waiting decisions that are due, not leased, and the first waiting ones of their loans.
+
+        Those of the merchant whose ID comes next after ``after`` are first, and those of the first merchant
+        follow those of the last one, so that merchants take turns.
+        """
         ...
 
     def lock_waiting(self, decision_id: int) -> DecisionRow | None:
@@ -222,6 +229,10 @@ class Transaction(Protocol):
 
     def decisions_to_review(self, now: float, limit: int) -> list[DecisionRow]:
         """Read decisions that are unmatched, failing, waiting for long, or held without a loan."""
+        ...
+
+    def undecided(self, before: float, limit: int) -> list[LoanRow]:
+        """Read loans that were created before and have had no final decision, the oldest first."""
         ...
 
     def purgeable(self, before: float, limit: int) -> list[LoanRow]:

@@ -99,7 +99,8 @@ def loan(row: LoanRow) -> Loan:
 def verdict(row: LoanRow, fingerprint: str) -> Verdict:
     """Say what a create of an order that is known may do. ``SEND`` stands for a new attempt."""
     if row.state == rows.ABSENT:
-        return Verdict.CLOSED
+        # Once it has turned up, nobody may be sent to a new order ID: that would be a second loan.
+        return Verdict.EXISTS if row.inv_id is not None or row.noted else Verdict.CLOSED
     if row.state in (rows.REFUSED, rows.NOT_SENT):
         # What was noted then came from a postback that named the order.
         return Verdict.EXISTS if row.noted or row.forgotten else Verdict.SEND
@@ -125,6 +126,9 @@ def received(
     if row.forgotten:
         text = f"A postback ({decision.status}) came after the details of this order were erased."
         held = f"forgotten:{decision.id}", text
+    elif row.inv_id not in (None, decision.inv_id):
+        text = f"{decision.inv_id} was {decision.status}, and the application of this order is {row.inv_id}."
+        held = f"other_application:{decision.id}", text
     elif any(each.key == decision.key and each.id != decision.id for each in earlier):
         text = f"The same decision ({_words(decision)}) came again, signed at another time."
         held = f"repeated:{decision.id}", text

@@ -51,7 +51,7 @@ class Attempt:
         """``until``: the call's deadline in seconds of ``time.time()``."""
         self._transport = transport
         self._until = until
-        self.outcome = Outcome.NOT_SENT
+        self.outcome: Outcome = Outcome.NOT_SENT
 
     async def send(self, request: Request) -> Response:
         """Send the request unless it is late."""

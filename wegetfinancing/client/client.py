@@ -1,12 +1,13 @@
 """The client: three operations, one chain, one deadline for each call."""
 
 import functools
+import logging
 import os
 import warnings
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from decimal import Decimal
 from types import TracebackType
-from typing import Any, Literal, NoReturn, Self, TypeAlias, TypedDict, TypeVar, Unpack, cast
+from typing import Any, Final, Literal, NoReturn, Self, TypeAlias, TypedDict, TypeVar, Unpack, cast
 
 import anyio
 
@@ -44,6 +45,8 @@ from .transport import Transport, check_transport
 
 _Answer = TypeVar("_Answer")
 _Client = TypeVar("_Client")
+
+_log = logging.getLogger("wegetfinancing")
 
 EnvironmentText: TypeAlias = Literal["sandbox", "live"]
 
@@ -127,6 +130,7 @@ class AsyncClient:
         "_merchant_id",
         "_middleware",
         "_owns_transport",
+        "_parent",
         "_process",
         "_timeout",
         "_transport",
@@ -148,6 +152,7 @@ class AsyncClient:
         self._event_loop: object = None
         self._process: int | None = None
         self._closed = False
+        self._parent: Self | None = None
         problem: str | None = None
         try:
             self._endpoint = Endpoint.of(environment, base_url)
@@ -179,6 +184,49 @@ class AsyncClient:
 
         """
         return make_from_env(cls, cast("dict[str, Any]", overrides))
+
+    def for_merchant(self, credentials: Credentials) -> Self:
+        """Return a client of another merchant, which shares the connections of this one.
+
+        It has the same environment, transport, hooks, ledger, timeout and middleware, except that each
+        ``Retry`` in the list is replaced by one with the same settings and a quota of its own, so that an
+        outage of one merchant's calls does not use up another's repeats. Any other middleware serves all
+        merchants.
+
+        Making one costs microseconds and less than 1 kB, and opens nothing: make one for each call, or keep
+        it, since its retry quota is as old as itself. Closing it closes nothing that is shared; closing
+        the client it was made from closes all.
+
+        Args:
+            credentials: of the other merchant, in the environment of this client.
+
+        Raises:
+            ConfigurationError: no credentials, or the client is closed.
+
+        """
+        self._check_open()
+        problem, authorization = None, ""
+        try:
+            authorization = basic_authorization(check_credentials(credentials))
+        except ConfigurationError as error:
+            problem = str(error)
+        if problem is not None:
+            del credentials  # as in __init__
+            raise ConfigurationError(problem)
+        client = object.__new__(type(self))
+        for name in _SHARED:
+            setattr(client, name, getattr(self, name))
+        if hasattr(self, "__dict__"):  # of a subclass
+            vars(client).update(vars(self))
+        client._event_loop = client._process = None  # the parent's count
+        client._closed = False
+        client._parent = self._parent or self
+        client._authorization = authorization
+        client._merchant_id = credentials.merchant_id
+        client._middleware = tuple(
+            each.with_full_quota() if isinstance(each, Retry) else each for each in self._middleware
+        )
+        return client
 
     async def create_request(
         self,
@@ -260,9 +308,39 @@ class AsyncClient:
         del payload, timeout  # customer data: a traceback with local variables must not show it
         return await call
 
+    async def preconnect(self, *, timeout: float | None = None) -> None:
+        """Open the connection that the next create will use, so that its customer waits one round trip.
+
+        Call it when a create may follow within seconds, such as when the checkout page is shown. Nothing
+        is sent. A connection that cannot be opened is not an error: the create will open one, and say
+        what is wrong. Nor does it harm if no create follows, or if the transport cannot do it.
+
+        Args:
+            timeout: overrides the client's timeout, in seconds.
+
+        Raises:
+            ConfigurationError: the client cannot be used (closed, other event loop, forked), or the
+                timeout is invalid.
+
+        """
+        self._enter_event_loop()
+        deadline = anyio.current_time() + (self._timeout if timeout is None else check_timeout(timeout))
+        preconnect = getattr(self._transport, "preconnect", None)
+        if preconnect is not None:
+            with anyio.CancelScope(deadline=deadline):
+                try:
+                    await preconnect(self._endpoint.base_url, deadline=deadline)
+                except Exception as error:  # noqa: BLE001 - a transport of anyone's, and nothing was sent
+                    _log.debug("the transport could not preconnect (%s)", type(error).__name__)
+
     async def aclose(self) -> None:
-        """Close the connections. Calls in flight end by themselves; closing twice is harmless."""
+        """Close the connections, unless they are another client's, see ``for_merchant``.
+
+        Calls in flight end by themselves; closing twice is harmless.
+        """
         self._closed = True
+        if self._parent is not None:
+            return
         if self._applications is not None:
             self._applications.close()
         if self._owns_transport and self._process in (None, os.getpid()):
@@ -296,17 +374,26 @@ class AsyncClient:
         """Show where it calls, and no credentials."""
         if not hasattr(self, "_endpoint"):
             return "<AsyncClient whose settings were refused>"
-        return f"<AsyncClient {self._endpoint.base_url}{' closed' if self._closed else ''}>"
+        return f"<AsyncClient {self._endpoint.base_url}{' closed' if self._is_closed() else ''}>"
 
     def __reduce__(self) -> NoReturn:
         """Refuse to be copied or pickled."""
         msg = "an AsyncClient cannot be copied or pickled: it holds connections; make one per process"
         raise TypeError(msg)
 
-    def _enter_event_loop(self) -> None:
-        if self._closed:
+    def _is_closed(self) -> bool:
+        return self._closed or (self._parent is not None and self._parent._is_closed())  # noqa: SLF001 - of this class
+
+    def _check_open(self) -> None:
+        if self._is_closed():
             msg = "this AsyncClient is closed; make a new one"
             raise ConfigurationError(msg)
+
+    def _enter_event_loop(self) -> None:
+        self._check_open()
+        if self._parent is not None:
+            self._parent._enter_event_loop()  # noqa: SLF001 - of this class
+            return
         current = current_event_loop()
         if self._event_loop is None:
             self._event_loop, self._process = current, os.getpid()
@@ -393,6 +480,9 @@ class AsyncClient:
                     call.end()
             msg = "the call did not end before its deadline"
             raise DeadlineExceededError(msg, outcome=call.outcome, operation=operation.name)
+
+
+_SHARED: Final = ("_applications", "_endpoint", "_hooks", "_owns_transport", "_timeout", "_transport")
 
 
 def _require_response(response: object) -> Response:

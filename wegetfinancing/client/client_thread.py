@@ -64,7 +64,7 @@ class ClientThread:
             transport: closed with the client, in its event loop, since nothing else can run there.
 
         """
-        self.closed = False
+        self.closed: bool = False
         self._make_client = make_client
         self._transport = transport
         self._client: AsyncClient | None = make_client()  # for the first call
@@ -75,8 +75,14 @@ class ClientThread:
         self._process = this_process()
         self._process.add(self)
 
-    def run(self, call: ClientCall[_Answer]) -> _Answer:
+    def run(
+        self, call: ClientCall[_Answer], choose: Callable[[AsyncClient], AsyncClient] | None = None
+    ) -> _Answer:
         """Run ``call`` in the event loop and return its answer.
+
+        Args:
+            call: what to run.
+            choose: returns the client to run it with, made from that of this process.
 
         Raises:
             ConfigurationError: closed, or called where it would block an event loop.
@@ -88,7 +94,8 @@ class ClientThread:
         try:
             with self._lock:  # a thread that is told to end accepts no call any more
                 running = self._open(call.name)
-                running.portal.start_task_soon(call.run, running.client)
+                client = running.client if choose is None else choose(running.client)
+                running.portal.start_task_soon(call.run, client)
             call.wait()
         except BaseException as interruption:
             if running is not None:
@@ -119,14 +126,14 @@ class ClientThread:
         self._lock = threading.RLock()
         self._running = None
 
-    def check_open(self) -> None:
-        """Refuse to go on with a client that is closed.
+    def check_open(self, *, closed: bool = False) -> None:
+        """Refuse to go on with a client that is closed, or that says so itself.
 
         Raises:
             ConfigurationError: it is.
 
         """
-        if self.closed:
+        if closed or self.closed:
             msg = "this Client is closed; make a new one"
             raise ConfigurationError(msg)
 

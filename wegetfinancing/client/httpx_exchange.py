@@ -17,6 +17,7 @@ import attrs
 from .._rules import is_loopback
 from ..errors import ConfigurationError, Outcome
 from ..http import Headers, Request, Response
+from .event_loop import Beside
 from .httpx_errors import Behind, ErrorReport, Failure
 
 _BODY_LIMIT: Final = 1024 * 1024
@@ -39,6 +40,8 @@ class Exchange:
         socket: the connection's raw stream, once there is one.
         traced: httpcore has reported something.
         head: the answer's status and headers, once they were read.
+        when_it_waits: what may be done while it waits for its answer.
+        opened_ahead: the connection for another request that was opened in the meantime.
 
     """
 
@@ -55,9 +58,11 @@ class Exchange:
         "_tunnelling",
         "head",
         "margin",
+        "opened_ahead",
         "request",
         "socket",
         "traced",
+        "when_it_waits",
     )
 
     def __init__(self, request: Request, *, own: bool) -> None:
@@ -67,6 +72,8 @@ class Exchange:
         self.socket: Any = None
         self.traced: bool = False
         self.head: Response | None = None
+        self.when_it_waits: Beside = Beside()
+        self.opened_ahead: Any = None
         self._own = own
         self._begun = False  # handed to the library
         self._sending_began = False  # its first byte may have left
@@ -179,6 +186,8 @@ class Exchange:
             if self._sending_began:
                 raise ConfigurationError(_SENDS_AGAIN)
             self._sending_began = not self._tunnelling
+        elif event == "http11.receive_response_headers.started":
+            self.when_it_waits.start()
         elif event == "http11.receive_response_headers.complete" and not self._tunnelling:
             _, status, _, headers = info["return_value"]
             self.head = Response(status, _decoded(headers))

@@ -11,8 +11,9 @@ the reason:
   a stack in between. There is no shared queue that a cancelled call could wedge
   (https://github.com/encode/httpcore/issues/1093), and a call that fails takes only its own
   connection with it.
-- A request that must not be repeated gets a fresh connection: a kept-alive one may be closed by the
-  server just as we write, and bytes left over from an earlier answer would be read as this one's.
+- A request that must not be repeated gets a connection that has carried no other: a kept-alive one may be
+  closed by the server just as we write, and bytes left over from an earlier answer would be read as this
+  one's. So that its customer does not wait for a handshake, the next such connection is opened ahead.
 - httpx's exceptions carry the request with its credentials and body. None stays reachable from
   ours: errors are raised only after the ``except`` block has been left.
 """
@@ -32,16 +33,20 @@ import attrs
 
 from ..errors import ConfigurationError, DeadlineExceededError, Outcome, TransportError
 from ..http import Request, Response
-from .event_loop import current_event_loop, in_child_task
+from .direct_connection import DirectConnection, HandOver, Origin, default_network
+from .event_loop import beside, current_event_loop, in_child_task
 from .httpx_errors import Behind, Failure, is_of_httpcore, read_error
 from .httpx_exchange import Exchange, close_quietly, is_plain_loopback
+from .places import Places
+from .ready_connections import READY_CONNECTIONS, READY_SECONDS, ReadyConnections, is_untouched
 
 if TYPE_CHECKING:
     import ssl
 
+    import httpcore
     import httpx
 
-    Connection: TypeAlias = httpx.AsyncClient | httpx.AsyncBaseTransport
+    Connection: TypeAlias = httpx.AsyncClient | DirectConnection
 
 _LIBRARIES: Final = ("httpx", "httpx2")
 # Above 32 connections at once a shared pool only costs more, since its scan is quadratic; and below
@@ -54,9 +59,14 @@ _KEEPALIVE_SECONDS: Final = 5.0
 class _Idle:
     """A connection of our own that waits for its next request to the same origin."""
 
-    origin: tuple[str, str, int | None]
+    origin: Origin
     connection: "Connection"
     socket: Any
+
+    @property
+    def is_reusable(self) -> bool:
+        # A client of httpx looks at its connection by itself.
+        return not isinstance(self.connection, DirectConnection) or self.connection.is_reusable
 
 
 class HttpxTransport:
@@ -75,19 +85,31 @@ class HttpxTransport:
     ``proxy`` or the environment: httpx's pool keeps the place of every tunnel whose TLS handshake
     failed, until it is full.
 
+    While a request that must not be repeated waits for its answer, the connection for the next one is opened;
+    ``preconnect`` does that ahead of the first. Such a connection has carried no request, and is inspected
+    before it is used. None is opened ahead through a proxy or for a ready client.
+
     A transport of theirs, such as ``httpx.MockTransport(handler)``, can be passed in place of a client.
 
     Args:
         client: a ready client of httpx or httpx2, or a transport of theirs. A timeout set on it is
             not used.
-        limits: ``max_connections`` bounds the requests at once (32 by default); for a
-            ready client it must not exceed that client's own. ``max_keepalive_connections`` and
+        limits: ``max_connections`` bounds the requests at once (32 by default), a quarter of which is
+            reserved for requests that must not be repeated; for a ready client it must not exceed that
+            client's own. ``max_keepalive_connections`` and
             ``keepalive_expiry`` (seconds) are about connections of our own.
         ssl_context: for connections of our own, instead of httpx's default.
         proxy: URL of a proxy for connections of our own, instead of the environment's.
+        ready_connections: how many connections opened ahead may wait at once; 0 for none. Two serve two
+            buyers at a time.
+        ready_seconds: how long one may wait. Servers end a connection on which no request comes, many after
+            20 or 60 seconds, and a create that is written just then ends as ``UNKNOWN``.
+        network_backend: opens the connections of our own that go through no proxy, instead of httpcore's
+            backend for the running event loop.
 
     Raises:
-        ConfigurationError: ``client`` is of another kind, or comes with ``ssl_context`` or ``proxy``.
+        ConfigurationError: ``client`` is of another kind, or comes with ``ssl_context``, ``proxy`` or
+            ``network_backend``; or a number cannot be right.
 
     """
 
@@ -99,9 +121,11 @@ class HttpxTransport:
         "_library",
         "_limiter",
         "_limits",
+        "_network",
         "_no_proxies",
         "_process",
         "_proxy",
+        "_ready",
         "_ssl",
         "_trace_is_dropped",
     )
@@ -113,23 +137,32 @@ class HttpxTransport:
         limits: "httpx.Limits | None" = None,
         ssl_context: "ssl.SSLContext | None" = None,
         proxy: str | None = None,
+        ready_connections: int = READY_CONNECTIONS,
+        ready_seconds: float = READY_SECONDS,
+        network_backend: "httpcore.AsyncNetworkBackend | None" = None,
     ) -> None:
         """Open nothing yet."""
         self._client = client
         self._limits = limits
         self._ssl = ssl_context
         self._proxy = proxy
+        self._network = network_backend
         # A traceback with local variables must not show a proxy's password.
         del client, limits, ssl_context, proxy
-        if self._client is not None and (self._ssl is not None or self._proxy is not None):
-            msg = "ssl_context and proxy are for connections of our own; set them on the client given"
+        of_our_own = any(each is not None for each in (self._ssl, self._proxy, self._network))
+        if self._client is not None and of_our_own:
+            msg = (
+                "ssl_context, proxy and network_backend are for connections of our own; "
+                "set them on the client given"
+            )
             raise ConfigurationError(msg)
+        self._ready = ReadyConnections(count=ready_connections, seconds=ready_seconds)
         most = getattr(self._limits, "max_connections", None)
         if most is not None and (not isinstance(most, int) or most < 1):
             msg = "limits.max_connections must be a whole number from 1 on, or None"
             raise ConfigurationError(msg)
         self._library = None if self._client is None else _library_of(type(self._client))
-        self._limiter: anyio.CapacityLimiter | None = None
+        self._limiter: Places | None = None
         self._idle: list[_Idle] = []
         self._no_proxies: bool | None = None  # whether none is configured, once that was looked up
         self._event_loop: object = None
@@ -144,25 +177,31 @@ class HttpxTransport:
             TransportError: no answer came; ``NOT_SENT`` only if no byte of the request left.
 
         """
-        if problem := self._why_unusable(request):
+        if problem := self._why_unusable(request.deadline):
             raise TransportError(
                 problem, outcome=Outcome.NOT_SENT, operation=request.operation, permanent=True
             )
-        if self._limiter is None:
-            self._event_loop, self._process = current_event_loop(), os.getpid()
-            self._limiter = anyio.CapacityLimiter(self._limit("max_connections", _MAX_CONNECTIONS))
+        limiter = self._enter()
         exchange = Exchange(request, own=self._client is None)
         attempt = functools.partial(self._attempt, exchange, sys.exception())
         result: Response | Failure | None = None
         with anyio.CancelScope(deadline=request.deadline - exchange.margin):
             await anyio.lowlevel.checkpoint_if_cancelled()
             # On behalf of the exchange, since one task may have several in flight.
-            await self._limiter.acquire_on_behalf_of(exchange)
+            await limiter.acquire_on_behalf_of(exchange)
             try:
-                # Cancelled by asyncio while it connects, the pool of a ready client loses a place for good.
-                result = await (attempt() if self._client is None else in_child_task(attempt))
+                if self._client is not None:
+                    # Cancelled by asyncio while it connects, the pool of a ready client loses a place for
+                    # good.
+                    result = await in_child_task(attempt)
+                elif request.repeatable or not self._ready.is_enabled:
+                    result = await attempt()
+                else:
+                    result = await beside(attempt, exchange.when_it_waits)
             finally:
-                self._limiter.release_on_behalf_of(exchange)
+                limiter.release_on_behalf_of(exchange)
+                if not isinstance(result, Response):  # such a call leaves nothing open
+                    await self._ready.discard(exchange.opened_ahead)
         if isinstance(result, Response):
             return result
         failure = exchange.out_of_time() if result is None else result
@@ -177,11 +216,36 @@ class HttpxTransport:
             permanent=failure.permanent,
         )
 
+    async def preconnect(self, url: str, *, deadline: float = math.inf) -> None:
+        """Open the connection that the next request to ``url`` will use, if it must not be repeated.
+
+        It does nothing if enough are ready, for a ready client, and through a proxy. A failure is not
+        raised: the request opens a connection itself, and says what is wrong.
+
+        Args:
+            url: only its scheme, host and port matter.
+            deadline: when to give up, on the event loop's clock.
+
+        """
+        if self._client is not None or self._why_unusable(deadline):
+            return
+        self._enter()
+        with anyio.CancelScope(deadline=deadline), contextlib.suppress(Exception):
+            library = importlib.import_module("httpx")
+            await self._open_ahead(_parsed_url(library, url))
+
+    async def _open_ahead(self, url: "httpx.URL", exchange: Exchange | None = None) -> None:
+        if self._is_direct(url):
+            opened = await self._ready.open(self._own_network(), Origin.of(url), self._ssl_context())
+            if exchange is not None:
+                exchange.opened_ahead = opened
+
     async def aclose(self) -> None:
         """Close the idle connections of our own; those in use close when their call ends."""
         self._closed = True
         if self._is_forked():
             return  # they are the parent's
+        await self._ready.aclose()
         while self._idle:
             await close_quietly(self._idle.pop().connection)
 
@@ -193,11 +257,17 @@ class HttpxTransport:
     def _is_forked(self) -> bool:
         return self._process not in (None, os.getpid())
 
-    def _why_unusable(self, request: Request) -> str | None:
+    def _enter(self) -> Places:
+        if self._limiter is None:
+            self._event_loop, self._process = current_event_loop(), os.getpid()
+            self._limiter = Places(self._limit("max_connections", _MAX_CONNECTIONS))
+        return self._limiter
+
+    def _why_unusable(self, deadline: float) -> str | None:
         # First of all: asyncio has no running loop in a fork, and trio goes on with the parent's sockets.
         if self._is_forked():
             return "the transport was used before the process forked; make one in each process"
-        if math.isnan(request.deadline):
+        if math.isnan(deadline):
             return "the request's deadline is not a number"
         if self._closed or getattr(self._client, "is_closed", False):
             return "the transport or its client is closed; make a new one"
@@ -229,9 +299,11 @@ class HttpxTransport:
             raise ConfigurationError(msg)
         library = self._library or importlib.import_module("httpx")
         url = _parsed_url(library, request.url)
-        connection: Any = self._own_connection(exchange, url, keep_alive=keep_alive) if own else self._client
+        connection: Any = self._client
         whole = False
         try:
+            if own:
+                connection = await self._own_connection(exchange, url, keep_alive=keep_alive)
             prepared = exchange.prepare(library, url, keep_alive=keep_alive)
             if hasattr(connection, "handle_async_request"):
                 response = await connection.handle_async_request(prepared)
@@ -247,32 +319,66 @@ class HttpxTransport:
         finally:
             if not whole:
                 await exchange.close_socket()
-            if own:
-                idle = _Idle(_origin(url), connection, exchange.socket)
+            if own and connection is not None:
+                idle = _Idle(Origin.of(url), connection, exchange.socket)
                 await self._put_back(idle, reusable=whole and keep_alive)
         return answer
 
-    def _own_connection(self, exchange: Exchange, url: "httpx.URL", *, keep_alive: bool) -> "Connection":
-        if keep_alive:
-            for place in reversed(range(len(self._idle))):
-                # One for another origin may go through a proxy, or past the proxy this one needs.
-                if self._idle[place].origin == _origin(url):
-                    idle = self._idle.pop(place)
-                    exchange.socket = idle.socket
-                    return idle.connection
-        import httpx  # noqa: PLC0415 - not before it is needed
-
-        context = self._ssl or _shared_ssl_context(*map(os.environ.get, _CA_VARIABLES))
+    async def _own_connection(
+        self, exchange: Exchange, url: "httpx.URL", *, keep_alive: bool
+    ) -> "Connection":
+        origin = Origin.of(url)
+        if keep_alive and (idle := await self._pop_idle(origin)):
+            exchange.socket = idle.socket
+            return idle.connection
+        context = self._ssl_context()
         expiry = self._limit("keepalive_expiry", _KEEPALIVE_SECONDS)
-        limits = httpx.Limits(max_connections=1, keepalive_expiry=expiry)
+        if not self._is_direct(url):
+            import httpx  # noqa: PLC0415 - not before it is needed
+
+            # Which proxy the environment means for an address is for httpx to say, as its users know it.
+            limits = httpx.Limits(max_connections=1, keepalive_expiry=expiry)
+            return httpx.AsyncClient(verify=context, proxy=self._proxy, limits=limits)
+        network: Any = self._own_network()
+        if not keep_alive:
+            exchange.when_it_waits.do = functools.partial(self._open_ahead, url, exchange)
+            if stream := await self._pop_ready(exchange, origin):
+                network = HandOver([stream], origin.scheme == "https")
+        return DirectConnection(origin, context, network, expiry)
+
+    async def _pop_ready(self, exchange: Exchange, origin: Origin) -> "httpcore.AsyncNetworkStream | None":
+        while stream := self._ready.pop(origin):
+            exchange.socket = stream  # closed with the exchange, whatever happens from here on
+            if await is_untouched(stream):
+                return stream
+            await exchange.close_socket()
+        return None
+
+    async def _pop_idle(self, origin: Origin) -> _Idle | None:
+        # One for another origin may go through a proxy, or past the proxy this one needs.
+        for place in reversed(range(len(self._idle))):
+            if self._idle[place].origin == origin:
+                idle = self._idle.pop(place)
+                if idle.is_reusable:
+                    return idle
+                await close_quietly(idle.connection)
+        return None
+
+    def _is_direct(self, url: "httpx.URL") -> bool:
+        """Tell whether the way there certainly leads through no proxy."""
         if self._no_proxies is None:
             import urllib.request  # noqa: PLC0415 - it brings ssl and email, which few processes need
 
             self._no_proxies = self._proxy is None and not urllib.request.getproxies()
-        if self._no_proxies or is_plain_loopback(url):
-            return httpx.AsyncHTTPTransport(verify=context, limits=limits)
-        # Which proxy the environment means for an address is for httpx to say, as its users know it.
-        return httpx.AsyncClient(verify=context, proxy=self._proxy, limits=limits)
+        return self._no_proxies or is_plain_loopback(url)
+
+    def _own_network(self) -> "httpcore.AsyncNetworkBackend":
+        if self._network is None:
+            self._network = default_network()
+        return self._network
+
+    def _ssl_context(self) -> "ssl.SSLContext":
+        return self._ssl or _shared_ssl_context(*map(os.environ.get, _CA_VARIABLES))
 
     async def _put_back(self, idle: _Idle, *, reusable: bool) -> None:
         room = self._limit("max_keepalive_connections", _MAX_CONNECTIONS)
@@ -284,10 +390,6 @@ class HttpxTransport:
     def _limit(self, name: str, default: float) -> float:
         limit = getattr(self._limits, name, None)
         return default if limit is None else limit
-
-
-def _origin(url: "httpx.URL") -> tuple[str, str, int | None]:
-    return url.scheme, url.host, url.port
 
 
 def load_libraries() -> None:

@@ -43,7 +43,7 @@ class Process:
         import logging  # noqa: F401, PLC0415 - see above
 
         # Reentrant, since a signal handler may fork or call while its thread holds it.
-        self.opening = threading.RLock()
+        self.opening: threading.RLock = threading.RLock()
         self._resources: weakref.WeakSet[Resource] = weakref.WeakSet()
         atexit.register(self._exit)
         if hasattr(os, "register_at_fork"):

@@ -4,10 +4,11 @@ The decision is a pure function, ``pause_before_repeat``; the clock, the sleep a
 are given to ``Retry``, so that tests need neither wait nor patch.
 """
 
+import copy
 import random as random_numbers
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import anyio
 import attrs
@@ -89,8 +90,8 @@ class Retry:
     attempt, up to ``max_delay`` ("full jitter"); a ``Retry-After`` of the server makes it at least
     that long. No repeat begins after the call's deadline.
 
-    It holds the client's retry quota, so make one per client. A middleware before it in the list
-    runs once per call, one after it once per attempt.
+    It holds the client's retry quota, so make one per client; ``for_merchant`` makes one for each
+    merchant. A middleware before it in the list runs once per call, one after it once per attempt.
 
     Args:
         attempts: how often a call is sent in all, the first time included; 1 repeats nothing.
@@ -137,6 +138,12 @@ class Retry:
         self._random = random
         self._wall_clock = wall_clock
         self._quota = float(quota)
+
+    def with_full_quota(self) -> Self:
+        """Return a ``Retry`` of the same settings that has spent nothing of its quota."""
+        other = copy.copy(self)
+        other._quota = float(self._limits.quota)  # noqa: SLF001 - of this class
+        return other
 
     async def __call__(self, request: Request, call_next: Handler) -> Response:
         """Pass the request on, again if need be. What must not be repeated is passed on once."""

@@ -7,7 +7,12 @@ from ..http import Request, Response
 
 
 class Transport(Protocol):
-    """What carries a request to the vendor and brings the answer back."""
+    """What carries a request to the vendor and brings the answer back.
+
+    It may also have ``async def preconnect(url, *, deadline)``, which opens the connection for the next
+    request to ``url`` that must not be repeated, and sends nothing. ``AsyncClient.preconnect()`` calls it, if
+    it is there.
+    """
 
     async def send(self, request: Request) -> Response:
         """Send ``request`` once and return the answer, whatever its status.

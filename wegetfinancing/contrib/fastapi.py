@@ -2,29 +2,36 @@
 
 import contextlib
 import datetime as dt
+import logging
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Annotated, Any, Final
 
 import anyio
-from fastapi import Header, HTTPException, Request
+from fastapi import Header, HTTPException, Path, Request
 from starlette.requests import ClientDisconnect
 
 from ..credentials import Credentials
 from ..errors import ConfigurationError
 from ..postbacks.events import Postback
+from ..postbacks.lookups import AwaitedLookup
 from ..postbacks.receiving import (
     BAD_SIGNATURE,
     BODY_SECONDS,
     MALFORMED,
+    MERCHANT_PLACEHOLDER,
     TOO_LARGE,
     TOO_SLOW,
+    UNAVAILABLE,
     Answer,
     BoundedBody,
+    CredentialsLookup,
+    CredentialsUnavailableError,
     Refusal,
+    as_credentials_source,
+    check_merchant_id,
     read_postback,
 )
 from ..postbacks.settings import as_max_age, as_seconds
-from ..postbacks.signatures import as_credentials_tuple
 
 __all__ = ["OPENAPI", "RESPONSES", "postback_from"]
 
@@ -44,11 +51,12 @@ RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
 }
 """For a route's ``responses``."""
 
+_LOGGER: Final = logging.getLogger("wegetfinancing")
 _DISCONNECTED: Final = Answer(MALFORMED, "the sender has gone")
 
 
 def postback_from(
-    credentials: Credentials | Iterable[Credentials],
+    credentials: Credentials | Iterable[Credentials] | CredentialsLookup,
     *,
     max_age: float | dt.timedelta | None = None,
     body_seconds: float = BODY_SECONDS,
@@ -63,18 +71,42 @@ def postback_from(
     The route itself has to handle each ``postback.key`` once; ``PostbackApp`` does that for you.
 
     Args:
-        credentials: one, or several while a password is being rotated.
+        credentials: one merchant's, several while a password is being rotated. For several merchants, a
+            function as ``PostbackApp`` accepts it; the route's path then names the merchant, as in
+            ``/postbacks/{merchant_id}``. What it raises is logged, and answered with 503.
         max_age: seconds, or a ``timedelta``, that ``x-timestamp`` may lie in the past or the future;
             ``None`` for any.
         body_seconds: how long the body may take to arrive.
 
     Raises:
-        ConfigurationError: no credentials, or a setting out of range.
+        ConfigurationError: no credentials, several merchants', or a setting out of range.
 
     """
-    accepted = as_credentials_tuple(credentials)
+    # Which path it is, the route says.
+    path = MERCHANT_PLACEHOLDER if callable(credentials) else None
+    accepted, found_by = as_credentials_source(credentials, path=path)
+    lookup = None if found_by is None else AwaitedLookup(found_by)
     max_seconds = as_max_age(max_age)
     body_seconds = as_seconds("body_seconds", body_seconds)
+
+    async def receive(request: Request, merchant_id: str | None) -> Postback:
+        body = BoundedBody()
+        try:
+            if merchant_id is not None:
+                check_merchant_id(merchant_id)
+            await _collect(request, body, body_seconds)
+            credentials = accepted
+            if lookup is not None and merchant_id is not None:
+                credentials = await lookup(merchant_id)
+            return read_postback(bytes(body), request.headers, credentials, max_seconds, merchant_id)
+        except Refusal as refusal:
+            answer = refusal.answer
+        except CredentialsUnavailableError as error:
+            _LOGGER.exception("a lookup of credentials failed", exc_info=error.__cause__)
+            answer = UNAVAILABLE
+        if answer.status == BAD_SIGNATURE and not bytes(body):
+            _check_body_was_left(request)
+        raise HTTPException(answer.status, answer.text)
 
     async def verified_postback(
         request: Request,
@@ -83,17 +115,19 @@ def postback_from(
     ) -> Postback:
         """Verify and parse the postback of a request."""
         del x_signature, x_timestamp  # for the schema only, and crash reporters show local variables
-        body = BoundedBody()
-        try:
-            await _collect(request, body, body_seconds)
-            return read_postback(bytes(body), request.headers, accepted, max_seconds)
-        except Refusal as refusal:
-            answer = refusal.answer
-        if answer.status == BAD_SIGNATURE and not bytes(body):
-            _check_body_was_left(request)
-        raise HTTPException(answer.status, answer.text)
+        return await receive(request, None)
 
-    return verified_postback
+    async def verified_postback_of_a_merchant(
+        request: Request,
+        merchant_id: Annotated[str, Path(description="Whose postback it is.")],
+        x_signature: Annotated[str | None, Header(description="SHA-256, 64 hex digits.")] = None,
+        x_timestamp: Annotated[str | None, Header(description="Part of what is signed.")] = None,
+    ) -> Postback:
+        """Verify and parse the postback of a request, signed by the merchant of its path."""
+        del x_signature, x_timestamp  # as above
+        return await receive(request, merchant_id)
+
+    return verified_postback if lookup is None else verified_postback_of_a_merchant
 
 
 async def _collect(request: Request, body: BoundedBody, body_seconds: float) -> None:

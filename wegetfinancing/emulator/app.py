@@ -82,7 +82,7 @@ def emulator_app(
         sleep: waits for a number of seconds.
 
     """
-    sender = HttpxTransport() if transport is None else transport
+    sender = HttpxTransport(ready_connections=0) if transport is None else transport
     outbox = Outbox(sender, hosts=hosts, report=report, clock=clock, sleep=sleep)
     endpoints = _Endpoints(emulator, outbox, reset, report, clock, sleep)
     return Starlette(

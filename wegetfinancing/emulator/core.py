@@ -25,7 +25,7 @@ from .._rules import to_decimal
 from ..client.authentication import basic_authorization
 from ..client.operations import CREATE_REQUEST, CREATE_TEST_POSTBACK, OPERATIONS, UPDATE_SHIPPING
 from ..credentials import Credentials
-from ..errors import TransportError
+from ..errors import ConfigurationError, TransportError
 from ..http import Request, Response
 from ..models import FinancingRequest, ShippingEvent
 from ..postbacks.events import Refunded
@@ -42,6 +42,7 @@ class Application:
     """A financing request as the emulator keeps it.
 
     Attributes:
+        merchant_id: whose it is.
         inv_id: its ID.
         href: the address of its page.
         request: what the shop sent.
@@ -52,6 +53,7 @@ class Application:
 
     """
 
+    merchant_id: str
     inv_id: str
     href: str = attrs.field(repr=False)
     request: FinancingRequest = attrs.field(repr=False)
@@ -81,7 +83,8 @@ class Emulator:
     """The vendor's API in memory. It is a ``Transport``: pass it to ``AsyncClient``.
 
     Args:
-        credentials: the ones it accepts, and signs its postbacks with.
+        credentials: the ones it accepts, and signs its postbacks with; for several merchants, a list of
+            one for each.
         page: the beginning of the ``href`` of a request.
         new_inv_id: makes the IDs; by default random ones in the vendor's form.
         clock: seconds since the epoch, for ``x-timestamp``.
@@ -91,14 +94,17 @@ class Emulator:
         sleep: waits for a number of seconds, for ``fault-slow``.
 
     Attributes:
+        merchants: the IDs of the merchants that it serves.
         applications: what was created, by ``inv_id``.
         test_postbacks: the payloads of ``create_test_postback``.
+
+    Raises:
+        ConfigurationError: no credentials, or several of one merchant.
 
     """
 
     __slots__ = (
         "_answers",
-        "_authorization",
         "_clock",
         "_credentials",
         "_faults",
@@ -106,12 +112,13 @@ class Emulator:
         "_page",
         "_sleep",
         "applications",
+        "merchants",
         "test_postbacks",
     )
 
     def __init__(
         self,
-        credentials: Credentials,
+        credentials: Credentials | Iterable[Credentials],
         *,
         page: str = "https://emulator.invalid/lc/",
         new_inv_id: Callable[[], str] = lambda: secrets.token_hex(16),
@@ -122,14 +129,18 @@ class Emulator:
         """Start without applications."""
         self.applications: dict[str, Application] = {}
         self.test_postbacks: list[Any] = []
-        self._credentials = credentials
-        self._authorization = basic_authorization(credentials)
+        served = (credentials,) if isinstance(credentials, Credentials) else tuple(credentials)
+        self._credentials = {each.merchant_id: each for each in served}
+        self.merchants = tuple(self._credentials)
+        if not served or len(self.merchants) < len(served):
+            msg = "credentials must be those of one merchant, or a list with one of each merchant"
+            raise ConfigurationError(msg)
         self._page = page
         self._new_inv_id = new_inv_id
         self._clock = clock
         self._faults: deque[Fault | None] = deque()
         self._sleep = sleep
-        self._answers: dict[str, Callable[[Any], Response]] = {
+        self._answers: dict[str, Callable[[str, Any], Response]] = {
             CREATE_REQUEST.name: self._create_request,
             UPDATE_SHIPPING.name: self._update_shipping,
             CREATE_TEST_POSTBACK.name: self._create_test_postback,
@@ -200,16 +211,20 @@ class Emulator:
             wire = None
         if not isinstance(wire, dict):
             return error_response(400, "generic", message="MalformedJson")
-        return self._answers[operation](wire)
+        return self._answers[operation](_path_parts(request)[1], wire)
 
     def _refusal(self, request: Request, operation: str) -> Response | None:
-        if not hmac.compare_digest(
-            request.headers.get("authorization", "").encode(), self._authorization.encode()
-        ):
+        authorization = request.headers.get("authorization", "").encode()
+        callers = [
+            each.merchant_id
+            for each in self._credentials.values()
+            if hmac.compare_digest(authorization, basic_authorization(each).encode())
+        ]
+        if not callers:
             return error_response(401, "http", message="Unauthorized")
         if operation not in self._answers:
             return error_response(404, "http", message="NotFound")
-        if _path_parts(request)[1] != self._credentials.merchant_id:
+        if _path_parts(request)[1] not in callers:
             return error_response(403, "http", message="Forbidden")
         if request.method != "POST":
             return error_response(405, "http", message="MethodNotAllowed")
@@ -239,7 +254,7 @@ class Emulator:
             amount = remaining
         postback = signed_postback(
             status,
-            self._credentials,
+            self._credentials[application.merchant_id],
             inv_id=inv_id,
             merchant_transaction_id=application.request.merchant_transaction_id,
             amount=amount,
@@ -254,29 +269,33 @@ class Emulator:
         application.status = status
         return postback
 
-    def _create_request(self, wire: dict[str, Any]) -> Response:
+    def _create_request(self, merchant_id: str, wire: dict[str, Any]) -> Response:
         request = read_request(wire)
         if isinstance(request, Response):
             return request
         inv_id = self._new_inv_id()
         application = Application(
-            inv_id=inv_id, href=self._page + inv_id, request=request, amount=request.expected_amount
+            merchant_id=merchant_id,
+            inv_id=inv_id,
+            href=self._page + inv_id,
+            request=request,
+            amount=request.expected_amount,
         )
         self.applications[inv_id] = application
         return created_response(inv_id, href=application.href, amount=application.amount)
 
-    def _update_shipping(self, wire: dict[str, Any]) -> Response:
+    def _update_shipping(self, merchant_id: str, wire: dict[str, Any]) -> Response:
         event = read_shipping_event(wire)
         if isinstance(event, Response):
             return event
         loan_id = wire["loan_id"]
         application = self.applications.get(loan_id) if isinstance(loan_id, str) else None
-        if application is None:
+        if application is None or application.merchant_id != merchant_id:
             return error_response(404, "generic", message="LoanNotFound")
         application.shipping_events.append(event)
         return shipping_response(application.inv_id)
 
-    def _create_test_postback(self, wire: dict[str, Any]) -> Response:
+    def _create_test_postback(self, _merchant_id: str, wire: dict[str, Any]) -> Response:
         self.test_postbacks.append(wire)
         return done_response()
 

@@ -7,15 +7,18 @@ import os
 import re
 import secrets
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 from .._rules import is_loopback
+from ..credentials import Credentials
 from ..errors import ConfigurationError
 
 _LINE: Final = re.compile(r"\s*(?:export\s+)?(WEGETFINANCING_[A-Z_]+)=(.*)")
+
+_PARTS: Final = 3  # of a merchant's credentials
 
 
 def read_settings(path: Path) -> dict[str, str]:
@@ -60,6 +63,28 @@ def write_settings(path: Path, settings: Mapping[str, str]) -> None:
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write("\n".join(lines) + "\n")
     written.replace(path)
+
+
+def read_merchants(text: str) -> list[Credentials]:
+    """Read ``ID:USERNAME:PASSWORD`` of each merchant, separated by spaces.
+
+    Raises:
+        ConfigurationError: a part is missing or invalid.
+
+    """
+    found = []
+    for each in text.split():
+        parts = each.split(":", 2)
+        if len(parts) < _PARTS:
+            msg = "WEGETFINANCING_MERCHANTS must hold ID:USERNAME:PASSWORD of each merchant"
+            raise ConfigurationError(msg)
+        found.append(Credentials(*parts))
+    return found
+
+
+def write_merchants(merchants: Iterable[Credentials]) -> str:
+    """Write what ``read_merchants`` reads."""
+    return " ".join(f"{each.merchant_id}:{each.username}:{each.password}" for each in merchants)
 
 
 def _lines(path: Path) -> list[str]:

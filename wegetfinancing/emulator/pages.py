@@ -95,6 +95,7 @@ def dashboard(emulator: Emulator, outbox: Outbox, calls: Iterable[LoggedCall]) -
         calls=list(calls)[::-1],
         faults=FAULTS.values(),
         next_faults=emulator.next_faults,
+        several_merchants=len(emulator.merchants) > 1,
         statuses=STATUSES,
         late_seconds=LATE_SECONDS,
     )

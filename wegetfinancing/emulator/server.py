@@ -19,7 +19,7 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, for 0 seconds
 
 
 def emulator_server(
-    credentials: Credentials,
+    credentials: Credentials | Iterable[Credentials],
     listening: socket.socket,
     *,
     hosts: Iterable[str] = (),
@@ -28,7 +28,7 @@ def emulator_server(
     """Make the server of a new emulator; start it with ``run(sockets=[listening])``.
 
     Args:
-        credentials: the ones it accepts.
+        credentials: the ones it accepts, one for each merchant.
         listening: a listening socket.
         hosts: where postbacks may go besides loopback addresses.
         report: receives one line for each call and each delivery.

@@ -11,7 +11,7 @@ from .deliveries import (
 )
 from .handling import PostbackHandler
 from .loan_state import Advice, LoanState
-from .receiving import BODY_LIMIT, BODY_SECONDS, NotYet, ResponseStatuses
+from .receiving import BODY_LIMIT, BODY_SECONDS, CredentialsLookup, NotYet, ResponseStatuses
 
 __all__ = [
     "BODY_LIMIT",
@@ -19,6 +19,7 @@ __all__ = [
     "CLAIM_SECONDS",
     "Advice",
     "Claim",
+    "CredentialsLookup",
     "DeliveryStore",
     "LoanState",
     "MemoryDeliveryStore",

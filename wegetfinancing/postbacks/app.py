@@ -12,21 +12,24 @@ from .decisions import DecisionHandler, DecisionLedger
 from .deliveries import DeliveryStore, MemoryDeliveryStore
 from .events import Postback
 from .handling import PostbackHandler, SingleHandling
+from .lookups import AwaitedLookup
 from .receiving import (
     BODY_SECONDS,
     TOO_SLOW,
     Answer,
     BoundedBody,
+    CredentialsLookup,
+    CredentialsUnavailableError,
     Refusal,
     ResponseStatuses,
     answer_after,
+    as_credentials_source,
     check_request,
     is_for_the_log,
     read_postback,
 )
 from .recording import refuse_beside_a_ledger
 from .settings import PATIENCE_SECONDS, as_max_age, as_seconds, check_replays
-from .signatures import as_credentials_tuple
 from .worker import LedgerHandling
 
 __all__ = ["PostbackApp"]
@@ -45,7 +48,10 @@ class PostbackApp:
     the exception then goes on to the server, which logs it.
 
     Args:
-        credentials: one, or several while a password is being rotated.
+        credentials: one merchant's, several while a password is being rotated. For several merchants, a
+            function that returns those of the merchant with the ID that it is passed, or ``None``, which is
+            answered as a wrong signature. It may be ``async``; a plain one runs in a thread. If it raises,
+            or takes longer than 5 seconds, the answer is 503, and the exception goes on to the server.
         handler: ``async def (postback) -> None``. When it returns, the decision is settled and the
             vendor is answered ``OK``; when it raises, the claim is released. It runs at least once.
             With a ledger that has no ``apply``: ``async def (decision) -> None``.
@@ -64,20 +70,22 @@ class PostbackApp:
             decision is being handled.
         body_seconds: how long the body may take to arrive.
         statuses: the statuses to answer with where a redelivery would help.
-        path: answer 404 on any other; ``None`` where a router decides.
+        path: answer 404 on any other; ``None`` where a router decides. With a lookup it names the merchant,
+            as in ``/postbacks/{merchant_id}``, who must be the one who signed.
 
     Raises:
-        ConfigurationError: no credentials, a handler that is not ``async``, a setting out of range, a ledger
-            with both an ``apply`` and a handler or with neither, or a store that forgets a decision while a
-            captured postback of it would still be accepted.
+        ConfigurationError: no credentials, several merchants', a lookup without a ``path`` that names the
+            merchant, a handler that is not ``async``, a setting out of range, a ledger with both an ``apply``
+            and a handler or with neither, or a store that forgets a decision while a captured postback of it
+            would still be accepted.
 
     """
 
-    __slots__ = ("_body_seconds", "_credentials", "_handle", "_max_age", "_path", "_statuses")
+    __slots__ = ("_body_seconds", "_credentials", "_handle", "_lookup", "_max_age", "_path", "_statuses")
 
     def __init__(  # noqa: PLR0913 - keyword-only settings
         self,
-        credentials: Credentials | Iterable[Credentials],
+        credentials: Credentials | Iterable[Credentials] | CredentialsLookup,
         handler: PostbackHandler | DecisionHandler | None = None,
         *,
         ledger: DecisionLedger | None = None,
@@ -90,7 +98,8 @@ class PostbackApp:
         path: str | None = None,
     ) -> None:
         """Check the settings."""
-        self._credentials = as_credentials_tuple(credentials)
+        self._credentials, lookup = as_credentials_source(credentials, path=path)
+        self._lookup = None if lookup is None else AwaitedLookup(lookup)
         self._max_age = as_max_age(max_age)
         patience = as_seconds("patience", patience, may_be_zero=True)
         self._handle: SingleHandling | LedgerHandling
@@ -135,7 +144,7 @@ class PostbackApp:
 
     async def _receive(self, scope: Scope, receive: Receive) -> Postback:
         """Read the request to the end and make sure of it."""
-        check_request(scope["method"], _path_below_mount(scope), only_path=self._path)
+        merchant_id = check_request(scope["method"], _path_below_mount(scope), only_path=self._path)
         headers = Headers(
             (name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]
         )
@@ -145,7 +154,14 @@ class PostbackApp:
             body = await _read_body(receive)
         if body is None:
             raise Refusal(TOO_SLOW)
-        return read_postback(bytes(body), headers, self._credentials, self._max_age)
+        try:
+            credentials = self._credentials
+            if self._lookup is not None and merchant_id is not None:
+                credentials = await self._lookup(merchant_id)
+            return read_postback(bytes(body), headers, credentials, self._max_age, merchant_id)
+        except CredentialsUnavailableError:
+            del body, headers  # as above
+            raise
 
 
 class _DisconnectedError(Exception):

@@ -3,16 +3,23 @@
 Without a protocol and without I/O: an endpoint reads a request, asks here, and writes the answer.
 """
 
-from collections.abc import Mapping
-from typing import Final
+import inspect
+import secrets
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Final, TypeAlias, cast
 
 import attrs
 
-from ..credentials import Credentials
+from ..credentials import MERCHANT_ID, Credentials
 from ..errors import ConfigurationError, MalformedPostbackError, SignatureError
 from .dialects import parse_postback
 from .events import Postback
+from .signatures import as_credentials_tuple
 from .tracebacks import clears_locals
+
+FoundCredentials: TypeAlias = Credentials | Iterable[Credentials] | None
+CredentialsLookup: TypeAlias = Callable[[str], FoundCredentials | Awaitable[FoundCredentials]]
+"""Returns the credentials of the merchant with this ID, several while a password is rotated, or ``None``."""
 
 BODY_LIMIT: Final = 64 * 1024
 """Bytes; real postbacks have a few hundred."""
@@ -31,6 +38,10 @@ class NotYet(Exception):  # noqa: N818 - it reports no error
 
 class SettlingError(Exception):
     """The handler has returned, but the store could not record it. The answer is OK all the same."""
+
+
+class CredentialsUnavailableError(Exception):
+    """A lookup has not told whose credentials to verify with; its cause says why. A redelivery would help."""
 
 
 class UnhandledError(Exception):
@@ -89,6 +100,13 @@ NOT_FOUND: Final = Answer(404, "not found")
 WRONG_METHOD: Final = Answer(405, "only POST")
 TOO_SLOW: Final = Answer(408, "the body did not arrive in time")
 TOO_LARGE: Final = Answer(413, "the body is over 64 KiB")
+UNAVAILABLE: Final = Answer(503, "not now")
+
+MERCHANT_PLACEHOLDER: Final = "{merchant_id}"
+_ONE_LOOKUP_AND_ITS_PATH: Final = (
+    f"path must name the merchant, as in '/postbacks/{MERCHANT_PLACEHOLDER}', if and only if the credentials"
+    " come from a lookup"
+)
 
 
 class Refusal(Exception):  # noqa: N818 - an answer, not an error
@@ -100,17 +118,97 @@ class Refusal(Exception):  # noqa: N818 - an answer, not an error
         self.answer = answer
 
 
-def check_request(method: str, path: str, *, only_path: str | None) -> None:
-    """Check what is known before the body.
+def as_credentials_source(
+    credentials: Credentials | Iterable[Credentials] | CredentialsLookup, *, path: str | None
+) -> tuple[tuple[Credentials, ...], CredentialsLookup | None]:
+    """Return one merchant's credentials, or none and the lookup.
+
+    Raises:
+        ConfigurationError: no credentials, several merchants', or a ``path`` with a place for the merchant
+            where there is no lookup, or without one where there is.
+
+    """
+    is_lookup = callable(credentials) and not isinstance(credentials, type)
+    if (path or "").count(MERCHANT_PLACEHOLDER) != is_lookup:
+        raise ConfigurationError(_ONE_LOOKUP_AND_ITS_PATH)
+    if is_lookup:
+        return (), cast("CredentialsLookup", credentials)
+    return as_credentials_tuple(cast("Credentials | Iterable[Credentials]", credentials)), None
+
+
+def check_request(method: str, path: str, *, only_path: str | None) -> str | None:
+    """Check what is known before the body, and return the merchant that the path names, if it names one.
+
+    Args:
+        method: of the request.
+        path: decoded, below the mount.
+        only_path: the one that is served, perhaps with a place for the merchant; ``None`` for any.
 
     Raises:
         Refusal: another path than ``only_path``, or not a POST.
 
     """
-    if only_path is not None and path != only_path:
+    before, placeholder, after = (only_path or "").partition(MERCHANT_PLACEHOLDER)
+    merchant_id: str | None = None
+    if placeholder:
+        named = path[len(before) : len(path) - len(after)]
+        if path != f"{before}{named}{after}":
+            raise Refusal(NOT_FOUND)
+        merchant_id = check_merchant_id(named)
+    elif only_path is not None and path != only_path:
         raise Refusal(NOT_FOUND)
     if method != "POST":
         raise Refusal(WRONG_METHOD)
+    return merchant_id
+
+
+def check_merchant_id(text: str) -> str:
+    """Return what a path names as the merchant.
+
+    Raises:
+        Refusal: no merchant can have this ID.
+
+    """
+    if not MERCHANT_ID.fullmatch(text):
+        raise Refusal(NOT_FOUND)
+    return text
+
+
+def as_found(merchant_id: str, found: FoundCredentials) -> tuple[Credentials, ...]:
+    """Turn the result of a lookup into credentials to verify with.
+
+    For a merchant that is not known these are random, so that nothing matches them: whatever is sent, the
+    answer is that of a known merchant to somebody else's signature.
+
+    Raises:
+        ConfigurationError: it is something else, or several merchants' credentials.
+
+    """
+    if found is None:
+        return (Credentials(merchant_id, f"unknown-{secrets.token_hex(8)}", secrets.token_hex(32)),)
+    return as_credentials_tuple(found)
+
+
+def look_up(lookup: CredentialsLookup, merchant_id: str) -> tuple[Credentials, ...]:
+    """Call a lookup that does not await.
+
+    Raises:
+        CredentialsUnavailableError: it raised, or returned something else than one merchant's credentials.
+
+    """
+    try:
+        return as_found(merchant_id, _not_awaitable(lookup(merchant_id)))
+    except Exception as error:
+        raise CredentialsUnavailableError from error
+
+
+def _not_awaitable(found: FoundCredentials | Awaitable[FoundCredentials]) -> FoundCredentials:
+    if not inspect.isawaitable(found):
+        return found
+    if inspect.iscoroutine(found):
+        found.close()  # or Python warns that nobody has awaited it
+    msg = "the lookup is async; this endpoint requires a plain function"
+    raise ConfigurationError(msg)
 
 
 class BoundedBody:
@@ -144,19 +242,35 @@ def read_postback(
     headers: Mapping[str, str],
     credentials: tuple[Credentials, ...],
     max_age: float | None,
+    merchant_id: str | None = None,
 ) -> Postback:
     """Verify and parse.
 
+    Args:
+        body: the raw bytes.
+        headers: all of them, or those that are signed.
+        credentials: of one merchant.
+        max_age: seconds.
+        merchant_id: the merchant whom the path names, who must be the one who signed; ``None`` where it
+            names nobody.
+
     Raises:
         Refusal: it is not authentic, or cannot be read.
+        CredentialsUnavailableError: a lookup has returned the credentials of another merchant.
 
     """
     try:
-        return parse_postback(body, headers, credentials, max_age=max_age)
+        postback = parse_postback(body, headers, credentials, max_age=max_age)
     except SignatureError as error:
         answer = Answer(BAD_SIGNATURE, str(error))
     except MalformedPostbackError as error:
         answer = Answer(MALFORMED, str(error))
+    else:
+        if merchant_id in (None, postback.merchant_id):
+            return postback
+        # Only now, so that a stranger hears nothing of a lookup that ignores case.
+        msg = "the lookup returned the credentials of another merchant than it was asked for"
+        raise CredentialsUnavailableError from ConfigurationError(msg)
     raise Refusal(answer)  # out here, so that no error whose frames hold the body is its context
 
 
@@ -169,6 +283,8 @@ def answer_after(failure: Exception | None, statuses: ResponseStatuses) -> Answe
             return answer
         case NotYet():
             return Answer(statuses.not_yet, "not yet")
+        case CredentialsUnavailableError():
+            return UNAVAILABLE
         case _:
             return Answer(statuses.failed, "failed")
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from sqlalchemy import create_engine, event, text
 from sqlalchemy.engine import URL, Connection, Engine, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, InvalidRequestError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
 from ...errors import ConfigurationError, LedgerError
@@ -130,12 +130,21 @@ def transaction(engine: Engine, *, write: bool, timeout: float, handler: bool) -
 
 
 def _commit(connection: Connection) -> None:
+    if connection.dialect.name == "postgresql":
+        _refuse_failed_transaction(connection)
     try:
         connection.commit()
     except BaseException:
         # The driver may still be in the transaction, and the pool would hand it to the next one like that.
         connection.invalidate()
         raise
+
+
+def _refuse_failed_transaction(connection: Connection) -> None:
+    """A handler may swallow an error, after which PostgreSQL answers COMMIT by rolling back, without one."""
+    if _raw(connection).info.transaction_status.name == "INERROR":
+        msg = "the handler has swallowed an error of the database, after which nothing can be committed"
+        raise InvalidRequestError(msg)
 
 
 def _begun(connection: Connection, *, write: bool, timeout: float) -> Connection:

@@ -2,10 +2,23 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import attrs
-from sqlalchemy import Select, and_, delete, exists, func, insert, or_, select, text, update
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
@@ -15,6 +28,38 @@ from . import tables
 
 _LONG_WAIT = 60.0
 _CLOCK = text("SELECT extract(epoch FROM clock_timestamp())")
+
+
+# What a create needs is built once: building a statement costs more than running it.
+_INSERTS: Final[dict[str, Any]] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
+_LOAN_OF_ORDER: Final = select(tables.loan).where(
+    tables.loan.c.merchant_id == bindparam("merchant"), tables.loan.c.order_id == bindparam("order")
+)
+_LOAN_OF_ORDER_LOCKED: Final = _LOAN_OF_ORDER.with_for_update()
+_LOAN_BY_ID: Final = select(tables.loan).where(tables.loan.c.id == bindparam("loan"))
+_LOAN_BY_ID_LOCKED: Final = _LOAN_BY_ID.with_for_update()
+_INSERT_LOAN: Final = {
+    name: insert_into(tables.loan).on_conflict_do_nothing().returning(tables.loan.c.id)
+    for name, insert_into in _INSERTS.items()
+}
+_SAVE_LOAN: Final = update(tables.loan).where(tables.loan.c.id == bindparam("row"))
+_SAVE_DECISION: Final = update(tables.decision).where(tables.decision.c.id == bindparam("row"))
+_LOCK_INV_ID: Final = {
+    name: insert_into(tables.inv)
+    .on_conflict_do_update(index_elements=["merchant_id", "inv_id"], set_={"inv_id": text("excluded.inv_id")})
+    .returning(tables.inv.c.loan_id)
+    for name, insert_into in _INSERTS.items()
+}
+_ASSIGN_INV_ID: Final = update(tables.inv).where(
+    tables.inv.c.merchant_id == bindparam("merchant"), tables.inv.c.inv_id == bindparam("inv")
+)
+_UNMATCHED: Final = (
+    select(tables.decision)
+    .where(tables.decision.c.state == rows.UNMATCHED, tables.decision.c.merchant_id == bindparam("merchant"))
+    .order_by(tables.decision.c.id)
+)
+_UNMATCHED_OF_INV: Final = _UNMATCHED.where(tables.decision.c.inv_id == bindparam("named"))
+_UNMATCHED_OF_ORDER: Final = _UNMATCHED.where(tables.decision.c.order_id == bindparam("named"))
 
 
 class SQLTransaction:
@@ -31,13 +76,13 @@ class SQLTransaction:
 
     def loan(self, merchant_id: str, order_id: str, *, lock: bool = False) -> LoanRow | None:
         """Read the loan of an order."""
-        key = and_(tables.loan.c.merchant_id == merchant_id, tables.loan.c.order_id == order_id)
-        found = self._loans(_locking(select(tables.loan).where(key), lock))
+        statement = _LOAN_OF_ORDER_LOCKED if lock else _LOAN_OF_ORDER
+        found = self._loans(statement, {"merchant": merchant_id, "order": order_id})
         return found[0] if found else None
 
     def loan_by_id(self, loan_id: int, *, lock: bool = False) -> LoanRow:
         """Read a loan that exists."""
-        return self._loans(_locking(select(tables.loan).where(tables.loan.c.id == loan_id), lock))[0]
+        return self._loans(_LOAN_BY_ID_LOCKED if lock else _LOAN_BY_ID, {"loan": loan_id})[0]
 
     def loans(self, order_ids: Sequence[str], merchant_id: str | None) -> list[LoanRow]:
         """Read the loans of several orders."""
@@ -46,13 +91,12 @@ class SQLTransaction:
 
     def insert_loan(self, row: LoanRow) -> bool:
         """Insert a loan; ``False`` if there is one of this merchant and order already."""
-        statement = self._insert(tables.loan).values(**to_columns(row)).on_conflict_do_nothing()
-        return self.connection.execute(statement.returning(tables.loan.c.id)).first() is not None
+        statement = _INSERT_LOAN[self.connection.dialect.name]
+        return self.connection.execute(statement, to_columns(row)).first() is not None
 
     def save_loan(self, row: LoanRow) -> None:
         """Replace a loan."""
-        statement = update(tables.loan).where(tables.loan.c.id == row.id).values(**to_columns(row))
-        self.connection.execute(statement)
+        self.connection.execute(_SAVE_LOAN, {**to_columns(row), "row": row.id})
 
     def merchants(self) -> set[str]:
         """Name up to two merchants; either end of an index."""
@@ -61,17 +105,15 @@ class SQLTransaction:
 
     def lock_inv_id(self, merchant_id: str, inv_id: str) -> int | None:
         """Insert or lock the row of the vendor's ID, in one statement."""
-        statement = self._insert(tables.inv).values(merchant_id=merchant_id, inv_id=inv_id)
-        statement = statement.on_conflict_do_update(
-            index_elements=["merchant_id", "inv_id"], set_={"inv_id": statement.excluded.inv_id}
-        )
-        loan_id: int | None = self.connection.execute(statement.returning(tables.inv.c.loan_id)).scalar_one()
+        values = {"merchant_id": merchant_id, "inv_id": inv_id}
+        statement = _LOCK_INV_ID[self.connection.dialect.name]
+        loan_id: int | None = self.connection.execute(statement, values).scalar_one()
         return loan_id
 
     def assign_inv_id(self, merchant_id: str, inv_id: str, loan_id: int) -> None:
         """Note which loan the vendor's ID belongs to."""
-        key = and_(tables.inv.c.merchant_id == merchant_id, tables.inv.c.inv_id == inv_id)
-        self.connection.execute(update(tables.inv).where(key).values(loan_id=loan_id))
+        values = {"merchant": merchant_id, "inv": inv_id, "loan_id": loan_id}
+        self.connection.execute(_ASSIGN_INV_ID, values)
 
     def decision(self, decision_id: int, *, lock: bool = False) -> DecisionRow | None:
         """Read a decision."""
@@ -90,8 +132,7 @@ class SQLTransaction:
 
     def save_decision(self, row: DecisionRow) -> None:
         """Replace a decision."""
-        statement = update(tables.decision).where(tables.decision.c.id == row.id)
-        self.connection.execute(statement.values(**to_columns(row)))
+        self.connection.execute(_SAVE_DECISION, {**to_columns(row), "row": row.id})
 
     def decisions(self, loan_id: int) -> list[DecisionRow]:
         """Read the decisions of a loan, the oldest first."""
@@ -102,11 +143,8 @@ class SQLTransaction:
         self, merchant_id: str, *, inv_id: str | None = None, order_id: str | None = None
     ) -> list[DecisionRow]:
         """Read unmatched decisions that name this ID or this order, the oldest first."""
-        named = (
-            tables.decision.c.inv_id == inv_id if order_id is None else tables.decision.c.order_id == order_id
-        )
-        key = and_(tables.decision.c.state == rows.UNMATCHED, tables.decision.c.merchant_id == merchant_id)
-        return self._decisions(select(tables.decision).where(key, named).order_by(tables.decision.c.id))
+        values = {"merchant": merchant_id, "named": inv_id if order_id is None else order_id}
+        return self._decisions(_UNMATCHED_OF_INV if order_id is None else _UNMATCHED_OF_ORDER, values)
 
     def matchable(self, limit: int) -> list[DecisionRow]:
         """Read unmatched decisions whose ID or order has a loan by now."""
@@ -120,16 +158,25 @@ class SQLTransaction:
         statement = select(tables.decision).where(decision.state == rows.UNMATCHED, or_(by_id, by_order))
         return self._decisions(statement.order_by(decision.id).limit(limit))
 
-    def due(self, now: float, limit: int) -> list[DecisionRow]:
-        """Read waiting decisions that are due, not leased, and the first waiting ones of their loans."""
+    def due(self, now: float, limit: int, after: str = "") -> list[DecisionRow]:
+        """Read waiting decisions that are due, not leased, and first of their loans; merchants take turns."""
         decision, earlier = tables.decision.c, tables.decision.alias().c
         is_behind = exists().where(
             earlier.loan_id == decision.loan_id, earlier.state == rows.WAITING, earlier.id < decision.id
         )
         statement = select(tables.decision).where(
-            decision.state == rows.WAITING, decision.due <= now, decision.lease_until <= now, ~is_behind
+            decision.state == rows.WAITING,
+            _not_ahead(decision.due, now),
+            _not_ahead(decision.lease_until, now),
+            ~is_behind,
         )
-        return self._decisions(statement.order_by(decision.due, decision.id).limit(limit))
+        statement = statement.order_by(decision.merchant_id, decision.due, decision.id)
+        # Two statements, so that each one reads an index in its order and ends after a few rows.
+        found = self._decisions(statement.where(decision.merchant_id > after).limit(limit))
+        if after and len(found) < limit:
+            up_to_it = statement.where(decision.merchant_id <= after)
+            found += self._decisions(up_to_it.limit(limit - len(found)))
+        return found
 
     def lock_waiting(self, decision_id: int) -> DecisionRow | None:
         """Lock a waiting decision unless someone else has."""
@@ -139,7 +186,7 @@ class SQLTransaction:
     def loans_to_review(self, now: float, limit: int) -> list[LoanRow]:
         """Read loans that are held, unknown, or sending although their deadline has passed."""
         loan = tables.loan.c
-        overdue = and_(loan.state == rows.SENDING, loan.deadline < now)
+        overdue = and_(loan.state == rows.SENDING, _not_ahead(loan.deadline, now))
         condition = or_(loan.holds != "[]", loan.state == rows.UNKNOWN, overdue)
         return self._loans(select(tables.loan).where(condition).order_by(loan.id).limit(limit))
 
@@ -154,6 +201,12 @@ class SQLTransaction:
             and_(decision.state == rows.HELD, decision.loan_id.is_(None)),
         )
         return self._decisions(select(tables.decision).where(condition).order_by(decision.id).limit(limit))
+
+    def undecided(self, before: float, limit: int) -> list[LoanRow]:
+        """Read loans that were created before and have had no final decision, the oldest first."""
+        loan = tables.loan.c
+        condition = and_(tables.undecided, ~loan.forgotten, loan.created_at < before)
+        return self._loans(select(tables.loan).where(condition).order_by(loan.created_at).limit(limit))
 
     def purgeable(self, before: float, limit: int) -> list[LoanRow]:
         """Read loans unchanged since, with nothing open, unknown or waiting."""
@@ -183,15 +236,19 @@ class SQLTransaction:
     def _insert(self, table: Any) -> Any:  # noqa: ANN401 - either dialect's, with the same clauses
         return postgresql.insert(table) if self._on_postgresql else sqlite.insert(table)
 
-    def _loans(self, statement: Select[Any]) -> list[LoanRow]:
-        return [loan_from_columns(row._asdict()) for row in self.connection.execute(statement)]
+    def _loans(self, statement: Select[Any], values: dict[str, Any] | None = None) -> list[LoanRow]:
+        return [loan_from_columns(row._asdict()) for row in self.connection.execute(statement, values)]
 
-    def _decisions(self, statement: Select[Any]) -> list[DecisionRow]:
-        return [decision_from_columns(row._asdict()) for row in self.connection.execute(statement)]
+    def _decisions(self, statement: Select[Any], values: dict[str, Any] | None = None) -> list[DecisionRow]:
+        return [decision_from_columns(row._asdict()) for row in self.connection.execute(statement, values)]
 
     def _first(self, statement: Select[Any]) -> DecisionRow | None:
         found = self._decisions(statement)
         return found[0] if found else None
+
+
+def _not_ahead(column: ColumnElement[float], now: float) -> ColumnElement[bool]:
+    return or_(column <= now, column > now + rows.MAX_AHEAD)
 
 
 def _locking(statement: Select[Any], lock: bool) -> Select[Any]:  # noqa: FBT001 - private

@@ -17,10 +17,12 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     and_,
+    or_,
 )
 from sqlalchemy.engine import Connection
 
 from ..._ledger import rows
+from ..._ledger.rules import PREAPPROVED
 
 VERSION: Final = 1
 """The version of the tables that this code writes."""
@@ -79,6 +81,10 @@ Index("wgf_loan_inv_id", loan.c.merchant_id, loan.c.inv_id)
 Index("wgf_loan_in_doubt", loan.c.deadline, sqlite_where=_in_doubt, postgresql_where=_in_doubt)
 _held = loan.c.holds != "[]"
 Index("wgf_loan_held", loan.c.id, sqlite_where=_held, postgresql_where=_held)
+undecided: Final = and_(
+    loan.c.state == rows.CREATED, or_(loan.c.status.is_(None), loan.c.status == PREAPPROVED)
+)
+Index("wgf_loan_undecided", loan.c.created_at, sqlite_where=undecided, postgresql_where=undecided)
 Index("wgf_loan_updated_at", loan.c.updated_at)
 
 inv: Final = Table(
@@ -118,7 +124,8 @@ decision: Final = Table(
 _waiting = decision.c.state == rows.WAITING
 _unmatched = decision.c.state == rows.UNMATCHED
 Index("wgf_decision_loan", decision.c.loan_id, decision.c.id)
-Index("wgf_decision_due", decision.c.due, sqlite_where=_waiting, postgresql_where=_waiting)
+_by_merchant = (decision.c.merchant_id, decision.c.due, decision.c.id)
+Index("wgf_decision_due", *_by_merchant, sqlite_where=_waiting, postgresql_where=_waiting)
 _unmatched_inv = (decision.c.merchant_id, decision.c.inv_id)
 _unmatched_order = (decision.c.merchant_id, decision.c.order_id)
 Index("wgf_decision_inv", *_unmatched_inv, sqlite_where=_unmatched, postgresql_where=_unmatched)

@@ -211,6 +211,23 @@ def what_waits_is_listed(bench: LedgerBench) -> None:
 
 
 @ledger_check
+def what_stays_undecided_is_listed(bench: LedgerBench) -> None:
+    """Applications that were created so long ago and have had no final decision are listed when asked for."""
+    ledger = bench.ledger()
+    bench.applied(ledger, "nothing", "nothing")
+    for status in ("preapproved", "approved", "rejected"):
+        bench.applied(ledger, status, status)
+        ledger.record(postback(status, inv_id=status, merchant_transaction_id=status))
+    bench.begun(ledger, "sending")
+    bench.applied(ledger, "forgotten", "forgotten")
+    ledger.forget("forgotten")
+    require(ledger.review().undecided == (), "undecided applications are listed although nobody asked")
+    require(ledger.review(undecided_for=dt.timedelta(days=1)).undecided == (), "what is new is listed")
+    listed = [each.order_id for each in ledger.review(undecided_for=dt.timedelta(seconds=-5)).undecided]
+    require(sorted(listed) == ["nothing", "preapproved"], f"these orders are listed: {listed}")
+
+
+@ledger_check
 def what_is_old_is_erased(bench: LedgerBench) -> None:
     """Purging erases the details of loans with nothing open, once, and of no other."""
     ledger = bench.ledger(apply=Shop())

@@ -120,7 +120,7 @@ class Shop:
     def __init__(self, failures: int = 0) -> None:
         """Start with nothing told."""
         self.told: list[Decision] = []
-        self.failures = failures
+        self.failures: int = failures
 
     def __call__(self, _connection: object, decision: Decision) -> None:
         """Keep a decision, or fail."""

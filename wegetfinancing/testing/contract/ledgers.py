@@ -39,11 +39,13 @@ LEDGER_CHECKS: Final[tuple[LedgerCheck, ...]] = (
     decision_checks.another_merchants_postback_is_not_matched,
     order_checks.a_decision_is_handled_once,
     order_checks.decisions_are_handled_in_order,
+    order_checks.merchants_take_turns,
     order_checks.a_failed_handler_is_tried_again,
     order_checks.an_attempt_is_counted_before_it_runs,
     order_checks.a_lost_lease_completes_nothing,
     order_checks.a_lease_can_be_renewed,
     order_checks.a_worker_is_seen_while_it_lives,
+    order_checks.a_failing_decision_can_be_tried_now,
     order_checks.a_dismissed_decision_is_not_handled,
     hold_checks.only_an_approval_may_ship,
     hold_checks.an_amount_has_to_be_seen,
@@ -56,6 +58,7 @@ LEDGER_CHECKS: Final[tuple[LedgerCheck, ...]] = (
     hold_checks.exactly_the_named_holds_are_accepted,
     hold_checks.a_held_decision_can_be_let_count,
     hold_checks.what_waits_is_listed,
+    hold_checks.what_stays_undecided_is_listed,
     hold_checks.what_is_old_is_erased,
 )
 

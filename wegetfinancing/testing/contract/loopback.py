@@ -42,7 +42,7 @@ class Connection:
     Attributes:
         number: from 0 on.
         gone: set once it is closed.
-        left_by_client: whether ``until_left`` saw the client close it.
+        left_by_client: whether the client was seen to close it.
 
     """
 
@@ -53,17 +53,24 @@ class Connection:
     left_by_client: bool = False
     _buffer: bytes = b""
 
+    async def _receive(self) -> bytes:
+        try:
+            return await self._stream.receive()
+        except _GONE:
+            self.left_by_client = True  # such as one that was opened ahead for the next call
+            raise
+
     async def read(self) -> ReceivedRequest:
         """Read one whole request and record it."""
         while (end := self._buffer.find(b"\r\n\r\n")) < 0:
-            self._buffer += await self._stream.receive()
+            self._buffer += await self._receive()
         start_line, *lines = self._buffer[:end].decode("latin-1").split("\r\n")
         pairs = (line.partition(":") for line in lines)
         headers = [f"{name.lower()}: {value.strip()}" for name, _, value in pairs]
         length = next((int(found[1]) for each in headers if (found := _LENGTH.fullmatch(each))), 0)
         size = end + 4 + length
         while len(self._buffer) < size:
-            self._buffer += await self._stream.receive()
+            self._buffer += await self._receive()
         received = ReceivedRequest(self.number, start_line, headers, self._buffer[end + 4 : size])
         self._buffer = self._buffer[size:]
         self.server.requests.append(received)

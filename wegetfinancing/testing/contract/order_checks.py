@@ -4,6 +4,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
+from ..fakes import credentials
 from .ledger_checking import MAX_CLAIMS, LedgerBench, Shop, ledger_check, postback, require
 
 _WORKERS: Final = 6
@@ -41,6 +42,26 @@ def decisions_are_handled_in_order(bench: LedgerBench) -> None:
     require(shop.statuses == ["rejected"], "another loan's decision waits too, or this one's does not")
     bench.handle(ledger, last)
     require(shop.statuses == ["rejected", "preapproved", "approved"], "they were not handled in order")
+
+
+@ledger_check
+def merchants_take_turns(bench: LedgerBench) -> None:
+    """One merchant's backlog does not delay another merchant's decision by more than one."""
+    shop = Shop()
+    ledger = bench.ledger(apply=shop)
+    others = [credentials(merchant_id=each) for each in ("0", "other")]
+    for number in range(_ORDERS):
+        bench.applied(ledger, f"ORDER-{number}", f"id-{number}")
+        ledger.record(postback(inv_id=f"id-{number}", merchant_transaction_id=None))
+    for each in others:
+        bench.applied(ledger, f"ORDER-{each.merchant_id}", each.merchant_id, merchant_id=each.merchant_id)
+        inv_id = each.merchant_id
+        ledger.record(postback(inv_id=inv_id, merchant_transaction_id=None, credentials=each))
+    bench.handle_all(ledger)
+    told = [each.merchant_id for each in shop.told]
+    require(len(told) == _ORDERS + len(others), f"of the decisions, {len(told)} were handled")
+    first = {*told[: len(others) + 1]}
+    require(first > {each.merchant_id for each in others}, "a merchant waited behind another one's backlog")
 
 
 @ledger_check
@@ -127,6 +148,26 @@ def a_worker_is_seen_while_it_lives(bench: LedgerBench) -> None:
     require(ledger.has_worker(), "a worker that beats is not seen")
     ledger.end_beat("one")
     require(not ledger.has_worker(), "a worker that has ended is still alive")
+
+
+@ledger_check
+def a_failing_decision_can_be_tried_now(bench: LedgerBench) -> None:
+    """An operator can end the pause of a decision that waits, and of no other."""
+    shop = Shop(failures=3)
+    ledger = bench.ledger(apply=shop)
+    bench.applied(ledger)
+    recorded = ledger.record(postback())
+    for _ in range(3):
+        bench.handle(ledger, recorded)
+    require(ledger.claim() is None, "it is due although the handler has just failed for the third time")
+    ledger.retry(recorded.id)
+    require(bench.handle_all(ledger) == 1 and shop.statuses == ["approved"], "it was not tried again")
+    for unknown in (recorded.id, 10**6):
+        try:
+            ledger.retry(unknown)
+        except ValueError:
+            continue
+        require(condition=False, what="a decision was to be tried again that was handled, or is not there")
 
 
 @ledger_check

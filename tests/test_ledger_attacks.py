@@ -1,0 +1,98 @@
+"""Ways to lose money with a ledger that were tried; none of them works any more."""
+
+import pytest
+
+from wegetfinancing import ConfigurationError
+from wegetfinancing._loan import Verdict
+from wegetfinancing.ledger import Loan, MemoryLedger
+from wegetfinancing.testing import INV_ID
+from wegetfinancing.testing.contract.ledger_checking import (
+    ORDER,
+    LedgerBench,
+    Shop,
+    application,
+    created,
+    postback,
+)
+
+
+def loan_of(ledger: MemoryLedger, order_id: str = ORDER) -> Loan:
+    loan = ledger.loan(order_id)
+    assert loan is not None
+    return loan
+
+
+def codes(ledger: MemoryLedger) -> list[str]:
+    return [each.code for each in loan_of(ledger).held]
+
+
+def applied(ledger: MemoryLedger) -> None:
+    LedgerBench(lambda: ledger).applied(ledger)
+
+
+def handle(ledger: MemoryLedger) -> None:
+    claim = ledger.claim()
+    assert claim is not None
+    assert ledger.apply(claim)
+
+
+def test_nobody_is_sent_to_a_new_order_id_when_the_absent_application_turns_up() -> None:
+    """``CLOSED`` says that nothing exists and that a new order ID is to be used: a second loan."""
+    ledger = MemoryLedger(grace=0.001)
+    ledger.begin(application(seconds=-1))
+    ledger.resolve(ORDER)
+    assert ledger.begin(application()).verdict is Verdict.CLOSED
+    ledger.record(postback())
+    assert ledger.begin(application()).verdict is Verdict.EXISTS
+
+
+def test_a_decision_about_another_application_of_the_order_is_held() -> None:
+    """The first application was rejected; the approval of the second one must not ship the first one's."""
+    ledger = MemoryLedger(apply=Shop())
+    intent = application()
+    ledger.begin(intent)
+    ledger.record(postback(inv_id="second"))  # it names the order, and comes before the answer
+    ledger.record_answer(intent, created())
+    ledger.record(postback("rejected", signed=2, merchant_transaction_id=None))
+    assert ledger.accept(ORDER, loan_of(ledger).held).status == "rejected"
+    ledger.record(postback("preapproved", signed=3, inv_id="second", merchant_transaction_id=None))
+    loan = loan_of(ledger)
+    assert (loan.inv_id, loan.status) == (INV_ID, "rejected")
+    assert codes(ledger) == ["other_application"]
+    assert ledger.accept(ORDER, loan.held, apply=True).status == "preapproved"
+
+
+def test_a_held_decision_cannot_be_handled_before_a_later_one_that_waits() -> None:
+    """The rejection stands, and the shop's table would end with the approval, which is handled after it."""
+    shop = Shop()
+    ledger = MemoryLedger(apply=shop)
+    applied(ledger)
+    ledger.record(postback("preapproved", signed=5))
+    handle(ledger)
+    ledger.record(postback("rejected", signed=3))
+    ledger.record(postback("approved", signed=6))
+    with pytest.raises(ValueError, match="waits for its handler"):
+        ledger.accept(ORDER, loan_of(ledger).held, apply=True)
+    handle(ledger)
+    assert ledger.accept(ORDER, loan_of(ledger).held, apply=True).status == "rejected"
+    handle(ledger)
+    assert shop.statuses == ["preapproved", "approved", "rejected"]
+
+
+@pytest.mark.parametrize("ahead", [3600.0, 365 * 86_400.0])
+def test_a_clock_that_was_ahead_for_a_while_blocks_nothing_for_long(ahead: float) -> None:
+    """A decision was claimed, and an order written down, just before the clock was set right."""
+    times = [1_700_000_000.0 + ahead]
+    ledger = MemoryLedger(apply=Shop(), clock=lambda: times[-1])
+    applied(ledger)
+    ledger.record(postback())
+    assert ledger.claim() is not None  # and its process is killed
+    ledger.begin(application("ORDER-124"))
+    times.append(times[0] - ahead + 86_400)
+    handle(ledger)
+    assert [each.order_id for each in ledger.review().loans] == ["ORDER-124"]
+
+
+def test_a_lease_that_looks_like_a_wrong_clock_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="at most a day"):
+        MemoryLedger(lease=86_401)

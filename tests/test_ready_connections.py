@@ -1,0 +1,516 @@
+"""Connections opened ahead: who opens them, who uses them, and that none is left over."""
+
+import asyncio
+import contextlib
+import os
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from functools import partial
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import attrs
+import httpcore
+import httpx
+import pytest
+
+from support.fault_server import FaultServer, Peer
+from support.faults import GOOD, answers_well, client_context, server_context
+from support.networks import WatchedNetwork
+from support.raw_server import Connection, http_answer, raw_server
+from support.virtual_time import virtual_time
+from wegetfinancing import AsyncClient, Client, ConfigurationError, HttpxTransport, TransportError
+from wegetfinancing.client.direct_connection import Origin
+from wegetfinancing.client.ready_connections import ReadyConnections
+from wegetfinancing.http import Request, Response
+from wegetfinancing.testing import INV_ID, FakeTransport, credentials, financing_request, shipping_event
+
+pytestmark = pytest.mark.anyio
+
+PLENTY = 30.0
+
+
+def make_request(url: str, *, repeatable: bool = False, timeout: float = PLENTY) -> Request:
+    return Request(
+        operation="update_shipping" if repeatable else "create_request",
+        method="POST",
+        url=f"{url}/merchant/1234/requests",
+        body=b"{}",
+        repeatable=repeatable,
+        deadline=anyio.current_time() + timeout,
+    )
+
+
+@attrs.define
+class Shop:
+    """A server that says which connection each request came on, and answers once so many are open."""
+
+    wait_for: int = 0
+    opened: int = 0
+    used: list[int] = attrs.field(factory=list)
+    ended: list[int] = attrs.field(factory=list)
+    more: anyio.Event = attrs.field(factory=anyio.Event)
+
+    async def __call__(self, connection: Connection) -> None:
+        number, self.opened = self.opened, self.opened + 1
+        self._tell()
+        try:
+            while True:
+                await connection.read_request()
+                self.used.append(number)
+                await self.until(lambda: self.opened >= self.wait_for)
+                await connection.send(http_answer(GOOD))
+        finally:
+            self.ended.append(number)
+            self._tell()
+
+    def _tell(self) -> None:
+        self.more.set()
+        self.more = anyio.Event()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        with anyio.fail_after(PLENTY):
+            while not condition():
+                await self.more.wait()
+
+
+@contextlib.asynccontextmanager
+async def closing(**settings: Any) -> AsyncIterator[HttpxTransport]:
+    transport = HttpxTransport(**settings)
+    async with contextlib.aclosing(transport):
+        yield transport
+
+
+@pytest.fixture
+def shop() -> Shop:
+    return Shop()
+
+
+TLS = pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
+
+
+def context_of(tls: bool) -> Any:
+    return server_context("good") if tls else None
+
+
+# Who opens one, and who uses it
+
+
+@TLS
+async def test_a_create_uses_the_connection_that_preconnect_opened(shop: Shop, tls: bool) -> None:
+    async with raw_server(shop, tls=context_of(tls)) as server, closing(ssl_context=client_context()) as own:
+        await own.preconnect(server.url)
+        await shop.until(lambda: shop.opened == 1)
+        await anyio.wait_all_tasks_blocked()  # with TLS there are tickets on it now
+        shop.wait_for = 2  # the next one, which opens while this create waits
+        assert (await own.send(make_request(server.url))).body == GOOD
+        assert shop.used == [0]
+
+
+@TLS
+async def test_while_a_create_waits_the_connection_of_the_next_one_opens(shop: Shop, tls: bool) -> None:
+    async with raw_server(shop, tls=context_of(tls)) as server, closing(ssl_context=client_context()) as own:
+        for number in range(4):
+            shop.wait_for = number + 2
+            await own.send(make_request(server.url))
+            # With TLS the server has finished its side first.
+            await anyio.wait_all_tasks_blocked()
+        assert shop.used == [0, 1, 2, 3]
+        assert shop.opened == 5
+
+
+async def test_an_update_neither_uses_one_nor_opens_one(shop: Shop) -> None:
+    async with raw_server(shop) as server, closing() as own:
+        await own.preconnect(server.url)
+        await shop.until(lambda: shop.opened == 1)
+        for _ in range(3):
+            await own.send(make_request(server.url, repeatable=True))
+        assert shop.used == [1, 1, 1]
+        assert shop.opened == 2
+
+
+async def test_one_is_used_for_its_own_address_only(shop: Shop) -> None:
+    other = Shop()
+    async with raw_server(shop) as server, raw_server(other) as elsewhere, closing() as own:
+        await own.preconnect(elsewhere.url)
+        await own.send(make_request(server.url))
+        await own.send(make_request(elsewhere.url))
+        assert shop.used == other.used == [0]
+
+
+async def test_without_any_allowed_none_is_opened(shop: Shop) -> None:
+    async with raw_server(shop) as server, closing(ready_connections=0) as own:
+        await own.preconnect(server.url)
+        for _ in range(3):
+            await own.send(make_request(server.url))
+            await anyio.wait_all_tasks_blocked()
+        assert shop.opened == 3
+
+
+async def test_a_burst_leaves_no_more_than_a_few(shop: Shop) -> None:
+    shop.wait_for = 8 + 2
+    async with raw_server(shop) as server, closing(ready_connections=2) as own:
+        async with anyio.create_task_group() as tasks:
+            for _ in range(8):
+                tasks.start_soon(own.send, make_request(server.url))
+        await anyio.wait_all_tasks_blocked()
+        assert shop.opened == 10
+        for _ in range(3):
+            await own.preconnect(server.url)
+        assert shop.opened == 10
+
+
+async def test_one_that_has_expired_is_closed_and_not_used(shop: Shop) -> None:
+    async with raw_server(shop) as server, closing(ready_seconds=1e-9) as own:
+        for number in range(3):
+            await own.preconnect(server.url)
+            await shop.until(lambda opened=number + 1: shop.opened == opened)  # type: ignore[misc] # a default
+        await shop.until(lambda: shop.ended == [0, 1])
+        shop.wait_for = 5
+        await own.send(make_request(server.url))
+        assert shop.used == [3]
+
+
+@pytest.mark.parametrize(("seconds", "opened"), [(7.0, 1), (8.0, 2), (16.0, 2)])
+def test_one_past_half_its_time_is_renewed(anyio_backend: str, seconds: float, opened: int) -> None:
+    class Network(httpcore.AsyncMockBackend):
+        opened = 0
+
+        async def connect_tcp(self, *args: Any, **kwargs: Any) -> httpcore.AsyncNetworkStream:
+            Network.opened += 1
+            return await super().connect_tcp(*args, **kwargs)
+
+    async def open_one() -> None:
+        await ready.open(Network([]), Origin("http", "x.example", 80), client_context())
+
+    ready = ReadyConnections(count=1, seconds=15.0)
+    with virtual_time(anyio_backend) as time:
+        time.portal.call(open_one)
+        time.advance(seconds)
+        time.portal.call(open_one)
+    assert Network.opened == opened
+
+
+@pytest.mark.usefixtures("no_socket_left_open")
+async def test_an_answer_that_comes_first_ends_the_opening() -> None:
+    """The server shakes hands with the first connection only."""
+    hung_up = threading.Event()
+
+    def act(peer: Peer) -> None:
+        if peer.number == 0:
+            peer.start_tls(server_context("good"))
+            peer.read_request()
+            assert begun.wait(PLENTY)
+            peer.send(http_answer(GOOD))
+        else:
+            peer.receive(1)
+            begun.set()
+            peer.silence()
+            hung_up.set()
+
+    begun = threading.Event()
+    with FaultServer(act) as server:
+        async with closing(ssl_context=client_context()) as own:
+            response = await own.send(make_request(f"https://127.0.0.1:{server.port}"))
+            assert response.status == 200
+            with anyio.fail_after(PLENTY):
+                await anyio.to_thread.run_sync(hung_up.wait, PLENTY)
+
+
+async def test_a_host_with_several_addresses_is_reached_ahead_too(shop: Shop) -> None:
+    """``localhost`` may mean ::1 first, where nobody listens."""
+    async with raw_server(shop) as server, closing() as own:
+        url = server.url.replace("127.0.0.1", "localhost")
+        await own.preconnect(url)
+        await shop.until(lambda: shop.opened == 1)
+        await own.send(make_request(url))
+        assert shop.used == [0]
+
+
+async def test_through_a_proxy_none_is_opened(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with raw_server(shop) as proxy:
+        async with closing(proxy=proxy.url) as own:
+            await own.preconnect("https://api.sandbox.wegetfinancing.com")
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        async with closing() as own:
+            await own.preconnect("https://api.sandbox.wegetfinancing.com")
+        assert shop.opened == 0
+
+
+async def test_for_a_ready_client_none_is_opened(shop: Shop, library: Any) -> None:
+    async with raw_server(shop) as server, library.AsyncClient() as client:
+        await HttpxTransport(client).preconnect(server.url)
+        assert shop.opened == 0
+
+
+async def test_every_connection_goes_through_the_network_given(shop: Shop) -> None:
+    writes: list[bool] = []
+
+    async def note() -> None:
+        writes.append(True)
+
+    async with raw_server(shop) as server, closing(network_backend=WatchedNetwork(note)) as own:
+        for repeatable in (False, True, True):
+            before = len(writes)
+            await own.send(make_request(server.url, repeatable=repeatable))
+            assert len(writes) > before
+
+
+async def test_a_server_that_never_stops_sending_is_not_waited_for() -> None:
+    async def flood(connection: Connection) -> None:
+        if flooded.is_set():
+            await connection.answer(GOOD)
+        flooded.set()
+        while True:
+            await connection.send(b"x" * 65536)
+
+    flooded = anyio.Event()
+    async with raw_server(flood) as server, closing() as own:
+        await own.preconnect(server.url)
+        await flooded.wait()
+        assert (await own.send(make_request(server.url))).body == GOOD
+
+
+# What cannot be opened
+
+
+def closed_port() -> int:
+    with FaultServer(answers_well, listens=False) as server:
+        return int(server.port)
+
+
+async def test_a_failure_to_open_one_is_left_to_the_create() -> None:
+    async with closing() as own:
+        url = f"http://127.0.0.1:{closed_port()}"
+        await own.preconnect(url)
+        with pytest.raises(TransportError, match="Connection refused"):
+            await own.send(make_request(url))
+
+
+async def test_an_address_that_is_none_is_left_to_the_create() -> None:
+    async with closing() as own:
+        await own.preconnect("http://[")
+
+
+@pytest.mark.usefixtures("no_socket_left_open")
+async def test_the_deadline_ends_it() -> None:
+    with FaultServer(Peer.silence) as server:
+        async with closing(ssl_context=client_context()) as own:
+            url = f"https://127.0.0.1:{server.port}"
+            await own.preconnect(url, deadline=anyio.current_time() + 0.1)
+
+
+@pytest.mark.parametrize("count", [-1, 1.5, "2", None])
+async def test_a_count_that_cannot_be_right_is_refused(count: Any) -> None:
+    with pytest.raises(ConfigurationError, match="ready_connections must be"):
+        HttpxTransport(ready_connections=count)
+
+
+@pytest.mark.parametrize("seconds", [0, -1.0, float("nan"), float("inf"), "15"])
+async def test_a_time_that_cannot_be_right_is_refused(seconds: Any) -> None:
+    with pytest.raises(ConfigurationError, match="ready_seconds must be"):
+        HttpxTransport(ready_seconds=seconds)
+
+
+async def test_a_network_does_not_go_with_a_ready_client(library: Any) -> None:
+    with pytest.raises(ConfigurationError, match="set them on the client given"):
+        HttpxTransport(library.AsyncClient(), network_backend=WatchedNetwork(anyio.lowlevel.checkpoint))
+
+
+# The end
+
+
+@pytest.mark.usefixtures("no_socket_left_open")
+async def test_closing_closes_what_is_ready_and_what_is_being_opened(shop: Shop) -> None:
+    async with raw_server(shop) as server:
+        own = HttpxTransport()
+        await own.preconnect(server.url)
+        await shop.until(lambda: shop.opened == 1)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(own.preconnect, server.url)
+            for _ in range(2):
+                await anyio.lowlevel.checkpoint()
+            await own.aclose()
+        await own.preconnect(server.url)
+        await shop.until(lambda: len(shop.ended) == shop.opened)
+        assert shop.opened <= 2
+
+
+async def test_in_another_event_loop_none_is_opened(shop: Shop) -> None:
+    async with raw_server(shop) as server, closing() as own:
+        await own.preconnect(server.url)
+        await shop.until(lambda: shop.opened == 1)
+        await anyio.to_thread.run_sync(anyio.run, partial(own.preconnect, server.url))
+        await anyio.wait_all_tasks_blocked()
+        assert shop.opened == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="only where processes fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+async def test_in_a_fork_the_parents_are_left_alone(shop: Shop) -> None:
+    async with raw_server(shop) as server, closing() as own:
+        await own.preconnect(server.url)
+        await shop.until(lambda: shop.opened == 1)
+        child = os.fork()
+        if child == 0:
+            code = 1
+            with contextlib.suppress(BaseException):
+                for each in (own.preconnect(server.url), own.aclose()):
+                    with contextlib.suppress(StopIteration):
+                        each.send(None)
+                        os._exit(2)  # it waited for something, on the parent's event loop
+                code = 0
+            os._exit(code)
+        assert os.waitpid(child, 0)[1] == 0  # noqa: ASYNC222 - it ends at once
+        await own.send(make_request(server.url))
+        assert shop.used == [0]
+
+
+# Cancelled at any step
+
+
+async def cancel_after(turns: int, call: Callable[[], Coroutine[Any, Any, object]]) -> None:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(call)
+        for _ in range(turns):
+            await anyio.lowlevel.checkpoint()
+        tasks.cancel_scope.cancel()
+
+
+async def cancel_natively_after(turns: int, call: Callable[[], Awaitable[object]]) -> None:
+    task = asyncio.ensure_future(call())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+
+
+@pytest.mark.usefixtures("no_socket_left_open")
+@TLS
+@pytest.mark.parametrize("native", [False, True], ids=["by a scope", "natively"])
+async def test_cancelled_at_any_turn_nothing_is_left_over(
+    anyio_backend: str, native: bool, tls: bool
+) -> None:
+    """A preconnect, a create that finds it, and one more while the next connection opens."""
+    if native and anyio_backend == "trio":
+        pytest.skip("cancellation of asyncio's own")
+    cancel = cancel_natively_after if native else cancel_after
+    with FaultServer(answers_well, tls=context_of(tls)) as server:
+        url = f"{'https' if tls else 'http'}://127.0.0.1:{server.port}"
+        limits = httpx.Limits(max_connections=1)
+        async with closing(ssl_context=client_context(), limits=limits) as own:
+            for turns in range(40):
+                await cancel(turns, partial(own.preconnect, url))
+                await cancel(turns, lambda: own.send(make_request(url)))
+                with anyio.move_on_after(turns / 2000):
+                    await own.send(make_request(url))
+            for _ in range(3):
+                await own.preconnect(url)
+                assert (await own.send(make_request(url))).status == 200
+
+
+@pytest.mark.usefixtures("no_socket_left_open")
+async def test_a_write_that_is_cancelled_on_one_that_was_ready_leaves_nothing_behind(shop: Shop) -> None:
+    writing = anyio.Event()
+
+    async def hang() -> None:
+        writing.set()
+        await anyio.sleep_forever()
+
+    async with raw_server(shop) as server:
+        async with closing(network_backend=WatchedNetwork(hang)) as own:
+            await own.preconnect(server.url)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(own.send, make_request(server.url))
+                await writing.wait()
+                tasks.cancel_scope.cancel()
+        await shop.until(lambda: len(shop.ended) == shop.opened)
+
+
+class Stop(BaseException):
+    """Such as KeyboardInterrupt, which no test can raise without ending the tests."""
+
+
+async def test_what_no_call_may_handle_comes_out_as_it_is(shop: Shop) -> None:
+    async def stop() -> None:
+        raise Stop
+
+    async with raw_server(shop) as server, closing(network_backend=WatchedNetwork(stop)) as own:
+        with pytest.raises(Stop):
+            await own.send(make_request(server.url))
+
+
+# The clients
+
+
+async def test_a_client_opens_the_connection_of_its_next_create(shop: Shop) -> None:
+    async with raw_server(shop) as server, AsyncClient(credentials(), base_url=server.url) as client:
+        await client.preconnect()
+        await shop.until(lambda: shop.opened == 1)
+        await client.create_request(financing_request())
+        assert shop.used == [0]
+
+
+def test_a_client_that_does_not_await_does_the_same() -> None:
+    opened = threading.Event()
+
+    def act(peer: Peer) -> None:
+        opened.set()
+        answers_well(peer)
+
+    with (
+        FaultServer(act) as server,
+        Client(credentials(), base_url=f"http://127.0.0.1:{server.port}") as client,
+    ):
+        client.preconnect(timeout=PLENTY)
+        assert opened.wait(PLENTY)
+        assert client.create_request(financing_request()).inv_id == INV_ID
+
+
+async def test_a_transport_that_cannot_do_it_is_left_alone() -> None:
+    transport = FakeTransport()
+    async with AsyncClient(credentials(), transport=transport) as client:
+        await client.preconnect()
+        await client.update_shipping(INV_ID, shipping_event())
+    assert len(transport.requests) == 1
+
+
+@attrs.define
+class Odd:
+    """A transport whose preconnect does anything."""
+
+    do: Callable[[], Awaitable[object]]
+    asked: list[str] = attrs.field(factory=list)
+
+    async def send(self, request: Request) -> Response:
+        raise NotImplementedError
+
+    async def preconnect(self, url: str, *, deadline: float) -> None:
+        self.asked.append(url)
+        assert anyio.current_time() < deadline <= anyio.current_time() + PLENTY
+        await self.do()
+
+    async def aclose(self) -> None:
+        pass
+
+
+async def fail() -> None:
+    raise ValueError
+
+
+@pytest.mark.parametrize("do", [fail, anyio.sleep_forever], ids=["raises", "hangs"])
+async def test_a_transport_that_fails_at_it_does_no_harm(do: Callable[[], Awaitable[object]]) -> None:
+    transport = Odd(do)
+    async with AsyncClient(credentials(), transport=transport) as client:
+        await client.preconnect(timeout=0.05)
+    assert transport.asked == ["https://api.sandbox.wegetfinancing.com"]
+
+
+async def test_a_client_that_cannot_be_used_says_so() -> None:
+    client = AsyncClient(credentials(), transport=FakeTransport())
+    with pytest.raises(ConfigurationError, match="timeout must be"):
+        await client.preconnect(timeout=0)
+    await client.aclose()
+    with pytest.raises(ConfigurationError, match="is closed"):
+        await client.preconnect()

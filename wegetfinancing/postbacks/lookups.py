@@ -1,0 +1,47 @@
+"""A lookup of credentials, awaited: plain functions run in threads of their own."""
+
+import inspect
+from functools import partial
+from typing import Final
+
+import anyio
+
+from .._rules import is_async
+from .._threads import Threads
+from ..credentials import Credentials
+from .receiving import CredentialsLookup, CredentialsUnavailableError, FoundCredentials, as_found
+
+_PLACES: Final = 8
+LOOKUP_SECONDS: Final = 5.0
+
+
+class AwaitedLookup:
+    """Awaits a lookup, sync or async, for a few seconds. It sees nothing of a postback but its path."""
+
+    __slots__ = ("_is_async", "_lookup", "_threads")
+
+    def __init__(self, lookup: CredentialsLookup) -> None:
+        """Start no thread yet."""
+        self._lookup = lookup
+        self._is_async = is_async(lookup)
+        # The event loop's other threads may all be busy, and a database may block these.
+        self._threads = Threads(_PLACES, "lookups")
+
+    async def __call__(self, merchant_id: str) -> tuple[Credentials, ...]:
+        """Return the credentials to verify with.
+
+        Raises:
+            CredentialsUnavailableError: the lookup raised, did not end within 5 seconds, or returned
+                something else than one merchant's credentials.
+
+        """
+        try:
+            with anyio.fail_after(LOOKUP_SECONDS):
+                return as_found(merchant_id, await self._find(merchant_id))
+        except Exception as error:
+            raise CredentialsUnavailableError from error
+
+    async def _find(self, merchant_id: str) -> FoundCredentials:
+        call = partial(self._lookup, merchant_id)
+        found = call() if self._is_async else await self._threads.run(call)
+        return await found if inspect.isawaitable(found) else found
