@@ -5,7 +5,8 @@ from typing import Any
 
 import attrs
 import httpcore
-import sniffio
+
+from wegetfinancing.client.direct_connection import default_network
 
 
 @attrs.define
@@ -37,6 +38,5 @@ class WatchedNetwork(httpcore.AsyncNetworkBackend):
     before_write: Callable[[], Awaitable[object]]
 
     async def connect_tcp(self, *args: Any, **kwargs: Any) -> httpcore.AsyncNetworkStream:
-        in_trio = sniffio.current_async_library() == "trio"
-        network = httpcore.TrioBackend() if in_trio else httpcore.AnyIOBackend()
+        network = default_network()
         return _Stream(await network.connect_tcp(*args, **kwargs), self.before_write)

@@ -38,8 +38,10 @@ def default_network() -> "httpcore.AsyncNetworkBackend":
     """Return the network that httpcore itself would choose in this event loop."""
     import httpcore  # noqa: PLC0415 - not before it is needed
 
+    backends: Any = httpcore  # it has a stand-in for a backend whose library is missing, which has no type
     in_trio = sniffio.current_async_library() == "trio"
-    return httpcore.TrioBackend() if in_trio else httpcore.AnyIOBackend()
+    network: httpcore.AsyncNetworkBackend = backends.TrioBackend() if in_trio else backends.AnyIOBackend()
+    return network
 
 
 async def start_tls(

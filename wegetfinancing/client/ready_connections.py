@@ -153,9 +153,9 @@ async def is_untouched(stream: "httpcore.AsyncNetworkStream") -> bool:
             await stream.read(1)
         ended = True  # with bytes, the end of the stream, or an error
 
+    turns = quiet = 0
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(read)
-        turns = quiet = 0
         while not ended and quiet < _QUIET_TURNS and turns < _MAX_TURNS:
             await anyio.lowlevel.checkpoint()
             turns += 1
