@@ -206,9 +206,11 @@ class Applications:
         timeout = application.seconds * _SHARE_OF_DATABASE
         try:
             begun = self._ledger.begin(application, timeout=timeout)
-        except LedgerError as error:
-            if error.uncertain:
+        except BaseException as error:
+            if isinstance(error, LedgerError) and error.uncertain:
                 self._unrecorded.append(undo)
+            else:
+                handover.started = False  # nothing was written down
             raise
         if begun.verdict is Verdict.SEND and handover.given_up:
             self._persist(undo, _RECORD_SECONDS)
