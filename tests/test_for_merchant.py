@@ -11,7 +11,7 @@ import anyio.to_thread
 import pytest
 
 from support.canaries import CANARIES
-from support.raw_server import Connection, raw_server
+from support.fault_server import Peer, raw_server
 from wegetfinancing import (
     AsyncClient,
     Client,
@@ -63,9 +63,9 @@ async def test_each_merchant_calls_as_itself() -> None:
 
 
 async def test_merchants_share_their_connections() -> None:
-    async def serve(connection: Connection) -> None:
+    def serve(peer: Peer) -> None:
         while True:
-            await connection.answer(shipping_response(INV_ID).body)
+            peer.answer(shipping_response(INV_ID).body)
 
     async with raw_server(serve) as server, AsyncClient(A, base_url=server.url) as client:
         async with client.for_merchant(B) as other:

@@ -19,7 +19,7 @@ from wegetfinancing.ledger import Decision, Loan
 from wegetfinancing.testing import credentials, signed_postback
 
 
-class Shop:
+class ShopInAFile:
     """A shop's ledger in a file, and what its handler was told."""
 
     def __init__(self, path: Path) -> None:
@@ -92,14 +92,14 @@ class Shop:
 
 
 @pytest.fixture
-def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ShopInAFile]:
     monkeypatch.delenv("WEGETFINANCING_ENVIRONMENT", raising=False)
-    made = Shop(tmp_path / "shop.db")
+    made = ShopInAFile(tmp_path / "shop.db")
     yield made
     made.ledger.close()
 
 
-def test_nothing_needs_review(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_needs_review(shop: ShopInAFile, capsys: pytest.CaptureFixture[str]) -> None:
     shop.created("ORDER-1")
     shop.post("approved", "ORDER-1")
     shop.handle_all()
@@ -109,7 +109,9 @@ def test_nothing_needs_review(shop: Shop, capsys: pytest.CaptureFixture[str]) ->
     assert json.loads(capsys.readouterr().out) == {"items": [], "too_long": False, "worker_alive": False}
 
 
-def test_what_waits_is_listed_with_what_ends_it(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_waits_is_listed_with_what_ends_it(
+    shop: ShopInAFile, capsys: pytest.CaptureFixture[str]
+) -> None:
     shop.unknown("ORDER-1")
     shop.created("ORDER-2")
     shop.age(8)
@@ -143,7 +145,7 @@ def test_what_waits_is_listed_with_what_ends_it(shop: Shop, capsys: pytest.Captu
 
 
 def test_a_decision_that_names_two_orders_is_listed_with_both(
-    shop: Shop, capsys: pytest.CaptureFixture[str]
+    shop: ShopInAFile, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shop.created("ORDER-1")
     shop.created("ORDER-2")
@@ -155,7 +157,7 @@ def test_a_decision_that_names_two_orders_is_listed_with_both(
     assert "names two orders" in printed
 
 
-def test_programs_read_it_as_json(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+def test_programs_read_it_as_json(shop: ShopInAFile, capsys: pytest.CaptureFixture[str]) -> None:
     shop.created("ORDER-1", amount=None)
     shop.post("refund", "ORDER-1", amount="12.50")
     assert main(["ledger", shop.url, "--json"]) == 0
@@ -170,7 +172,7 @@ def test_programs_read_it_as_json(shop: Shop, capsys: pytest.CaptureFixture[str]
 
 @pytest.mark.parametrize(("hours", "status"), [("72", 0), ("24", 1)])
 def test_the_exit_status_says_whether_something_waits_too_long(
-    shop: Shop, capsys: pytest.CaptureFixture[str], hours: str, status: int
+    shop: ShopInAFile, capsys: pytest.CaptureFixture[str], hours: str, status: int
 ) -> None:
     shop.unknown("ORDER-1")
     shop.age(2)
@@ -179,7 +181,7 @@ def test_the_exit_status_says_whether_something_waits_too_long(
 
 
 def test_an_application_is_undecided_after_as_many_days_as_are_asked_for(
-    shop: Shop, capsys: pytest.CaptureFixture[str]
+    shop: ShopInAFile, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shop.created("ORDER-1")
     shop.age(2)
@@ -188,7 +190,7 @@ def test_an_application_is_undecided_after_as_many_days_as_are_asked_for(
     assert "ORDER-1" in capsys.readouterr().out
 
 
-def test_an_absent_order_is_closed(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_absent_order_is_closed(shop: ShopInAFile, capsys: pytest.CaptureFixture[str]) -> None:
     shop.unknown("ORDER-1")
     assert main(["ledger", shop.url, "resolve", "ORDER-1"]) == 2
     assert "may still be on its way; ask again in 6" in capsys.readouterr().err
@@ -198,7 +200,9 @@ def test_an_absent_order_is_closed(shop: Shop, capsys: pytest.CaptureFixture[str
     assert shop.loan("ORDER-1").state.value == "absent"
 
 
-def test_an_application_that_was_found_is_adopted(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_application_that_was_found_is_adopted(
+    shop: ShopInAFile, capsys: pytest.CaptureFixture[str]
+) -> None:
     shop.unknown("ORDER-1")
     assert main(["ledger", shop.url, "adopt", "ORDER-1", "inv ORDER-1", "nine"]) == 2
     assert "amount" in capsys.readouterr().err
@@ -207,7 +211,7 @@ def test_an_application_that_was_found_is_adopted(shop: Shop, capsys: pytest.Cap
     assert shop.loan("ORDER-1").amount == 499
 
 
-def test_the_named_holds_are_accepted(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_named_holds_are_accepted(shop: ShopInAFile, capsys: pytest.CaptureFixture[str]) -> None:
     shop.created("ORDER-1", amount=None)
     shop.post("approved", "ORDER-1")
     shop.post("refund", "ORDER-1", amount="12.50")
@@ -220,7 +224,7 @@ def test_the_named_holds_are_accepted(shop: Shop, capsys: pytest.CaptureFixture[
     assert capsys.readouterr().out == "accepted; open holds: none; may ship: yes\n"
 
 
-def test_a_held_decision_counts_if_the_operator_says_so(shop: Shop) -> None:
+def test_a_held_decision_counts_if_the_operator_says_so(shop: ShopInAFile) -> None:
     shop.created("ORDER-1")
     shop.post("approved", "ORDER-1")
     shop.post("rejected", "ORDER-1")
@@ -230,7 +234,7 @@ def test_a_held_decision_counts_if_the_operator_says_so(shop: Shop) -> None:
 
 
 def test_a_failing_decision_is_retried_and_one_can_be_dismissed(
-    shop: Shop, capsys: pytest.CaptureFixture[str]
+    shop: ShopInAFile, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shop.created("ORDER-1")
     first, second = shop.post("preapproved", "ORDER-1"), shop.post("approved", "ORDER-1", signed=2)
@@ -254,7 +258,7 @@ def test_a_failing_decision_is_retried_and_one_can_be_dismissed(
     assert main(["ledger", shop.url, "forget", "ORDER-1"]) == 0
 
 
-def test_details_are_erased(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+def test_details_are_erased(shop: ShopInAFile, capsys: pytest.CaptureFixture[str]) -> None:
     for order_id in ("ORDER-1", "ORDER-2"):
         shop.created(order_id)
     assert main(["ledger", shop.url, "forget", "ORDER-1"]) == 0
@@ -265,7 +269,7 @@ def test_details_are_erased(shop: Shop, capsys: pytest.CaptureFixture[str]) -> N
     assert shop.loan("ORDER-2").forgotten
 
 
-def test_merchants_are_told_apart(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+def test_merchants_are_told_apart(shop: ShopInAFile, capsys: pytest.CaptureFixture[str]) -> None:
     shop.created("ORDER-1", amount=None)
     shop.created("ORDER-1", amount=None, merchant_id="5678")
     assert main(["ledger", shop.url, "--merchant", "5678"]) == 0
@@ -279,7 +283,7 @@ def test_merchants_are_told_apart(shop: Shop, capsys: pytest.CaptureFixture[str]
 
 
 def test_the_environment_is_that_of_the_tables(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    shop: ShopInAFile, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["ledger", shop.url, "--environment", "live"]) == 2
     assert "belong to the environment sandbox" in (told := capsys.readouterr().err)
@@ -289,14 +293,16 @@ def test_the_environment_is_that_of_the_tables(
     assert main(["ledger", "--environment", "sandbox", shop.url]) == 0
 
 
-def test_an_order_that_is_not_there(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_order_that_is_not_there(shop: ShopInAFile, capsys: pytest.CaptureFixture[str]) -> None:
     shop.created("ORDER-1")
     assert main(["ledger", shop.url, "forget", "ORDER-2"]) == 2
     told = capsys.readouterr().err
     assert told.startswith("wegetfinancing: the ledger does not know this order; is its ID right")
 
 
-def test_what_cannot_be_done_is_said_with_what_can(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_done_is_said_with_what_can(
+    shop: ShopInAFile, capsys: pytest.CaptureFixture[str]
+) -> None:
     for arguments, remedy in (
         (["adopt", "ORDER-1", "inv"], "here --merchant ID"),
         (["dismiss", "99"], "the list shows the numbers"),

@@ -69,7 +69,7 @@ async def test_an_update_that_gives_up_leaves_its_place_to_another() -> None:
     assert len(await held(places, 4, repeatable=True)) == 3
 
 
-class Vendor:
+class VendorThatHoldsUpdates:
     """Answers creates at once, and updates when it is told to, or with 429 for one merchant."""
 
     def __init__(self) -> None:
@@ -89,7 +89,7 @@ class Vendor:
 
 
 async def test_a_bulk_of_updates_does_not_delay_creates() -> None:
-    vendor = Vendor()
+    vendor = VendorThatHoldsUpdates()
     transport = HttpxTransport(httpx.MockTransport(vendor))
     async with AsyncClient(credentials(), transport=transport) as client, anyio.create_task_group() as tasks:
         for _ in range(BULK):
@@ -105,7 +105,7 @@ async def test_a_bulk_of_updates_does_not_delay_creates() -> None:
 
 
 async def test_429_for_one_merchant_slows_down_that_merchants_updates_only() -> None:
-    vendor = Vendor()
+    vendor = VendorThatHoldsUpdates()
     vendor.slowed_down = "busy"
     vendor.goes_on.set()
     pauses: list[float] = []

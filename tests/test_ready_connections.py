@@ -43,7 +43,7 @@ def make_request(url: str, *, repeatable: bool = False, timeout: float = PLENTY)
 
 
 @attrs.define
-class Shop:
+class ConnectionCounter:
     """A server that says which connection each request came on, and answers once so many are open."""
 
     wait_for: int = 0
@@ -83,8 +83,8 @@ async def closing(**settings: Any) -> AsyncIterator[HttpxTransport]:
 
 
 @pytest.fixture
-def shop() -> Shop:
-    return Shop()
+def shop() -> ConnectionCounter:
+    return ConnectionCounter()
 
 
 TLS = pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
@@ -98,7 +98,9 @@ def context_of(tls: bool) -> Any:
 
 
 @TLS
-async def test_a_create_uses_the_connection_that_preconnect_opened(shop: Shop, tls: bool) -> None:
+async def test_a_create_uses_the_connection_that_preconnect_opened(
+    shop: ConnectionCounter, tls: bool
+) -> None:
     async with raw_server(shop, tls=context_of(tls)) as server, closing(ssl_context=client_context()) as own:
         await own.preconnect(server.url)
         await shop.until(lambda: shop.opened == 1)
@@ -109,7 +111,9 @@ async def test_a_create_uses_the_connection_that_preconnect_opened(shop: Shop, t
 
 
 @TLS
-async def test_while_a_create_waits_the_connection_of_the_next_one_opens(shop: Shop, tls: bool) -> None:
+async def test_while_a_create_waits_the_connection_of_the_next_one_opens(
+    shop: ConnectionCounter, tls: bool
+) -> None:
     async with raw_server(shop, tls=context_of(tls)) as server, closing(ssl_context=client_context()) as own:
         for number in range(4):
             shop.wait_for = number + 2
@@ -120,7 +124,7 @@ async def test_while_a_create_waits_the_connection_of_the_next_one_opens(shop: S
         assert shop.opened == 5
 
 
-async def test_an_update_neither_uses_one_nor_opens_one(shop: Shop) -> None:
+async def test_an_update_neither_uses_one_nor_opens_one(shop: ConnectionCounter) -> None:
     async with raw_server(shop) as server, closing() as own:
         await own.preconnect(server.url)
         await shop.until(lambda: shop.opened == 1)
@@ -130,8 +134,8 @@ async def test_an_update_neither_uses_one_nor_opens_one(shop: Shop) -> None:
         assert shop.opened == 2
 
 
-async def test_one_is_used_for_its_own_address_only(shop: Shop) -> None:
-    other = Shop()
+async def test_one_is_used_for_its_own_address_only(shop: ConnectionCounter) -> None:
+    other = ConnectionCounter()
     async with raw_server(shop) as server, raw_server(other) as elsewhere, closing() as own:
         await own.preconnect(elsewhere.url)
         await own.send(make_request(server.url))
@@ -139,7 +143,7 @@ async def test_one_is_used_for_its_own_address_only(shop: Shop) -> None:
         assert shop.used == other.used == [0]
 
 
-async def test_without_any_allowed_none_is_opened(shop: Shop) -> None:
+async def test_without_any_allowed_none_is_opened(shop: ConnectionCounter) -> None:
     async with raw_server(shop) as server, closing(ready_connections=0) as own:
         await own.preconnect(server.url)
         for _ in range(3):
@@ -148,7 +152,7 @@ async def test_without_any_allowed_none_is_opened(shop: Shop) -> None:
         assert shop.opened == 3
 
 
-async def test_a_burst_leaves_no_more_than_a_few(shop: Shop) -> None:
+async def test_a_burst_leaves_no_more_than_a_few(shop: ConnectionCounter) -> None:
     shop.wait_for = 8 + 2
     async with raw_server(shop) as server, closing(ready_connections=2) as own:
         async with anyio.create_task_group() as tasks:
@@ -161,7 +165,7 @@ async def test_a_burst_leaves_no_more_than_a_few(shop: Shop) -> None:
         assert shop.opened == 10
 
 
-async def test_one_that_has_expired_is_closed_and_not_used(shop: Shop) -> None:
+async def test_one_that_has_expired_is_closed_and_not_used(shop: ConnectionCounter) -> None:
     async with raw_server(shop) as server, closing(ready_seconds=1e-9) as own:
         for number in range(3):
             await own.preconnect(server.url)
@@ -218,7 +222,7 @@ async def test_an_answer_that_comes_first_ends_the_opening() -> None:
                 await anyio.to_thread.run_sync(hung_up.wait, PLENTY)
 
 
-async def test_a_host_with_several_addresses_is_reached_ahead_too(shop: Shop) -> None:
+async def test_a_host_with_several_addresses_is_reached_ahead_too(shop: ConnectionCounter) -> None:
     """``localhost`` may mean ::1 first, where nobody listens."""
     async with raw_server(shop) as server, closing() as own:
         url = server.url.replace("127.0.0.1", "localhost")
@@ -228,7 +232,9 @@ async def test_a_host_with_several_addresses_is_reached_ahead_too(shop: Shop) ->
         assert shop.used == [0]
 
 
-async def test_through_a_proxy_none_is_opened(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_through_a_proxy_none_is_opened(
+    shop: ConnectionCounter, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with raw_server(shop) as proxy:
         async with closing(proxy=proxy.url) as own:
             await own.preconnect("https://api.sandbox.wegetfinancing.com")
@@ -238,13 +244,13 @@ async def test_through_a_proxy_none_is_opened(shop: Shop, monkeypatch: pytest.Mo
         assert shop.opened == 0
 
 
-async def test_for_a_ready_client_none_is_opened(shop: Shop, library: Any) -> None:
+async def test_for_a_ready_client_none_is_opened(shop: ConnectionCounter, library: Any) -> None:
     async with raw_server(shop) as server, library.AsyncClient() as client:
         await HttpxTransport(client).preconnect(server.url)
         assert shop.opened == 0
 
 
-async def test_every_connection_goes_through_the_network_given(shop: Shop) -> None:
+async def test_every_connection_goes_through_the_network_given(shop: ConnectionCounter) -> None:
     writes: list[bool] = []
 
     async def note() -> None:
@@ -322,7 +328,7 @@ async def test_a_network_does_not_go_with_a_ready_client(library: Any) -> None:
 
 
 @pytest.mark.usefixtures("no_socket_left_open")
-async def test_closing_closes_what_is_ready_and_what_is_being_opened(shop: Shop) -> None:
+async def test_closing_closes_what_is_ready_and_what_is_being_opened(shop: ConnectionCounter) -> None:
     async with raw_server(shop) as server:
         own = HttpxTransport()
         await own.preconnect(server.url)
@@ -337,7 +343,7 @@ async def test_closing_closes_what_is_ready_and_what_is_being_opened(shop: Shop)
         assert shop.opened <= 2
 
 
-async def test_in_another_event_loop_none_is_opened(shop: Shop) -> None:
+async def test_in_another_event_loop_none_is_opened(shop: ConnectionCounter) -> None:
     async with raw_server(shop) as server, closing() as own:
         await own.preconnect(server.url)
         await shop.until(lambda: shop.opened == 1)
@@ -348,7 +354,7 @@ async def test_in_another_event_loop_none_is_opened(shop: Shop) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="only where processes fork")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-async def test_in_a_fork_the_parents_are_left_alone(shop: Shop) -> None:
+async def test_in_a_fork_the_parents_are_left_alone(shop: ConnectionCounter) -> None:
     async with raw_server(shop) as server, closing() as own:
         await own.preconnect(server.url)
         await shop.until(lambda: shop.opened == 1)
@@ -411,7 +417,9 @@ async def test_cancelled_at_any_turn_nothing_is_left_over(
 
 
 @pytest.mark.usefixtures("no_socket_left_open")
-async def test_a_write_that_is_cancelled_on_one_that_was_ready_leaves_nothing_behind(shop: Shop) -> None:
+async def test_a_write_that_is_cancelled_on_one_that_was_ready_leaves_nothing_behind(
+    shop: ConnectionCounter,
+) -> None:
     writing = anyio.Event()
 
     async def hang() -> None:
@@ -428,23 +436,23 @@ async def test_a_write_that_is_cancelled_on_one_that_was_ready_leaves_nothing_be
         await shop.until(lambda: len(shop.ended) == shop.opened)
 
 
-class Stop(BaseException):
+class StopWriting(BaseException):
     """Such as KeyboardInterrupt, which no test can raise without ending the tests."""
 
 
-async def test_what_no_call_may_handle_comes_out_as_it_is(shop: Shop) -> None:
+async def test_what_no_call_may_handle_comes_out_as_it_is(shop: ConnectionCounter) -> None:
     async def stop() -> None:
-        raise Stop
+        raise StopWriting
 
     async with raw_server(shop) as server, closing(network_backend=WatchedNetwork(stop)) as own:
-        with pytest.raises(Stop):
+        with pytest.raises(StopWriting):
             await own.send(make_request(server.url))
 
 
 # The clients
 
 
-async def test_a_client_opens_the_connection_of_its_next_create(shop: Shop) -> None:
+async def test_a_client_opens_the_connection_of_its_next_create(shop: ConnectionCounter) -> None:
     async with raw_server(shop) as server, AsyncClient(credentials(), base_url=server.url) as client:
         await client.preconnect()
         await shop.until(lambda: shop.opened == 1)

@@ -59,7 +59,7 @@ class WatchedEmulator(Emulator):
 
 
 @attrs.frozen
-class Vendor:
+class EmulatedVendor:
     """An emulator that is served."""
 
     emulator: WatchedEmulator
@@ -67,7 +67,7 @@ class Vendor:
 
 
 @pytest.fixture
-def vendor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Vendor]:
+def vendor(monkeypatch: pytest.MonkeyPatch) -> Iterator[EmulatedVendor]:
     emulator = WatchedEmulator(credentials())
     with socket.create_server(("127.0.0.1", 0)) as bound:
         config = uvicorn.Config(emulator_app(emulator), log_level="error", lifespan="off")
@@ -82,7 +82,7 @@ def vendor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Vendor]:
         }
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
-        yield Vendor(emulator, environment)
+        yield EmulatedVendor(emulator, environment)
         server.should_exit = True
         thread.join()
 
@@ -115,7 +115,7 @@ EVENTS_PER_LOAN = 6
 
 
 def test_killed_again_and_again_it_loses_nothing_and_repeats_only_what_was_in_flight(
-    vendor: Vendor, file: Path
+    vendor: EmulatedVendor, file: Path
 ) -> None:
     emulator = vendor.emulator
     emulator.add_loans(*LOANS)
@@ -158,7 +158,7 @@ def test_killed_again_and_again_it_loses_nothing_and_repeats_only_what_was_in_fl
 
 
 def test_what_cannot_be_shipped_is_named_and_the_rest_is_shipped(
-    vendor: Vendor, file: Path, capsys: pytest.CaptureFixture[str]
+    vendor: EmulatedVendor, file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     vendor.emulator.add_loans("loan-1", "loan-2", "loan-3", "loan-4")
     write(
@@ -195,7 +195,7 @@ def test_what_cannot_be_shipped_is_named_and_the_rest_is_shipped(
     }
 
 
-def test_a_mended_file_goes_on_in_its_order(vendor: Vendor, file: Path) -> None:
+def test_a_mended_file_goes_on_in_its_order(vendor: EmulatedVendor, file: Path) -> None:
     vendor.emulator.add_loans("loan-1", "loan-2")
     write(file, row("loan-1", "1"), row("loan-1", "2", date="soon"), row("loan-1", "3"), row("loan-2", "1"))
     assert ship_from_csv.main([str(file)]) == 1
@@ -206,7 +206,7 @@ def test_a_mended_file_goes_on_in_its_order(vendor: Vendor, file: Path) -> None:
     assert vendor.emulator.shipped == {"loan-1": ["1", "2", "3"], "loan-2": ["1"]}
 
 
-def test_two_equal_lines_are_two_shipments(vendor: Vendor, file: Path) -> None:
+def test_two_equal_lines_are_two_shipments(vendor: EmulatedVendor, file: Path) -> None:
     vendor.emulator.add_loans("loan-1")
     write(file, row("loan-1", "1"), row("loan-1", "1"))
     for _ in range(2):
@@ -215,7 +215,7 @@ def test_two_equal_lines_are_two_shipments(vendor: Vendor, file: Path) -> None:
 
 
 def test_a_line_whose_outcome_is_unknown_is_not_written_down_and_holds_back_its_loan(
-    vendor: Vendor, file: Path, capsys: pytest.CaptureFixture[str]
+    vendor: EmulatedVendor, file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     vendor.emulator.add_loans("loan-1")
     vendor.emulator.fail_next("fault-html")
@@ -230,7 +230,7 @@ def test_a_line_whose_outcome_is_unknown_is_not_written_down_and_holds_back_its_
 
 
 def test_a_wrong_password_is_tried_once(
-    vendor: Vendor, file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    vendor: EmulatedVendor, file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     calls: list[None] = []
     vendor.emulator.after = lambda: calls.append(None)
@@ -242,7 +242,7 @@ def test_a_wrong_password_is_tried_once(
 
 
 def test_what_was_shipped_in_the_emulator_is_not_shipped_elsewhere(
-    vendor: Vendor, file: Path, monkeypatch: pytest.MonkeyPatch
+    vendor: EmulatedVendor, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vendor.emulator.add_loans("loan-1")
     write(file, row("loan-1", "1"))
@@ -253,7 +253,7 @@ def test_what_was_shipped_in_the_emulator_is_not_shipped_elsewhere(
     assert vendor.emulator.shipped == {"loan-1": ["1", "1"]}
 
 
-def test_half_a_line_in_the_journal_counts_for_nothing(vendor: Vendor, file: Path) -> None:
+def test_half_a_line_in_the_journal_counts_for_nothing(vendor: EmulatedVendor, file: Path) -> None:
     vendor.emulator.add_loans("loan-1")
     write(file, row("loan-1", "1"), row("loan-1", "2"))
     assert ship_from_csv.main([str(file)]) == 0
@@ -277,7 +277,7 @@ def test_half_a_line_in_the_journal_counts_for_nothing(vendor: Vendor, file: Pat
     ],
 )
 def test_a_file_that_cannot_be_read_as_a_whole_is_refused_as_a_whole(
-    vendor: Vendor, file: Path, capsys: pytest.CaptureFixture[str], content: Any, problem: str
+    vendor: EmulatedVendor, file: Path, capsys: pytest.CaptureFixture[str], content: Any, problem: str
 ) -> None:
     if content is not None:
         file.write_bytes(content)
@@ -287,7 +287,7 @@ def test_a_file_that_cannot_be_read_as_a_whole_is_refused_as_a_whole(
 
 
 def test_what_is_no_journal_is_left_alone(
-    vendor: Vendor, file: Path, capsys: pytest.CaptureFixture[str]
+    vendor: EmulatedVendor, file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(file, row("loan-1", "1"))
     assert ship_from_csv.main([str(file), "--journal", str(file)]) == 2
@@ -295,7 +295,9 @@ def test_what_is_no_journal_is_left_alone(
     assert file.read_text(encoding="utf-8").startswith(HEADER)
 
 
-def test_two_runs_at_once_are_refused(vendor: Vendor, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_runs_at_once_are_refused(
+    vendor: EmulatedVendor, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write(file, row("loan-1", "1"))
     journal = file.with_name(file.name + ".journal")
     with ship_from_csv.Journal(journal):
@@ -304,7 +306,7 @@ def test_two_runs_at_once_are_refused(vendor: Vendor, file: Path, capsys: pytest
     assert vendor.emulator.shipped == {}
 
 
-def test_a_journal_that_cannot_be_written_stops_the_run(vendor: Vendor, file: Path) -> None:
+def test_a_journal_that_cannot_be_written_stops_the_run(vendor: EmulatedVendor, file: Path) -> None:
     vendor.emulator.add_loans(*LOANS)
     write(file, *(row(loan, "1") for loan in LOANS))
     # As on a disk that is full: the journal may not grow beyond its first lines.
