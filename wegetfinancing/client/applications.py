@@ -1,5 +1,6 @@
 """With a ledger: at most one application per order. The intent first, then the call, then its result."""
 
+import contextlib
 import logging
 import threading
 import time
@@ -10,10 +11,10 @@ import anyio
 import attrs
 
 from .._loan import Application, Begun, Loan, Verdict
-from .._threads import Threads
 from ..credentials import Environment
 from ..errors import (
     CallError,
+    ConfigurationError,
     DeadlineExceededError,
     LedgerError,
     OrderConflictError,
@@ -25,6 +26,7 @@ from ..http import Request, Response
 from ..models import CreatedRequest
 from .intents import ApplicationLedger, check_ledger
 from .operations import CREATE_REQUEST
+from .steps import StepInterruptedError, Steps
 from .transport import Transport
 
 _Recorded = TypeVar("_Recorded")
@@ -35,6 +37,8 @@ _FIRST_PAUSE: Final = 0.05
 _MAX_PAUSE: Final = 1.0
 _RECORD_SECONDS: Final = 1.0
 _RECORD_PAUSE: Final = 0.05
+# How often recording is begun: Ctrl-C in the middle of it rolls its transaction back.
+_RECORD_INTERRUPTIONS: Final = 2
 # What the database may take of the time left: its own error, NOT_SENT, has to come before the deadline.
 _SHARE_OF_DATABASE: Final = 0.7
 _LOGGER: Final = logging.getLogger("wegetfinancing")
@@ -98,15 +102,22 @@ class _Handover:
             return self._taken
 
 
+@attrs.define
+class _Waiting:
+    """Whether another call was seen to be sending the same order."""
+
+    has_begun: bool = False
+
+
 class Applications:
     """Creates, each written down in the ledger before it is sent."""
 
     def __init__(self, ledger: ApplicationLedger) -> None:
         """Start no thread yet."""
         self._ledger = ledger
-        self._asking = Threads(_ASKING_PLACES, "ledger")
+        self._asking = Steps(_ASKING_PLACES, "ledger")
         # Of their own: an answer must not wait for those who want to ask.
-        self._recording = Threads(_RECORDING_PLACES, "ledger-answers")
+        self._recording = Steps(_RECORDING_PLACES, "ledger-answers")
         self._unrecorded: list[Callable[[float], object]] = []
 
     @classmethod
@@ -158,13 +169,24 @@ class Applications:
         return created
 
     async def _begin(self, application: Application, deadline: float) -> Begun:
-        pause, waited = _FIRST_PAUSE, False
+        waiting = _Waiting()
+        try:
+            return await self._begin_when_free(application, deadline, waiting)
+        except anyio.get_cancelled_exc_class() as cancellation:
+            outcome = Outcome.UNKNOWN if waiting.has_begun else Outcome.NOT_SENT
+            cancellation.add_note(f"{CREATE_REQUEST.name} was interrupted. {outcome.description}")
+            raise
+
+    async def _begin_when_free(self, application: Application, deadline: float, waiting: _Waiting) -> Begun:
+        pause = _FIRST_PAUSE
         while True:
             left = deadline - anyio.current_time()
-            begun = await self._begin_once(attrs.evolve(application, seconds=max(left, 0)), deadline, waited)
+            begun = await self._begin_once(
+                attrs.evolve(application, seconds=max(left, 0)), deadline, waiting.has_begun
+            )
             if begun.verdict is not Verdict.WAIT:
                 return begun
-            waited = True
+            waiting.has_begun = True
             if anyio.current_time() + pause >= deadline:
                 msg = "another call is still sending the application of this order"
                 raise _about(CallError(msg), begun.loan)
@@ -186,8 +208,7 @@ class Applications:
                 outcome = Outcome.UNKNOWN if waited or error.uncertain else Outcome.NOT_SENT
                 failure = CallError(str(error), outcome=outcome, operation=CREATE_REQUEST.name)
             except BaseException:
-                if handover.give_up():
-                    self._recording.submit(lambda: self._persist(undo, _RECORD_SECONDS))
+                self._undo(handover, undo)
                 raise
         if begun is not None:
             return begun
@@ -196,6 +217,10 @@ class Applications:
             msg = "the deadline passed while the order was being written down"
             failure = DeadlineExceededError(msg, outcome=outcome, operation=CREATE_REQUEST.name)
         raise failure
+
+    def _undo(self, handover: _Handover, undo: Callable[[float], object]) -> None:
+        if handover.give_up():
+            self._recording.submit(lambda: self._persist(undo, _RECORD_SECONDS))
 
     def _begin_or_undo(
         self, application: Application, handover: _Handover, undo: Callable[[float], object]
@@ -210,6 +235,12 @@ class Applications:
         except LedgerError as error:
             if error.uncertain:
                 self._unrecorded.append(undo)
+            raise
+        except ConfigurationError:
+            raise
+        except BaseException:
+            # A signal handler may raise after the intent was committed. To undo one that was not is harmless.
+            self._persist(undo, _RECORD_SECONDS)
             raise
         if begun.verdict is Verdict.SEND and not handover.take():
             self._persist(undo, _RECORD_SECONDS)
@@ -258,7 +289,9 @@ class Applications:
         # Even a database that never answers ends this; the thread then goes on by itself.
         give_up = anyio.current_time() + seconds + _RECORD_SECONDS
         with anyio.CancelScope(deadline=give_up, shield=True):
-            return await self._recording.run(lambda: self._persist(record, seconds))
+            for _ in range(_RECORD_INTERRUPTIONS):
+                with contextlib.suppress(StepInterruptedError):
+                    return await self._recording.run(lambda: self._persist(record, seconds))
         return None
 
     def _persist(self, record: Callable[[float], _Recorded], seconds: float) -> _Recorded | None:

@@ -3,6 +3,7 @@
 import functools
 import warnings
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from types import TracebackType
 from typing import Any, NoReturn, Self, Unpack, cast
 
@@ -12,6 +13,7 @@ from .client import AsyncClient, ClientSettings, EnvironmentText, make_from_env
 from .client_call import ClientCall
 from .client_thread import ClientThread
 from .hooks import Hook
+from .intents import ApplicationLedger
 from .middleware import Middleware
 from .settings import Endpoint
 from .transport import Transport
@@ -37,6 +39,9 @@ class Client:
         middleware: the middleware, outermost first, each ``async def``; ``default_middleware()`` by default,
             ``[]`` for none.
         hooks: functions that watch each call and its attempts; they run in the client's thread.
+        ledger: remembers each order's application in the shop's database, so that an order is applied
+            for at most once, across calls, workers and crashes; see ``wegetfinancing.ledger``. Its methods
+            run in the thread that calls, only the sending in the client's: connections may belong to threads.
         timeout: seconds for a whole call: waiting for a connection, every attempt, every pause.
 
     Raises:
@@ -46,7 +51,7 @@ class Client:
 
     __slots__ = ("__weakref__", "_base_url", "_thread")
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - keyword-only settings
         self,
         credentials: Credentials,
         *,
@@ -55,6 +60,7 @@ class Client:
         transport: Transport | None = None,
         middleware: Sequence[Middleware] | None = None,
         hooks: Sequence[Hook] = (),
+        ledger: ApplicationLedger | None = None,
         timeout: float = 30.0,
     ) -> None:
         """Check the settings; nothing is opened before the first call."""
@@ -66,6 +72,7 @@ class Client:
             transport=transport,
             middleware=middleware,
             hooks=hooks,
+            ledger=ledger,
             timeout=timeout,
         )
         self._thread = ClientThread(make_client, transport)
@@ -85,24 +92,40 @@ class Client:
         """
         return make_from_env(cls, cast("dict[str, Any]", overrides))
 
-    def create_request(self, request: FinancingRequest, *, timeout: float | None = None) -> CreatedRequest:
+    def create_request(
+        self,
+        request: FinancingRequest,
+        *,
+        expected_amount: Decimal | int | str | None = None,
+        timeout: float | None = None,
+    ) -> CreatedRequest:
         """Create a financing request: send the customer's browser to the answer's ``href``.
 
         It is put on the wire **at most once per call**, whatever fails. Save your order before you call:
         when the outcome of a failure is ``UNKNOWN`` the application may exist, and only the postback will
         tell, by ``merchant_transaction_id``.
 
+        With a ledger it is put on the wire **at most once per order**: a second call for the same
+        ``merchant_transaction_id`` returns what the first one was answered, without its ``raw``, waits for
+        the one that is sending, or raises with ``error.loan``. Commit your order first, then create.
+
         Args:
-            request: the customer, the cart and your order ID.
+            request: the customer, the cart and your order ID, which a ledger requires.
+            expected_amount: what is expected to be financed, in USD, for the ledger to compare with the
+                answer; by default ``request.expected_amount``, with or without the request's taxes.
             timeout: overrides the client's timeout, in seconds.
 
         Raises:
             InvalidRequestError: ``request.problems()`` is not empty (nothing was sent), or 400.
+            OrderConflictError: the ledger has an application of this order with other contents.
             CallError: any other failure; its ``outcome`` says whether it may have happened.
             ConfigurationError: the client cannot be used (closed, or in the thread of an event loop).
 
         """
-        return self._thread.run(ClientCall(AsyncClient.create_request, request, timeout=timeout))
+        call = ClientCall(
+            AsyncClient.create_request, request, expected_amount=expected_amount, timeout=timeout
+        )
+        return self._thread.run(call)
 
     def update_shipping(
         self, inv_id: str, event: ShippingEvent, *, timeout: float | None = None
