@@ -316,6 +316,9 @@ class Applications:
             except LedgerError:
                 self._unrecorded.append(record)
                 return
+            except BaseException:  # a signal handler's, in the caller's thread
+                self._unrecorded.append(record)
+                raise
 
 
 def _stored(begun: Begun) -> CreatedRequest:
