@@ -64,6 +64,10 @@ settings.configure(
     WEGETFINANCING=dict(OURS),
 )
 django.setup()
+# Models, which can be imported only now.
+from django.contrib.admin.models import LogEntry as LogEntry  # noqa: E402, PLC0414
+from django.contrib.auth.models import Permission as Permission  # noqa: E402, PLC0414
+from django.contrib.auth.models import User as User  # noqa: E402, PLC0414
 
 
 def migrate(alias: str = "default") -> None:

@@ -3,4 +3,10 @@
 from django.contrib import admin
 from django.urls import path
 
-urlpatterns = [path("admin/", admin.site.urls)]
+from wegetfinancing.contrib.django import async_postback_view, postback_view
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("postbacks", postback_view()),
+    path("async/postbacks", async_postback_view()),
+]

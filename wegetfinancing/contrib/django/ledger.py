@@ -68,6 +68,11 @@ class DjangoLedger(StoredLedger):
         self._handler_seconds = float(handler_seconds)
         self._is_checked = False
 
+    @property
+    def using(self) -> str:
+        """The alias of the database."""
+        return self._using
+
     def check(self) -> None:
         """Check what needs no connection.
 

@@ -15,6 +15,18 @@ from .models import Decision, Inv, Loan, Worker
 _LONG_WAIT = 60.0
 
 
+def loans_to_review(now: float) -> Q:
+    """Select loans that are held, unknown, or sending although their deadline has passed."""
+    return ~Q(holds="[]") | Q(state=rows.UNKNOWN) | Q(state=rows.SENDING, deadline__lt=now)
+
+
+def decisions_to_review(now: float) -> Q:
+    """Select decisions that are unmatched, failing, waiting for long, or held without a loan."""
+    failing = Q(attempts__gt=0, lease__isnull=True) | Q(received_at__lt=now - _LONG_WAIT)
+    is_lost = Q(state=rows.HELD, loan__isnull=True)
+    return Q(state=rows.UNMATCHED) | (Q(state=rows.WAITING) & failing) | is_lost
+
+
 class DjangoTransaction:
     """A ``Transaction`` of the ledger on one of Django's connections."""
 
@@ -136,19 +148,11 @@ class DjangoTransaction:
 
     def loans_to_review(self, now: float, limit: int) -> list[LoanRow]:
         """Read loans that are held, unknown, or sending although their deadline has passed."""
-        overdue = Q(state=rows.SENDING, deadline__lt=now)
-        found = self._loan.filter(~Q(holds="[]") | Q(state=rows.UNKNOWN) | overdue)
-        return _loans(found.order_by("id")[:limit])
+        return _loans(self._loan.filter(loans_to_review(now)).order_by("id")[:limit])
 
     def decisions_to_review(self, now: float, limit: int) -> list[DecisionRow]:
         """Read decisions that are unmatched, failing, waiting for long, or held without a loan."""
-        failing = Q(attempts__gt=0, lease__isnull=True) | Q(received_at__lt=now - _LONG_WAIT)
-        found = self._decision.filter(
-            Q(state=rows.UNMATCHED)
-            | (Q(state=rows.WAITING) & failing)
-            | Q(state=rows.HELD, loan__isnull=True)
-        )
-        return _decisions(found.order_by("id")[:limit])
+        return _decisions(self._decision.filter(decisions_to_review(now)).order_by("id")[:limit])
 
     def purgeable(self, before: float, limit: int) -> list[LoanRow]:
         """Read loans unchanged since, with nothing open, unknown or waiting."""
