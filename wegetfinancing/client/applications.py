@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import threading
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final, Self, TypeVar
@@ -19,11 +18,10 @@ from ..errors import (
     LedgerError,
     OrderConflictError,
     Outcome,
-    TransportError,
-    outcome_of_status,
 )
-from ..http import Request, Response
+from ..http import Request
 from ..models import CreatedRequest
+from .attempts import Attempt, Handover, Waiting
 from .intents import ApplicationLedger, check_ledger
 from .operations import CREATE_REQUEST
 from .steps import StepInterruptedError, Steps
@@ -42,71 +40,6 @@ _RECORD_INTERRUPTIONS: Final = 2
 # What the database may take of the time left: its own error, NOT_SENT, has to come before the deadline.
 _SHARE_OF_DATABASE: Final = 0.7
 _LOGGER: Final = logging.getLogger("wegetfinancing")
-
-
-class Attempt:
-    """A transport around the client's: it knows whether anything was sent, and checks the wall clock.
-
-    The monotonic clock stands still while a machine is suspended, so that a deadline on it alone could pass
-    hours late, when the order was resolved long ago.
-    """
-
-    def __init__(self, transport: Transport, until: float) -> None:
-        """``until``: the call's deadline in seconds of ``time.time()``."""
-        self._transport = transport
-        self._until = until
-        self.outcome = Outcome.NOT_SENT
-
-    async def send(self, request: Request) -> Response:
-        """Send the request unless it is late."""
-        if time.time() > self._until:
-            msg = "the deadline has passed on the wall clock, as after a suspend"
-            raise DeadlineExceededError(msg, outcome=Outcome.NOT_SENT)
-        self.outcome = Outcome.UNKNOWN
-        try:
-            response = await self._transport.send(request)
-        except TransportError as error:
-            self.outcome = error.outcome
-            raise
-        if isinstance(response, Response):
-            self.outcome = outcome_of_status(response.status)
-        return response
-
-    async def aclose(self) -> None:
-        """Close nothing: the client does."""
-
-
-class _Handover:
-    """Whether an intent has reached its caller or was given up; whoever comes second knows it."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._given_up = False
-        self._taken = False
-        self.started = False
-
-    def start(self) -> bool:
-        with self._lock:
-            self.started = not self._given_up
-            return self.started
-
-    def take(self) -> bool:
-        with self._lock:
-            self._taken = not self._given_up
-            return self._taken
-
-    def give_up(self) -> bool:
-        """Return whether the intent was taken already, so that the caller has to undo it."""
-        with self._lock:
-            self._given_up = True
-            return self._taken
-
-
-@attrs.define
-class _Waiting:
-    """Whether another call was seen to be sending the same order."""
-
-    has_begun: bool = False
 
 
 class Applications:
@@ -169,7 +102,7 @@ class Applications:
         return created
 
     async def _begin(self, application: Application, deadline: float) -> Begun:
-        waiting = _Waiting()
+        waiting = Waiting()
         try:
             return await self._begin_when_free(application, deadline, waiting)
         except anyio.get_cancelled_exc_class() as cancellation:
@@ -177,7 +110,7 @@ class Applications:
             cancellation.add_note(f"{CREATE_REQUEST.name} was interrupted. {outcome.description}")
             raise
 
-    async def _begin_when_free(self, application: Application, deadline: float, waiting: _Waiting) -> Begun:
+    async def _begin_when_free(self, application: Application, deadline: float, waiting: Waiting) -> Begun:
         pause = _FIRST_PAUSE
         while True:
             left = deadline - anyio.current_time()
@@ -194,7 +127,7 @@ class Applications:
             pause = min(2 * pause, _MAX_PAUSE)
 
     async def _begin_once(self, application: Application, deadline: float, waited: bool) -> Begun:  # noqa: FBT001 - private
-        handover = _Handover()
+        handover = Handover()
 
         def undo(timeout: float) -> Loan | None:
             return self._ledger.record_failure(application, Outcome.NOT_SENT, timeout=timeout)
@@ -218,12 +151,12 @@ class Applications:
             failure = DeadlineExceededError(msg, outcome=outcome, operation=CREATE_REQUEST.name)
         raise failure
 
-    def _undo(self, handover: _Handover, undo: Callable[[float], object]) -> None:
+    def _undo(self, handover: Handover, undo: Callable[[float], object]) -> None:
         if handover.give_up():
             self._recording.submit(lambda: self._persist(undo, _RECORD_SECONDS))
 
     def _begin_or_undo(
-        self, application: Application, handover: _Handover, undo: Callable[[float], object]
+        self, application: Application, handover: Handover, undo: Callable[[float], object]
     ) -> Begun | None:
         """Run in a thread: leave no intent behind that nobody waits for."""
         self._record_leftovers()

@@ -26,10 +26,10 @@ class _NeedsReview(admin.SimpleListFilter):
     title = "review"
     parameter_name = "review"
 
-    def lookups(self, *_: object) -> list[tuple[str, str]]:
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:  # noqa: ANN401, ARG002 - Django's signature
         return [("yes", "needs review")]
 
-    def queryset(self, _request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:  # noqa: ARG002 - the same
         if self.value() != "yes":
             return queryset
         select = loans_to_review if queryset.model is Loan else decisions_to_review
@@ -54,13 +54,13 @@ class _LedgerAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # generic in its
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return super().get_queryset(request).using(get_ledger().using)
 
-    def has_add_permission(self, *_: object) -> bool:
+    def has_add_permission(self, request: HttpRequest) -> bool:  # noqa: ARG002 - the same
         return False
 
-    def has_change_permission(self, *_: object) -> bool:
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ANN401, ARG002 - the same
         return False
 
-    def has_delete_permission(self, *_: object) -> bool:
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ANN401, ARG002 - the same
         return False
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
