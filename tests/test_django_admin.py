@@ -145,6 +145,15 @@ def test_a_decision_is_retried_at_once(admin: Client, ledger: DjangoLedger) -> N
     assert django_shop.told == ["approved"]
 
 
+def test_without_an_apply_a_decision_is_not_claimed_in_vain(admin: Client, ledger: DjangoLedger) -> None:
+    applied(ledger)
+    ledger.record(postback(inv_id=f"inv-{ORDER}"))
+    with override_settings(WEGETFINANCING=OURS):
+        page = act(admin, DECISIONS, "retry", Decision.objects.get())
+    assert "APPLY" in page
+    assert Decision.objects.get().attempts == 0
+
+
 def test_a_decision_is_dismissed(admin: Client, ledger: DjangoLedger) -> None:
     ledger.record(postback(inv_id="foreign", merchant_transaction_id="NOWHERE"))
     act(admin, DECISIONS, "dismiss", Decision.objects.get())

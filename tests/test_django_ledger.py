@@ -108,6 +108,16 @@ def test_a_create_without_autocommit_is_refused(alias: str, make_ledger: Callabl
     assert transport.requests == []
 
 
+def test_a_create_is_refused_on_a_connection_that_opens_without_autocommit() -> None:
+    with sqlite_database():
+        ledger_factory("default")()
+        add_database("manual", ENGINE="django.db.backends.sqlite3", NAME=FOLDER / "shop.db", AUTOCOMMIT=False)
+        client, transport = client_of(DjangoLedger(environment="sandbox", using="manual"))
+        with client, pytest.raises(ConfigurationError, match="commit first"):
+            client.create_request(financing_request())
+    assert transport.requests == []
+
+
 def test_even_an_order_that_is_known_is_not_looked_up_in_vain_inside_atomic(
     alias: str, make_ledger: Callable[..., DjangoLedger]
 ) -> None:

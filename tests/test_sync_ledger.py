@@ -60,6 +60,10 @@ def interrupt_the_main_thread() -> None:
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
 
 
+def raise_keyboard_interrupt() -> None:
+    raise KeyboardInterrupt
+
+
 class WatchedLedger(MemoryLedger):
     """Notes which thread runs which step, and does ``then[step]`` once when the step has been committed."""
 
@@ -186,6 +190,39 @@ def test_an_intent_whose_writing_was_interrupted_is_undone(interruption: type[Ba
         assert ledger.threads == {threading.current_thread().name}
         assert transport.requests == []
         assert client.create_request(financing_request()).inv_id == INV_ID
+
+
+def test_an_intent_that_cannot_be_undone_at_once_is_undone_by_the_next_call() -> None:
+    def fail() -> None:
+        raise ConfigurationError
+
+    ledger = WatchedLedger(begin=raise_keyboard_interrupt, record_failure=fail)
+    with client_of(ledger) as client:
+        with pytest.raises(KeyboardInterrupt):
+            client.create_request(financing_request())
+        assert client.create_request(financing_request()).inv_id == INV_ID
+    assert ledger.steps == ["begin", "record_failure", "record_failure", "begin", "record_answer"]
+
+
+def test_what_could_not_be_recorded_survives_an_interruption_of_the_next_call() -> None:
+    class Away(MemoryLedger):
+        failure: BaseException | None = LedgerError("the database is away")
+
+        def record_answer(self, *args: Any, **kwargs: Any) -> Any:
+            if self.failure is not None:
+                raise self.failure
+            return super().record_answer(*args, **kwargs)
+
+    ledger = Away(environment="sandbox")
+    with client_of(ledger, timeout=0.5) as client:
+        client.create_request(financing_request())
+        assert state_of(ledger) is ApplicationState.SENDING
+        for ledger.failure in (LedgerError("still away"), KeyboardInterrupt()):
+            with pytest.raises((CallError, KeyboardInterrupt)):
+                client.create_request(financing_request())
+        ledger.failure = None
+        assert client.create_request(financing_request()).inv_id == INV_ID
+    assert state_of(ledger) is ApplicationState.CREATED
 
 
 def test_an_order_whose_call_was_interrupted_while_it_was_sent_is_recorded_as_unknown(

@@ -173,11 +173,17 @@ class Applications:
             raise
         except BaseException:
             # A signal handler may raise after the intent was committed. To undo one that was not is harmless.
-            self._persist(undo, _RECORD_SECONDS)
+            self._undo_after_interruption(undo)
             raise
         if begun.verdict is Verdict.SEND and not handover.take():
             self._persist(undo, _RECORD_SECONDS)
         return begun
+
+    def _undo_after_interruption(self, undo: Callable[[float], object]) -> None:
+        try:
+            self._persist(undo, _RECORD_SECONDS)
+        except Exception:  # noqa: BLE001 - what has interrupted is what counts, and it is tried again later
+            self._unrecorded.append(undo)
 
     async def _record_answer(
         self, application: Application, created: CreatedRequest, deadline: float

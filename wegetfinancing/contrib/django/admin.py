@@ -214,17 +214,24 @@ class DecisionAdmin(_LedgerAdmin):
     @admin.action(description="Retry now", permissions=["operate"])
     def retry(self, request: HttpRequest, queryset: QuerySet[Decision]) -> None:
         """Match again, and have handled now what waits."""
-        ledger = get_ledger()
-        ledger.match_again()
         for row in queryset:
+            self._retry(request, row)
+
+    def _retry(self, request: HttpRequest, row: Decision) -> None:
+        def retry() -> None:
+            ledger = get_ledger()
+            if not ledger.applies:
+                msg = "settings.WEGETFINANCING has no 'APPLY': deliver it again, or run the handler's worker"
+                raise ValueError(msg)
+            ledger.match_again()
             is_handled = False
             while (claim := ledger.claim(row.pk)) is not None and ledger.apply(claim):
                 is_handled = is_handled or claim.decision.id == row.pk
-            if is_handled:
-                self.message_user(request, f"{row}: handled", messages.SUCCESS)
-                self.log_change(request, row, "handled")
-            else:
-                self.message_user(request, f"{row}: not handled; see its state and error", messages.WARNING)
+            if not is_handled:
+                msg = "not handled; see its state and error"
+                raise ValueError(msg)
+
+        self._try(request, row, "handled", retry)
 
     @admin.action(description="Dismiss: handle no more", permissions=["operate"])
     def dismiss(self, request: HttpRequest, queryset: QuerySet[Decision]) -> None:

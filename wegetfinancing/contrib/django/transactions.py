@@ -84,6 +84,7 @@ def own_transaction(
     try:
         with _left_as_found(alias) as connection:
             if write:
+                connection.ensure_connection()  # only then it is known whether it commits by itself
                 refuse_to_nest(connection)
             elif connection.in_atomic_block:
                 yield connection
