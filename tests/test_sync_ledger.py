@@ -260,19 +260,43 @@ def test_an_answer_whose_recording_was_interrupted_is_recorded(interruption: typ
         assert client.create_request(financing_request()).inv_id == INV_ID
 
 
-def test_an_answer_whose_recording_was_interrupted_twice_is_logged(
-    interruption: type[BaseException], caplog: pytest.LogCaptureFixture
+def test_an_answer_whose_recording_was_interrupted_twice_is_recorded_in_another_thread(
+    interruption: type[BaseException],
 ) -> None:
     class Interrupted(WatchedLedger):
+        interruptions = 2
+
         def record_answer(self, *args: Any, **kwargs: Any) -> Any:
-            interrupt_the_main_thread()
+            if self.interruptions:
+                self.interruptions -= 1
+                interrupt_the_main_thread()
             return super().record_answer(*args, **kwargs)
 
     ledger = Interrupted()
-    with client_of(ledger, timeout=0.5) as client, pytest.raises(interruption):
+    with client_of(ledger) as client, pytest.raises(interruption):
         client.create_request(financing_request())
-    assert state_of(ledger) is ApplicationState.SENDING
-    assert f"exists as {INV_ID}, and the ledger could not record it" in caplog.text
+    assert state_of(ledger) is ApplicationState.CREATED
+    assert ledger.seen[-1][1].startswith("wegetfinancing-ledger-answers")
+
+
+def test_an_intent_that_nobody_waits_for_any_more_is_not_written() -> None:
+    class Hasty(ClientCall[Any]):
+        """Interrupted just before it runs its first step."""
+
+        is_interrupted = False
+
+        def wait(self, patience: float | None = None) -> None:
+            self._news.get()
+            if not self.is_interrupted:
+                self.is_interrupted = True
+                raise KeyboardInterrupt
+            super().wait(patience)
+
+    ledger = WatchedLedger()
+    with client_of(ledger) as client, pytest.raises(KeyboardInterrupt) as caught:
+        client._thread.run(Hasty(AsyncClient.create_request, financing_request()))
+    assert caught.value.__notes__ == ["create_request was interrupted. Nothing was sent."]
+    assert ledger.steps == []
 
 
 def test_an_interruption_between_two_instructions_of_a_step_is_known_and_it_runs_once() -> None:

@@ -35,8 +35,6 @@ _FIRST_PAUSE: Final = 0.05
 _MAX_PAUSE: Final = 1.0
 _RECORD_SECONDS: Final = 1.0
 _RECORD_PAUSE: Final = 0.05
-# How often recording is begun: Ctrl-C in the middle of it rolls its transaction back.
-_RECORD_INTERRUPTIONS: Final = 2
 # What the database may take of the time left: its own error, NOT_SENT, has to come before the deadline.
 _SHARE_OF_DATABASE: Final = 0.7
 _LOGGER: Final = logging.getLogger("wegetfinancing")
@@ -228,7 +226,7 @@ class Applications:
         # Even a database that never answers ends this; the thread then goes on by itself.
         give_up = anyio.current_time() + seconds + _RECORD_SECONDS
         with anyio.CancelScope(deadline=give_up, shield=True):
-            for _ in range(_RECORD_INTERRUPTIONS):
+            while True:  # an interruption in the middle rolls the transaction back
                 with contextlib.suppress(StepInterruptedError):
                     return await self._recording.run(lambda: self._persist(record, seconds))
         return None

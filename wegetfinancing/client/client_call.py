@@ -161,6 +161,8 @@ class ClientCall(Generic[_Answer]):
                 self.wait(patience)
         finally:
             self._abandoned = True
+            for step in self._steps:  # what has to be recorded is recorded in another thread
+                step.give_up()
             interruption.add_note(self._result_description())
             self._error = None
 

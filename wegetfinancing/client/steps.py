@@ -53,6 +53,14 @@ class Step(Generic[_T]):
                 self._error = None
             except WeGetFinancingError as error:
                 self._error = error
+        self._end()
+
+    def give_up(self) -> None:
+        """Say that it has ended, whether it has happened or not, since its thread waits no more."""
+        self._begun = True
+        self._end()
+
+    def _end(self) -> None:
         with contextlib.suppress(RuntimeError):  # the event loop has gone meanwhile
             self._event_loop.call_soon_threadsafe(self._ended.set)
 
