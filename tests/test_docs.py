@@ -181,7 +181,7 @@ def anchors(text: str) -> set[str]:
 
 
 def test_every_file_of_the_docs_is_tried_by_a_test_below() -> None:
-    assert set(FILES) == {"get-started.md", "testing.md", "transport.md"}
+    assert set(FILES) == {"django.md", "get-started.md", "testing.md", "transport.md"}
 
 
 def test_the_recipes_of_the_docs_pass(tmp_path: Path) -> None:

@@ -13,7 +13,9 @@ import wegetfinancing
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(wegetfinancing.__file__).parent
 CONTRIB = sorted(
-    f"contrib.{path.stem}" for path in (PACKAGE / "contrib").glob("*.py") if path.stem != "__init__"
+    f"contrib.{path.stem}"
+    for path in (PACKAGE / "contrib").iterdir()
+    if not path.name.startswith("_") and (path.suffix == ".py" or (path / "__init__.py").exists())
 )
 MODULES = [
     "",

@@ -1,7 +1,7 @@
 """With a ledger: at most one application per order. The intent first, then the call, then its result."""
 
+import contextlib
 import logging
-import threading
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final, Self, TypeVar
@@ -10,21 +10,21 @@ import anyio
 import attrs
 
 from .._loan import Application, Begun, Loan, Verdict
-from .._threads import Threads
 from ..credentials import Environment
 from ..errors import (
     CallError,
+    ConfigurationError,
     DeadlineExceededError,
     LedgerError,
     OrderConflictError,
     Outcome,
-    TransportError,
-    outcome_of_status,
 )
-from ..http import Request, Response
+from ..http import Request
 from ..models import CreatedRequest
+from .attempts import Attempt, Handover, Waiting
 from .intents import ApplicationLedger, check_ledger
 from .operations import CREATE_REQUEST
+from .steps import StepInterruptedError, Steps
 from .transport import Transport
 
 _Recorded = TypeVar("_Recorded")
@@ -40,72 +40,15 @@ _SHARE_OF_DATABASE: Final = 0.7
 _LOGGER: Final = logging.getLogger("wegetfinancing")
 
 
-class Attempt:
-    """A transport around the client's: it knows whether anything was sent, and checks the wall clock.
-
-    The monotonic clock stands still while a machine is suspended, so that a deadline on it alone could pass
-    hours late, when the order was resolved long ago.
-    """
-
-    def __init__(self, transport: Transport, until: float) -> None:
-        """``until``: the call's deadline in seconds of ``time.time()``."""
-        self._transport = transport
-        self._until = until
-        self.outcome: Outcome = Outcome.NOT_SENT
-
-    async def send(self, request: Request) -> Response:
-        """Send the request unless it is late."""
-        if time.time() > self._until:
-            msg = "the deadline has passed on the wall clock, as after a suspend"
-            raise DeadlineExceededError(msg, outcome=Outcome.NOT_SENT)
-        self.outcome = Outcome.UNKNOWN
-        try:
-            response = await self._transport.send(request)
-        except TransportError as error:
-            self.outcome = error.outcome
-            raise
-        if isinstance(response, Response):
-            self.outcome = outcome_of_status(response.status)
-        return response
-
-    async def aclose(self) -> None:
-        """Close nothing: the client does."""
-
-
-class _Handover:
-    """Whether an intent has a caller who waits for it, as the thread and the caller both see it.
-
-    Whatever the order of events, a given-up intent is undone at least once after it was committed: by the
-    caller if it gives up later, by the thread if it finds that the caller has.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.given_up = False
-        self.started = False
-
-    def start(self) -> bool:
-        """Return whether to write the intent down: not if nobody waits any more."""
-        with self._lock:
-            self.started = not self.given_up
-            return self.started
-
-    def give_up(self) -> bool:
-        """Return whether the intent may be written down, so that the caller has to undo it."""
-        with self._lock:
-            self.given_up = True
-            return self.started
-
-
 class Applications:
     """Creates, each written down in the ledger before it is sent."""
 
     def __init__(self, ledger: ApplicationLedger) -> None:
         """Start no thread yet."""
         self._ledger = ledger
-        self._asking = Threads(_ASKING_PLACES, "ledger")
+        self._asking = Steps(_ASKING_PLACES, "ledger")
         # Of their own: an answer must not wait for those who want to ask.
-        self._recording = Threads(_RECORDING_PLACES, "ledger-answers")
+        self._recording = Steps(_RECORDING_PLACES, "ledger-answers")
         self._unrecorded: list[Callable[[float], object]] = []
 
     @classmethod
@@ -157,13 +100,24 @@ class Applications:
         return created
 
     async def _begin(self, application: Application, deadline: float) -> Begun:
-        pause, waited = _FIRST_PAUSE, False
+        waiting = Waiting()
+        try:
+            return await self._begin_when_free(application, deadline, waiting)
+        except anyio.get_cancelled_exc_class() as cancellation:
+            outcome = Outcome.UNKNOWN if waiting.has_begun else Outcome.NOT_SENT
+            cancellation.add_note(f"{CREATE_REQUEST.name} was interrupted. {outcome.description}")
+            raise
+
+    async def _begin_when_free(self, application: Application, deadline: float, waiting: Waiting) -> Begun:
+        pause = _FIRST_PAUSE
         while True:
             left = deadline - anyio.current_time()
-            begun = await self._begin_once(attrs.evolve(application, seconds=max(left, 0)), deadline, waited)
+            begun = await self._begin_once(
+                attrs.evolve(application, seconds=max(left, 0)), deadline, waiting.has_begun
+            )
             if begun.verdict is not Verdict.WAIT:
                 return begun
-            waited = True
+            waiting.has_begun = True
             if anyio.current_time() + pause >= deadline:
                 msg = "another call is still sending the application of this order"
                 raise _about(CallError(msg), begun.loan)
@@ -171,7 +125,7 @@ class Applications:
             pause = min(2 * pause, _MAX_PAUSE)
 
     async def _begin_once(self, application: Application, deadline: float, waited: bool) -> Begun:  # noqa: FBT001 - private
-        handover = _Handover()
+        handover = Handover()
 
         def undo(timeout: float) -> Loan | None:
             return self._ledger.record_failure(application, Outcome.NOT_SENT, timeout=timeout)
@@ -185,8 +139,7 @@ class Applications:
                 outcome = Outcome.UNKNOWN if waited or error.uncertain else Outcome.NOT_SENT
                 failure = CallError(str(error), outcome=outcome, operation=CREATE_REQUEST.name)
             except BaseException:
-                if handover.give_up():
-                    self._recording.submit(lambda: self._persist(undo, _RECORD_SECONDS))
+                self._undo(handover, undo)
                 raise
         if begun is not None:
             return begun
@@ -196,8 +149,12 @@ class Applications:
             failure = DeadlineExceededError(msg, outcome=outcome, operation=CREATE_REQUEST.name)
         raise failure
 
+    def _undo(self, handover: Handover, undo: Callable[[float], object]) -> None:
+        if handover.give_up():
+            self._recording.submit(lambda: self._persist(undo, _RECORD_SECONDS))
+
     def _begin_or_undo(
-        self, application: Application, handover: _Handover, undo: Callable[[float], object]
+        self, application: Application, handover: Handover, undo: Callable[[float], object]
     ) -> Begun | None:
         """Run in a thread: leave no intent behind that nobody waits for."""
         self._record_leftovers()
@@ -206,15 +163,25 @@ class Applications:
         timeout = application.seconds * _SHARE_OF_DATABASE
         try:
             begun = self._ledger.begin(application, timeout=timeout)
-        except BaseException as error:
+        except (LedgerError, ConfigurationError) as error:
             if isinstance(error, LedgerError) and error.uncertain:
                 self._unrecorded.append(undo)
             else:
                 handover.started = False  # nothing was written down
             raise
+        except BaseException:
+            # A signal handler may raise after the intent was committed. To undo one that was not is harmless.
+            self._undo_after_interruption(undo)
+            raise
         if begun.verdict is Verdict.SEND and handover.given_up:
             self._persist(undo, _RECORD_SECONDS)
         return begun
+
+    def _undo_after_interruption(self, undo: Callable[[float], object]) -> None:
+        try:
+            self._persist(undo, _RECORD_SECONDS)
+        except Exception:  # noqa: BLE001 - what has interrupted is what counts, and it is tried again later
+            self._unrecorded.append(undo)
 
     async def _record_answer(
         self, application: Application, created: CreatedRequest, deadline: float
@@ -259,7 +226,9 @@ class Applications:
         # Even a database that never answers ends this; the thread then goes on by itself.
         give_up = anyio.current_time() + seconds + _RECORD_SECONDS
         with anyio.CancelScope(deadline=give_up, shield=True):
-            return await self._recording.run(lambda: self._persist(record, seconds))
+            while True:  # an interruption in the middle rolls the transaction back
+                with contextlib.suppress(StepInterruptedError):
+                    return await self._recording.run(lambda: self._persist(record, seconds))
         return None
 
     def _persist(self, record: Callable[[float], _Recorded], seconds: float) -> _Recorded | None:
@@ -284,6 +253,9 @@ class Applications:
             except LedgerError:
                 self._unrecorded.append(record)
                 return
+            except BaseException:  # a signal handler's, in the caller's thread
+                self._unrecorded.append(record)
+                raise
 
 
 def _stored(begun: Begun) -> CreatedRequest:

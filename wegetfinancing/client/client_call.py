@@ -2,14 +2,16 @@
 
 import contextlib
 import queue
+from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Concatenate, Final, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, TypeVar
 
 import anyio
 
 from .._context import HANDLING
 from ..errors import CallError, Outcome, TransportError
 from .client import AsyncClient
+from .steps import Step, caller
 
 if TYPE_CHECKING:
     import asyncio
@@ -25,20 +27,23 @@ _PATIENCE_SECONDS: Final = 5.0
 class ClientCall(Generic[_Answer]):
     """One call of an operation, which one thread waits for.
 
-    ``run`` and ``cancel`` belong to the event loop, the other methods to the thread that waits. A signal
-    handler can interrupt that thread, with Ctrl-C's ``KeyboardInterrupt`` or any other exception.
+    ``run``, ``accept`` and ``cancel`` belong to the event loop, the other methods to the thread that waits,
+    where steps of a ledger run too. A signal handler can interrupt that thread, with Ctrl-C's
+    ``KeyboardInterrupt`` or any other exception.
     """
 
     __slots__ = (
+        "_abandoned",
         "_answer",
         "_cancelled",
-        "_end",
         "_ended",
         "_error",
         "_handling",
+        "_news",
         "_operation",
         "_scope",
         "_started",
+        "_steps",
         "name",
     )
 
@@ -59,9 +64,12 @@ class ClientCall(Generic[_Answer]):
         self._started = False
         self._cancelled = False
         self._ended = False
-        # Receives one item, when the call has ended. Unlike that of a Future, its lock is in C: an exception
-        # of a signal handler cannot leave it locked.
-        self._end: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._abandoned = False
+        # A step leaves only when it has ended, so that an interruption loses none.
+        self._steps: deque[Step[Any]] = deque()
+        # Receives an item for each step, and one when the call has ended. Unlike that of a Future, its lock
+        # is in C: an exception of a signal handler cannot leave it locked.
+        self._news: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     async def run(self, client: AsyncClient) -> None:
         """Run the call and keep its answer or error; nothing is raised here, where it would end the loop."""
@@ -69,6 +77,7 @@ class ClientCall(Generic[_Answer]):
             return
         self._started = True
         HANDLING.set(self._handling)
+        caller.set(self)
         with contextlib.suppress(BaseException), anyio.CancelScope() as self._scope:
             try:
                 self._answer = await self._operation(client)
@@ -87,11 +96,34 @@ class ClientCall(Generic[_Answer]):
 
     def _has_ended(self) -> None:
         self._ended = True
-        self._end.put(None)
+        self._news.put(None)
 
-    def wait(self) -> None:
-        """Wait until the call has ended."""
-        self._end.get()
+    def accept(self, step: Step[Any]) -> bool:
+        """Have a step run in the thread that waits; ``False`` if it waits no more."""
+        if self._ended or self._abandoned:
+            return False
+        self._steps.append(step)
+        self._news.put(None)
+        return True
+
+    def wait(self, patience: float | None = None) -> None:
+        """Wait until the call has ended, and run its steps meanwhile.
+
+        Args:
+            patience: seconds to wait for its end or its next step; ``None`` for any.
+
+        Raises:
+            queue.Empty: neither came.
+
+        """
+        while True:
+            has_ended = self._ended  # steps that come before the end are run too
+            while self._steps:
+                self._steps[0]()
+                self._steps.popleft()
+            if has_ended:
+                return
+            self._news.get(timeout=patience)
 
     def answer(self) -> _Answer:
         """Return the answer of a call that has ended, or raise its error."""
@@ -117,6 +149,8 @@ class ClientCall(Generic[_Answer]):
     ) -> None:
         """Cancel the call, wait until it has ended, and note its result at ``interruption``.
 
+        Its steps go on in this thread, so that what became of an application is recorded.
+
         Args:
             interruption: what was raised in the thread that waits.
             event_loop: where the call runs.
@@ -128,8 +162,11 @@ class ClientCall(Generic[_Answer]):
             with contextlib.suppress(RuntimeError, queue.Empty):
                 if not self._ended:
                     event_loop.call_soon_threadsafe(self.cancel)
-                    self._end.get(timeout=patience)
+                self.wait(patience)
         finally:
+            self._abandoned = True
+            for step in self._steps:  # what has to be recorded is recorded in another thread
+                step.give_up()
             interruption.add_note(self._result_description())
             self._error = None
 

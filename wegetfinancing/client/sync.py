@@ -44,7 +44,8 @@ class Client:
             ``[]`` for none.
         hooks: functions that watch each call and its attempts; they run in the client's thread.
         ledger: remembers each order's application in the shop's database, so that an order is applied
-            for at most once; see ``wegetfinancing.ledger``.
+            for at most once, across calls, workers and crashes; see ``wegetfinancing.ledger``. Its methods
+            run in the thread that calls, only the sending in the client's: connections may belong to threads.
         timeout: seconds for a whole call: waiting for a connection, every attempt, every pause.
 
     Raises:
@@ -143,7 +144,9 @@ class Client:
         when the outcome of a failure is ``UNKNOWN`` the application may exist, and only the postback will
         tell, by ``merchant_transaction_id``.
 
-        With a ledger it is put on the wire **at most once per order**, as with ``AsyncClient``.
+        With a ledger it is put on the wire **at most once per order**: a second call for the same
+        ``merchant_transaction_id`` returns what the first one was answered, without its ``raw``, waits for
+        the one that is sending, or raises with ``error.loan``. Commit your order first, then create.
 
         Args:
             request: the customer, the cart and your order ID, which a ledger requires.
@@ -153,6 +156,7 @@ class Client:
 
         Raises:
             InvalidRequestError: ``request.problems()`` is not empty (nothing was sent), or 400.
+            OrderConflictError: the ledger has an application of this order with other contents.
             CallError: any other failure; its ``outcome`` says whether it may have happened.
             ConfigurationError: the client cannot be used (closed, or in the thread of an event loop).
 

@@ -1,0 +1,184 @@
+"""The admin pages: what needs review is found, actions go through the ledger, and nothing can be edited."""
+
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from django.db import connections
+from django.test import Client, override_settings
+
+from support import django_shop
+from support.django_project import OURS, LogEntry, Permission, User, ledger_factory, sqlite_database
+from wegetfinancing.contrib.django import DjangoLedger, get_ledger
+from wegetfinancing.contrib.django.models import Decision, Loan
+from wegetfinancing.testing.contract.ledger_checking import EXPECTED, application, created, postback
+
+ORDER = "ORDER-123"
+LOANS, DECISIONS = "/admin/wegetfinancing/loan/", "/admin/wegetfinancing/decision/"
+
+
+@pytest.fixture(autouse=True)
+def ledger() -> Iterator[DjangoLedger]:
+    django_shop.told.clear()
+    django_shop.failures.clear()
+    applying = {**OURS, "APPLY": "support.django_shop.apply"}
+    with sqlite_database(), override_settings(WEGETFINANCING=applying):
+        ledger_factory("default")()
+        LogEntry.objects.all().delete()
+        User.objects.all().delete()
+        yield get_ledger()
+
+
+@pytest.fixture
+def admin() -> Client:
+    client = Client()
+    client.force_login(User.objects.create_superuser("operator"))
+    return client
+
+
+def applied(ledger: DjangoLedger, amount: Decimal = EXPECTED, order_id: str = ORDER) -> None:
+    intent = application(order_id)
+    ledger.begin(intent)
+    ledger.record_answer(intent, created(f"inv-{order_id}", amount))
+
+
+def act(client: Client, address: str, action: str, *rows: Any, **values: Any) -> str:
+    data = {"action": action, "_selected_action": [each.pk for each in rows], **values}
+    answer = client.post(address, data, follow=True)
+    assert answer.status_code == 200
+    return str(answer.content.decode())
+
+
+def test_loans_and_decisions_are_listed_and_shown(admin: Client, ledger: DjangoLedger) -> None:
+    applied(ledger, Decimal(1))
+    ledger.record(postback(inv_id=f"inv-{ORDER}"))
+    loan, decision = Loan.objects.get(), Decision.objects.get()
+    for address in (LOANS, f"{LOANS}{loan.pk}/change/", DECISIONS, f"{DECISIONS}{decision.pk}/change/"):
+        page = admin.get(address)
+        assert page.status_code == 200
+        assert ORDER in page.content.decode()
+        assert "emulator.invalid" not in page.content.decode()  # the customer's page
+    assert "The vendor finances 1, and 499.00 was expected." in admin.get(LOANS).content.decode()
+
+
+def test_what_needs_review_is_found(admin: Client, ledger: DjangoLedger) -> None:
+    applied(ledger, Decimal(1))
+    applied(ledger, order_id="FINE")
+    ledger.record(postback(inv_id="unmatched", merchant_transaction_id="NOWHERE"))
+    ledger.record(postback(inv_id="inv-FINE", merchant_transaction_id="FINE"))
+    assert "FINE" in admin.get(LOANS).content.decode()
+    review = admin.get(LOANS, {"review": "yes"}).content.decode()
+    assert (ORDER in review, "FINE" in review) == (True, False)
+    review = admin.get(DECISIONS, {"review": "yes"}).content.decode()
+    assert ("NOWHERE" in review, "FINE" in review) == (True, False)
+
+
+def test_nothing_can_be_edited(admin: Client, ledger: DjangoLedger) -> None:
+    applied(ledger)
+    loan = Loan.objects.get()
+    assert admin.get(f"{LOANS}add/").status_code == 403
+    assert admin.post(f"{LOANS}{loan.pk}/change/", {"state": "absent"}).status_code == 403
+    assert admin.post(f"{LOANS}{loan.pk}/delete/", {"post": "yes"}).status_code == 403
+
+
+def test_exactly_the_ticked_holds_are_accepted(admin: Client, ledger: DjangoLedger) -> None:
+    applied(ledger, Decimal(1))
+    ledger.record(postback("refund", inv_id=f"inv-{ORDER}", amount="1.00"))
+    loan = Loan.objects.get()
+    page = act(admin, LOANS, "accept", loan)
+    assert 'value="amount_differs:1"' in page
+    assert page.count(f'name="hold-{loan.pk}"') == 2
+    page = act(admin, LOANS, "accept", loan, confirmed="yes", **{f"hold-{loan.pk}": ["amount_differs:1"]})
+    assert "accepted amount_differs:1" in page
+    found = ledger.loan(ORDER)
+    assert found is not None
+    assert [each.code for each in found.held] == ["refund"]
+    assert LogEntry.objects.count() == 1
+
+
+def test_what_is_not_ticked_stays_open(admin: Client, ledger: DjangoLedger) -> None:
+    applied(ledger, Decimal(1))
+    act(admin, LOANS, "accept", Loan.objects.get(), confirmed="yes")
+    found = ledger.loan(ORDER)
+    assert found is not None
+    assert len(found.held) == 1
+
+
+def test_a_hold_that_is_not_there_is_an_error_on_the_page(admin: Client, ledger: DjangoLedger) -> None:
+    applied(ledger, Decimal(1))
+    loan = Loan.objects.get()
+    page = act(admin, LOANS, "accept", loan, confirmed="yes", **{f"hold-{loan.pk}": ["invented"]})
+    assert "this order has no hold" in page
+    assert LogEntry.objects.count() == 0
+
+
+def test_a_held_decision_can_be_let_count(admin: Client, ledger: DjangoLedger) -> None:
+    applied(ledger)
+    ledger.record(postback("approved", signed=5, inv_id=f"inv-{ORDER}"))
+    held = ledger.record(postback("rejected", signed=5, inv_id=f"inv-{ORDER}"))
+    loan = Loan.objects.get()
+    hold = f"conflict:{held.id}"
+    act(admin, LOANS, "accept", loan, confirmed="yes", apply="yes", **{f"hold-{loan.pk}": [hold]})
+    found = ledger.loan(ORDER)
+    assert found is not None
+    assert found.status == "rejected"
+
+
+def test_an_application_is_resolved_as_absent_after_a_question(admin: Client, ledger: DjangoLedger) -> None:
+    ledger.begin(application(seconds=-1000.0))
+    loan = Loan.objects.get()
+    assert "closed for ever" in act(admin, LOANS, "resolve", loan)
+    assert Loan.objects.get().state == "sending"
+    assert "resolved as absent" in act(admin, LOANS, "resolve", loan, confirmed="yes")
+    assert Loan.objects.get().state == "absent"
+
+
+def test_a_decision_is_retried_at_once(admin: Client, ledger: DjangoLedger) -> None:
+    applied(ledger)
+    django_shop.failures.append(RuntimeError("the shop fails"))
+    ledger.record(postback(inv_id=f"inv-{ORDER}"))
+    decision = Decision.objects.get()
+    assert "not handled" in act(admin, DECISIONS, "retry", decision)
+    page = act(admin, DECISIONS, "retry", decision)
+    assert ": handled" in page
+    assert django_shop.told == ["approved"]
+
+
+def test_without_an_apply_a_decision_is_not_claimed_in_vain(admin: Client, ledger: DjangoLedger) -> None:
+    applied(ledger)
+    ledger.record(postback(inv_id=f"inv-{ORDER}"))
+    with override_settings(WEGETFINANCING=OURS):
+        page = act(admin, DECISIONS, "retry", Decision.objects.get())
+    assert "APPLY" in page
+    assert Decision.objects.get().attempts == 0
+
+
+def test_a_decision_is_dismissed(admin: Client, ledger: DjangoLedger) -> None:
+    ledger.record(postback(inv_id="foreign", merchant_transaction_id="NOWHERE"))
+    act(admin, DECISIONS, "dismiss", Decision.objects.get())
+    assert Decision.objects.get().state == "dismissed"
+
+
+def test_who_may_only_view_has_no_actions(ledger: DjangoLedger) -> None:
+    applied(ledger, Decimal(1))
+    user = User.objects.create_user("viewer", is_staff=True)
+    user.user_permissions.add(Permission.objects.get(codename="view_loan"))
+    client = Client()
+    client.force_login(user)
+    loan = Loan.objects.get()
+    assert ORDER in client.get(LOANS).content.decode()
+    values = {f"hold-{loan.pk}": ["amount_differs:1"]}
+    act(client, LOANS, "accept", loan, confirmed="yes", **values)
+    found = ledger.loan(ORDER)
+    assert found is not None
+    assert len(found.held) == 1
+
+
+def test_actions_work_under_atomic_requests(
+    admin: Client, ledger: DjangoLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger.begin(application(seconds=-1000.0))
+    monkeypatch.setitem(connections["default"].settings_dict, "ATOMIC_REQUESTS", value=True)
+    act(admin, LOANS, "resolve", Loan.objects.get(), confirmed="yes")
+    assert Loan.objects.get().state == "absent"

@@ -1,0 +1,450 @@
+"""``DjangoLedger``: it keeps the contract on both databases, and writes nothing in somebody's transaction."""
+
+import threading
+import unittest
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import anyio
+import pytest
+from django.db import OperationalError, connection, connections, transaction
+from django.test import TestCase
+
+from support.django_project import (
+    FOLDER,
+    add_database,
+    ledger_factory,
+    postgresql_database,
+    sqlite_database,
+)
+from wegetfinancing import AsyncClient, Client, ConfigurationError, LedgerError, Outcome
+from wegetfinancing.contrib.django import DjangoLedger
+from wegetfinancing.contrib.sqlalchemy import SQLLedger
+from wegetfinancing.ledger import Decision, Loan, run_worker
+from wegetfinancing.testing import (
+    INV_ID,
+    LEDGER_CHECKS,
+    FakeTransport,
+    LedgerCheck,
+    credentials,
+    financing_request,
+)
+from wegetfinancing.testing.contract.ledger_checking import application, created, postback
+
+ORDER = "ORDER-123"
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def alias(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A migrated database."""
+    if request.param == "sqlite":
+        with sqlite_database() as name:
+            yield name
+    else:
+        with postgresql_database(request.getfixturevalue("postgresql")) as name:
+            yield name
+
+
+@pytest.fixture
+def make_ledger(alias: str) -> Callable[..., DjangoLedger]:
+    return ledger_factory(alias)
+
+
+@pytest.mark.parametrize("check", LEDGER_CHECKS, ids=str)
+def test_it_keeps_the_contract(make_ledger: Callable[..., DjangoLedger], check: LedgerCheck) -> None:
+    check(make_ledger)
+
+
+def approved_loan(ledger: DjangoLedger) -> Loan:
+    intent = application()
+    ledger.begin(intent)
+    ledger.record_answer(intent, created())
+    ledger.record(postback())
+    loan = ledger.loan(ORDER)
+    assert loan is not None
+    return loan
+
+
+def client_of(ledger: DjangoLedger) -> tuple[Client, FakeTransport]:
+    transport = FakeTransport()
+    return Client(credentials(), transport=transport, ledger=ledger), transport
+
+
+# The intent is committed before anything is sent
+
+
+def test_a_create_outside_of_a_transaction_is_committed_and_sent(
+    alias: str, make_ledger: Callable[..., DjangoLedger]
+) -> None:
+    client, transport = client_of(make_ledger())
+    with client:
+        created_request = client.create_request(financing_request())
+        assert client.create_request(financing_request()) == created_request
+    assert len(transport.requests) == 1
+    assert not connections[alias].in_atomic_block
+
+
+def test_a_create_inside_atomic_is_refused_with_the_remedy(
+    alias: str, make_ledger: Callable[..., DjangoLedger]
+) -> None:
+    client, transport = client_of(make_ledger())
+    with client, transaction.atomic(using=alias), pytest.raises(ConfigurationError) as caught:
+        client.create_request(financing_request())
+    assert "commit first" in str(caught.value)
+    assert "@transaction.non_atomic_requests" in str(caught.value)
+    assert transport.requests == []
+
+
+def test_a_create_without_autocommit_is_refused(alias: str, make_ledger: Callable[..., DjangoLedger]) -> None:
+    client, transport = client_of(make_ledger())
+    with client:
+        transaction.set_autocommit(False, using=alias)
+        try:
+            with pytest.raises(ConfigurationError, match="commit first"):
+                client.create_request(financing_request())
+        finally:
+            transaction.set_autocommit(True, using=alias)
+    assert transport.requests == []
+
+
+def test_a_create_is_refused_on_a_connection_that_opens_without_autocommit() -> None:
+    with sqlite_database():
+        ledger_factory("default")()
+        add_database("manual", ENGINE="django.db.backends.sqlite3", NAME=FOLDER / "shop.db", AUTOCOMMIT=False)
+        client, transport = client_of(DjangoLedger(environment="sandbox", using="manual"))
+        with client, pytest.raises(ConfigurationError, match="commit first"):
+            client.create_request(financing_request())
+    assert transport.requests == []
+
+
+def test_even_an_order_that_is_known_is_not_looked_up_in_vain_inside_atomic(
+    alias: str, make_ledger: Callable[..., DjangoLedger]
+) -> None:
+    """Or the call would fail for the first time when it has to send."""
+    ledger = make_ledger()
+    approved_loan(ledger)
+    with transaction.atomic(using=alias), pytest.raises(ConfigurationError, match="commit first"):
+        ledger.begin(application())
+
+
+def test_a_postback_is_not_recorded_in_somebodys_transaction(
+    alias: str, make_ledger: Callable[..., DjangoLedger]
+) -> None:
+    ledger = make_ledger()
+    with transaction.atomic(using=alias), pytest.raises(ConfigurationError, match="commit first"):
+        ledger.record(postback())
+    assert ledger.review().decisions == ()
+
+
+def test_a_create_inside_djangos_testcase_is_permitted(
+    alias: str, make_ledger: Callable[..., DjangoLedger]
+) -> None:
+    class Checkout(TestCase):
+        databases = {alias}  # noqa: RUF012 - as Django declares it
+
+        def test(self) -> None:
+            client, transport = client_of(ledger)
+            with client:
+                client.create_request(financing_request())
+                with transaction.atomic(using=alias), pytest.raises(ConfigurationError):
+                    client.create_request(financing_request())
+            assert len(transport.requests) == 1
+
+    ledger = make_ledger()
+    result = unittest.TestResult()
+    unittest.TestSuite([Checkout("test")]).run(result)
+    assert result.testsRun == 1
+    assert [text for _, text in [*result.errors, *result.failures]] == []
+    assert ledger.loan(ORDER) is None  # rolled back
+
+
+def test_a_loan_can_be_read_inside_atomic(alias: str, make_ledger: Callable[..., DjangoLedger]) -> None:
+    ledger = make_ledger()
+    approved_loan(ledger)
+    with transaction.atomic(using=alias):
+        loan = ledger.loan(ORDER)
+        assert loan is not None
+        assert loan.may_ship
+        assert ledger.loan(ORDER, connection=connections[alias]) == loan
+
+
+# A handler, and a shop with an endpoint of its own
+
+
+def test_a_handlers_effects_and_its_decision_are_committed_together(
+    alias: str, make_ledger: Callable[..., DjangoLedger]
+) -> None:
+    fails = [True]
+
+    def apply(shops: Any, _: Decision) -> None:
+        with shops.cursor() as cursor:
+            cursor.execute("INSERT INTO wgf_worker (id, seen_at) VALUES ('effect', 0)")
+        if fails:
+            raise RuntimeError(fails.pop())
+
+    def effects() -> int:
+        with connections[alias].cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM wgf_worker")
+            return int(cursor.fetchone()[0])
+
+    ledger = make_ledger(apply=apply)
+    approved_loan(ledger)
+    results = []
+    recorded = ledger.record(postback())
+    for _ in range(2):
+        claim = ledger.claim(recorded.id)
+        assert claim is not None
+        results.append((ledger.apply(claim), effects()))
+    assert results == [(False, 0), (True, 1)]
+
+
+def test_a_handler_that_asks_for_a_rollback_has_failed(
+    alias: str, make_ledger: Callable[..., DjangoLedger]
+) -> None:
+    def apply(shops: Any, _: Decision) -> None:
+        transaction.set_rollback(True, using=shops.alias)
+
+    ledger = make_ledger(apply=apply)
+    approved_loan(ledger)
+    claim = ledger.claim()
+    assert claim is not None
+    assert not ledger.apply(claim)
+    assert ledger.review().decisions[0].error == "TransactionManagementError"
+
+
+def test_a_handler_whose_statement_fails_has_failed(
+    alias: str, make_ledger: Callable[..., DjangoLedger]
+) -> None:
+    def apply(shops: Any, _: Decision) -> None:
+        with shops.cursor() as cursor:
+            cursor.execute("SELECT * FROM nowhere")
+
+    ledger = make_ledger(apply=apply)
+    approved_loan(ledger)
+    claim = ledger.claim()
+    assert claim is not None
+    assert not ledger.apply(claim)
+    assert ledger.review().decisions[0].error in ("OperationalError", "ProgrammingError")
+
+
+def test_once_is_part_of_the_shops_transaction(alias: str, make_ledger: Callable[..., DjangoLedger]) -> None:
+    ledger = make_ledger()
+    intent = application()
+    ledger.begin(intent)
+    ledger.record_answer(intent, created())
+    shops = connections[alias]
+    with transaction.atomic(using=alias):
+        assert ledger.once(shops, postback()) is not None
+        transaction.set_rollback(True, using=alias)
+    with transaction.atomic(using=alias):
+        decision = ledger.once(shops, postback())
+        assert decision is not None
+        assert ledger.once(shops, postback()) is None
+    loan = ledger.loan(ORDER)
+    assert loan is not None
+    assert loan.may_ship
+
+
+def test_once_needs_a_transaction_of_the_ledgers_database(
+    alias: str, make_ledger: Callable[..., DjangoLedger]
+) -> None:
+    ledger = make_ledger()
+    with pytest.raises(ConfigurationError, match="needs a transaction"):
+        ledger.once(connections[alias], postback())
+    with pytest.raises(ConfigurationError, match="where the ledger is"):
+        ledger.once(object(), postback())
+
+
+def test_a_database_that_fails_inside_once_is_a_ledger_error(
+    alias: str, make_ledger: Callable[..., DjangoLedger]
+) -> None:
+    ledger = make_ledger()
+    with transaction.atomic(using=alias):
+        with connections[alias].cursor() as cursor:
+            cursor.execute("ALTER TABLE wgf_inv RENAME TO elsewhere")
+        with pytest.raises(LedgerError, match="the ledger's database failed"):
+            ledger.once(connections[alias], postback())
+        transaction.set_rollback(True, using=alias)
+    assert ledger.review().decisions == ()
+
+
+# Connections
+
+
+def test_a_threads_connection_is_left_as_it_was_found(
+    alias: str, make_ledger: Callable[..., DjangoLedger]
+) -> None:
+    ledger = make_ledger()
+    seen: list[tuple[bool, bool]] = []
+
+    def work() -> None:
+        connections[alias].close()
+        ledger.loan(ORDER)
+        closed = connections[alias].connection is None
+        connections[alias].ensure_connection()
+        ledger.loan(ORDER)
+        seen.append((closed, connections[alias].connection is not None))
+        connections.close_all()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [(True, True)]
+
+
+def test_what_a_handler_opens_in_a_thread_of_ours_is_closed(
+    alias: str, make_ledger: Callable[..., DjangoLedger]
+) -> None:
+    add_database("other", ENGINE="django.db.backends.sqlite3", NAME=FOLDER / "other.db")
+    opened: list[Any] = []
+
+    def apply(shops: Any, _: Decision) -> None:
+        connections["other"].ensure_connection()
+        opened.extend([shops, connections["other"]])
+
+    ledger = make_ledger(apply=apply)
+    approved_loan(ledger)
+    anyio.run(lambda: run_worker(ledger, until_idle=True))
+    assert [each.connection for each in opened] == [None, None]
+
+
+def test_the_settings_of_a_connection_are_set_back() -> None:
+    with sqlite_database():
+        ledger = ledger_factory("default")(patience=1.0)
+
+        def pragmas() -> list[int]:
+            with connection.cursor() as cursor:
+                return [
+                    cursor.execute(f"PRAGMA {name}").fetchone()[0] for name in ("busy_timeout", "synchronous")
+                ]
+
+        connection.ensure_connection()
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA synchronous = OFF")
+        before = pragmas()
+        inside: list[list[int]] = []
+        with ledger.transaction(write=True):
+            inside.append(pragmas())
+        assert inside == [[1000, 2]]
+        assert pragmas() == before
+        with pytest.raises(LedgerError), ledger.transaction(write=True):
+            connection.close()
+        assert pragmas() == [5000, 2]  # of a new connection
+
+
+def test_an_async_client_uses_it_too(alias: str, make_ledger: Callable[..., DjangoLedger]) -> None:
+    ledger, transport = make_ledger(), FakeTransport()
+
+    async def main() -> None:
+        async with AsyncClient(credentials(), transport=transport, ledger=ledger) as client:
+            for _ in range(2):
+                await client.create_request(financing_request())
+
+    anyio.run(main)
+    assert len(transport.requests) == 1
+    loan = ledger.loan(ORDER)
+    assert loan is not None
+    assert loan.inv_id == INV_ID
+
+
+def test_an_order_is_applied_for_once_by_any_number_of_threads(
+    alias: str, make_ledger: Callable[..., DjangoLedger]
+) -> None:
+    client, transport = client_of(make_ledger())
+    with client, ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda _: client.create_request(financing_request()).inv_id, range(24)))
+    assert set(answers) == {INV_ID}
+    assert len(transport.requests) == 1
+
+
+# Failures
+
+
+def test_a_database_that_is_locked_is_a_ledger_error() -> None:
+    with sqlite_database():
+        ledger = ledger_factory("default")(patience=0.05)
+        locked, done = threading.Event(), threading.Event()
+
+        def lock() -> None:
+            with transaction.atomic(), connection.cursor() as cursor:
+                cursor.execute("UPDATE wgf_meta SET version = version WHERE id = 0")
+                locked.set()
+                done.wait(30)
+            connections.close_all()
+
+        thread = threading.Thread(target=lock)
+        thread.start()
+        assert locked.wait(30)
+        with pytest.raises(LedgerError, match="database is locked") as caught:
+            ledger.begin(application())
+        done.set()
+        thread.join()
+        assert not caught.value.uncertain
+        ledger.begin(application())
+
+
+def test_a_commit_whose_acknowledgement_is_lost_leaves_no_intent(
+    alias: str, make_ledger: Callable[..., DjangoLedger], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = make_ledger()
+    ledger.record_failure(application("ANOTHER"), outcome=Outcome.NOT_SENT)
+    opened = connections[alias]
+    commit = opened.commit
+
+    def lose() -> None:
+        monkeypatch.setattr(opened, "commit", commit)
+        commit()
+        raise OperationalError
+
+    monkeypatch.setattr(opened, "commit", lose)
+    opened.ensure_connection()
+    with pytest.raises(LedgerError) as caught, ledger.transaction(write=True):
+        pass
+    assert caught.value.uncertain
+
+
+def test_tables_of_the_other_environment_are_refused(
+    alias: str, make_ledger: Callable[..., DjangoLedger]
+) -> None:
+    approved_loan(make_ledger())
+    other = DjangoLedger(environment="live", using=alias)
+    with pytest.raises(LedgerError, match="belong to the environment sandbox"):
+        other.loan(ORDER)
+    with pytest.raises(LedgerError, match="belong to the environment sandbox"):
+        other.begin(application())
+
+
+def test_a_missing_table_is_a_ledger_error() -> None:
+    add_database("empty", ENGINE="django.db.backends.sqlite3", NAME=FOLDER / "empty.db")
+    with pytest.raises(LedgerError, match="no such table: wgf_meta"):
+        DjangoLedger(environment="sandbox", using="empty").loan(ORDER)
+
+
+def test_another_kind_of_database_is_refused() -> None:
+    add_database("dummy", ENGINE="django.db.backends.dummy")
+    with pytest.raises(ConfigurationError, match="SQLite and PostgreSQL"):
+        DjangoLedger(environment="sandbox", using="dummy").check()
+
+
+@pytest.mark.parametrize("name", ["patience", "handler_seconds"])
+@pytest.mark.parametrize("value", [0, -1, float("nan"), "5"])
+def test_a_number_of_seconds_has_to_be_one(name: str, value: Any) -> None:
+    with pytest.raises(ConfigurationError, match=name):
+        DjangoLedger(environment="sandbox", **{name: value})
+
+
+# Both ledgers have the same tables
+
+
+def test_sqlalchemys_ledger_works_on_djangos_tables() -> None:
+    with sqlite_database():
+        loan = approved_loan(ledger_factory("default")())
+        connections.close_all()
+        ledger = SQLLedger(f"sqlite:///{FOLDER / 'shop.db'}", environment="sandbox")
+        assert ledger.loan(ORDER) == loan
+        assert ledger.record(postback("refund", amount="10.00")).order_id == ORDER
+        ledger.close()
+        refunded = DjangoLedger(environment="sandbox").loan(ORDER)
+        assert refunded is not None
+        assert [each.code for each in refunded.held] == ["refund"]

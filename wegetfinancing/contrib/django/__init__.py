@@ -1,0 +1,18 @@
+"""A Django app: a ledger in the shop's database, views for postbacks, admin pages, a worker.
+
+Needs ``wegetfinancing[django]``, and ``"wegetfinancing.contrib.django"`` in ``INSTALLED_APPS``.
+"""
+
+from .conf import get_client, get_ledger
+from .handling import SyncDecisionHandler
+from .ledger import DjangoLedger
+from .views import async_postback_view, postback_view
+
+__all__ = [
+    "DjangoLedger",
+    "SyncDecisionHandler",
+    "async_postback_view",
+    "get_client",
+    "get_ledger",
+    "postback_view",
+]

@@ -1,0 +1,243 @@
+"""Admin pages: loans, decisions, and what needs review. Nothing is edited; actions go through the ledger."""
+
+import datetime as dt
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.db import connections, transaction
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+
+from ..._ledger import rules
+from ..._ledger.rows import loan_from_columns
+from ...errors import WeGetFinancingError
+from .conf import get_ledger
+from .models import Decision, Loan
+from .storage import decisions_to_review, loans_to_review
+
+_TEMPLATE: Final = "admin/wegetfinancing/confirm.html"
+
+
+class _NeedsReview(admin.SimpleListFilter):
+    title = "review"
+    parameter_name = "review"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:  # noqa: ANN401, ARG002 - Django's signature
+        return [("yes", "needs review")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:  # noqa: ARG002 - the same
+        if self.value() != "yes":
+            return queryset
+        select = loans_to_review if queryset.model is Loan else decisions_to_review
+        return queryset.filter(select(time.time()))
+
+
+def _moment(name: str, title: str) -> Callable[[Any], Any]:
+    @admin.display(description=title, ordering=name)
+    def show(row: Model) -> dt.datetime | None:
+        seconds = getattr(row, name)
+        return None if seconds is None else dt.datetime.fromtimestamp(seconds, dt.UTC)
+
+    return show
+
+
+class _LedgerAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # generic in its stubs only
+    """Shows what the ledger has written to those who may view it; actions need the right to change it."""
+
+    ordering = ("-id",)
+    list_filter = ("state", "status", _NeedsReview)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).using(get_ledger().using)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:  # noqa: ARG002 - the same
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ANN401, ARG002 - the same
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ANN401, ARG002 - the same
+        return False
+
+    def has_operate_permission(self, request: HttpRequest) -> bool:
+        """Tell who may run the actions; Django asks by this name."""
+        return bool(request.user.has_perm(f"wegetfinancing.change_{self.opts.model_name}"))  # type: ignore[union-attr] # never AnonymousUser in the admin
+
+    def changelist_view(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Django's own response
+        return super().changelist_view(*args, **kwargs)
+
+    def _try(self, request: HttpRequest, row: Model, done: str, operation: Callable[[], object]) -> None:
+        """Run one operation of the ledger's, and tell what became of it."""
+        try:
+            operation()
+        except (ValueError, WeGetFinancingError) as error:
+            self.message_user(request, f"{row}: {error}", messages.ERROR)
+        else:
+            self.message_user(request, f"{row}: {done}", messages.SUCCESS)
+            self.log_change(request, row, done)
+
+    def _confirm(
+        self, request: HttpRequest, queryset: QuerySet[Any], title: str, explanation: str, *, may_apply: bool
+    ) -> HttpResponse:
+        ledger = get_ledger()
+        loans = []
+        for row in queryset:
+            loan = ledger.loan(row.order_id, merchant_id=row.merchant_id)
+            loans.append((row, loan.held if may_apply and loan is not None else ()))
+        context = {
+            **self.admin_site.each_context(request),
+            "action": request.POST["action"],
+            "checkbox_name": ACTION_CHECKBOX_NAME,
+            "explanation": explanation,
+            "loans": loans,
+            "may_apply": may_apply,
+            "title": title,
+        }
+        return TemplateResponse(request, _TEMPLATE, context)
+
+
+# The ledger commits by itself, which it refuses to do inside the transaction of ATOMIC_REQUESTS.
+for _alias in connections:
+    transaction.non_atomic_requests(_alias)(_LedgerAdmin.changelist_view)
+
+
+@admin.register(Loan)
+class LoanAdmin(_LedgerAdmin):
+    """Loans."""
+
+    list_display = (
+        "order_id",
+        "state",
+        "status",
+        "may_ship",
+        "amount",
+        "expected_amount",
+        "held",
+        _moment("updated_at", "changed"),
+    )
+    search_fields = ("order_id", "inv_id")
+    fields = (
+        "merchant_id",
+        "order_id",
+        "inv_id",
+        "state",
+        "status",
+        "may_ship",
+        "amount",
+        "expected_amount",
+        "refunded",
+        "held",
+        "forgotten",
+    )
+    readonly_fields = ("held",)
+    actions = ("accept", "resolve")
+
+    @admin.display(description="holds")
+    def held(self, row: Loan) -> str:
+        """Say what speaks against shipping."""
+        columns = {each.attname: getattr(row, each.attname) for each in self.opts.concrete_fields}
+        return " ".join(text for _, text in rules.open_facts(loan_from_columns(columns)))
+
+    @admin.action(description="Accept holds ...", permissions=["operate"])
+    def accept(self, request: HttpRequest, queryset: QuerySet[Loan]) -> HttpResponse | None:
+        """Accept the holds that are ticked, of those that the operator has seen."""
+        if "confirmed" not in request.POST:
+            text = "Tick what you have looked into. What arrives meanwhile stays open."
+            return self._confirm(request, queryset, "Accept", text, may_apply=True)
+        for row in queryset:
+            holds = request.POST.getlist(f"hold-{row.pk}")
+            if holds:
+                self._accept(request, row, holds)
+        return None
+
+    def _accept(self, request: HttpRequest, row: Loan, holds: list[str]) -> None:
+        def accept() -> object:
+            return get_ledger().accept(
+                row.order_id, holds, apply="apply" in request.POST, merchant_id=row.merchant_id
+            )
+
+        self._try(request, row, f"accepted {', '.join(holds)}", accept)
+
+    @admin.action(description="Resolve as absent ...", permissions=["operate"])
+    def resolve(self, request: HttpRequest, queryset: QuerySet[Loan]) -> HttpResponse | None:
+        """Say that the vendor has no application of these orders."""
+        if "confirmed" not in request.POST:
+            text = (
+                "Only where the vendor's back-office has no application: these order IDs are closed for ever."
+            )
+            return self._confirm(request, queryset, "Resolve as absent", text, may_apply=False)
+        for row in queryset:
+            self._resolve(request, row)
+        return None
+
+    def _resolve(self, request: HttpRequest, row: Loan) -> None:
+        def resolve() -> object:
+            return get_ledger().resolve(row.order_id, merchant_id=row.merchant_id)
+
+        self._try(request, row, "resolved as absent", resolve)
+
+
+@admin.register(Decision)
+class DecisionAdmin(_LedgerAdmin):
+    """Decisions."""
+
+    list_display = (
+        "status",
+        "inv_id",
+        "order_id",
+        "state",
+        "attempts",
+        "error",
+        _moment("received_at", "received"),
+        _moment("due", "tried again"),
+    )
+    search_fields = ("order_id", "inv_id")
+    fields = (
+        "merchant_id",
+        "inv_id",
+        "order_id",
+        "loan",
+        "state",
+        "status",
+        "reported_status",
+        "amount",
+        "version",
+        "attempts",
+        "error",
+    )
+    actions = ("retry", "dismiss")
+
+    @admin.action(description="Retry now", permissions=["operate"])
+    def retry(self, request: HttpRequest, queryset: QuerySet[Decision]) -> None:
+        """Match again, and have handled now what waits."""
+        for row in queryset:
+            self._retry(request, row)
+
+    def _retry(self, request: HttpRequest, row: Decision) -> None:
+        def retry() -> None:
+            ledger = get_ledger()
+            if not ledger.applies:
+                msg = "settings.WEGETFINANCING has no 'APPLY': deliver it again, or run the handler's worker"
+                raise ValueError(msg)
+            ledger.match_again()
+            is_handled = False
+            while (claim := ledger.claim(row.pk)) is not None and ledger.apply(claim):
+                is_handled = is_handled or claim.decision.id == row.pk
+            if not is_handled:
+                msg = "not handled; see its state and error"
+                raise ValueError(msg)
+
+        self._try(request, row, "handled", retry)
+
+    @admin.action(description="Dismiss: handle no more", permissions=["operate"])
+    def dismiss(self, request: HttpRequest, queryset: QuerySet[Decision]) -> None:
+        """Let decisions be handled no more."""
+        for row in queryset:
+            self._dismiss(request, row)
+
+    def _dismiss(self, request: HttpRequest, row: Decision) -> None:
+        self._try(request, row, "dismissed", lambda: get_ledger().dismiss(row.pk))

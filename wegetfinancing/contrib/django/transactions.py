@@ -1,0 +1,162 @@
+"""Transactions of our own on the shop's connections, which are left as they were found."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Final
+
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.transaction import TransactionManagementError
+
+from ...errors import ConfigurationError, LedgerError
+
+__all__ = ["DEFAULT_DB_ALIAS", "connection_of", "description", "own_transaction", "refuse_to_nest"]
+
+VENDORS: Final = ("sqlite", "postgresql")
+NESTED: Final = (
+    "called inside atomic() or under ATOMIC_REQUESTS, so that nothing would be committed before a request is"
+    " sent or a postback answered: commit first, then call it outside of the transaction, in a view with"
+    " @transaction.non_atomic_requests where ATOMIC_REQUESTS is set"
+)
+_FAILURES: Final = (DatabaseError, InterfaceError)
+_SET_LIMITS: Final = (
+    "SELECT set_config('statement_timeout', %(timeout)s, true),"
+    " set_config('lock_timeout', %(timeout)s, true),"
+    " set_config('idle_in_transaction_session_timeout', %(timeout)s, true),"
+    " set_config('synchronous_commit', 'on', true)"
+)
+_FULL: Final = 2  # SQLite's synchronous=FULL: with less, the last commits may be lost with the power
+
+
+def connection_of(alias: str) -> BaseDatabaseWrapper:
+    """Return this thread's connection to a database.
+
+    Raises:
+        ConfigurationError: it is neither SQLite nor PostgreSQL.
+
+    """
+    connection = connections[alias]
+    if connection.vendor not in VENDORS:
+        msg = f"DjangoLedger works on SQLite and PostgreSQL, and DATABASES[{alias!r}] is {connection.vendor}"
+        raise ConfigurationError(msg)
+    return connection
+
+
+def refuse_to_nest(connection: BaseDatabaseWrapper) -> None:
+    """Refuse to go on inside a transaction of the shop's. Those of Django's ``TestCase`` are none.
+
+    Raises:
+        ConfigurationError: a transaction is open, or autocommit is off.
+
+    """
+    if connection.in_atomic_block:
+        with _durable(connection):
+            return
+    if connection.connection is not None and not connection.get_autocommit():
+        raise ConfigurationError(NESTED)
+
+
+@contextlib.contextmanager
+def _durable(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        refused = False
+        try:
+            stack.enter_context(transaction.atomic(using=connection.alias, durable=True))
+        except RuntimeError:  # Django's own rule, which exempts TestCase
+            refused = True
+        if refused:
+            raise ConfigurationError(NESTED)
+        yield
+
+
+@contextlib.contextmanager
+def own_transaction(
+    alias: str, *, write: bool, timeout: float, handler: bool
+) -> Iterator[BaseDatabaseWrapper]:
+    """Open a transaction with its own isolation and timeouts; reads may share one of the shop's.
+
+    Raises:
+        LedgerError: the database failed; never what the block itself raises in ``handler`` mode.
+        ConfigurationError: a transaction that writes would be part of another one.
+
+    """
+    committing = False
+    try:
+        with _left_as_found(alias) as connection:
+            if write:
+                connection.ensure_connection()  # only then it is known whether it commits by itself
+                refuse_to_nest(connection)
+            elif connection.in_atomic_block:
+                yield connection
+                return
+            with _limits(connection, timeout, write=write), _durable(connection):
+                _begin(connection, timeout, write=write)
+                yield connection
+                _require_commit(connection)
+                committing = write  # what was only read cannot be in doubt
+    except _FAILURES as error:
+        if handler:
+            raise
+        raise LedgerError(description(error), uncertain=committing) from None  # it holds statements' values
+
+
+@contextlib.contextmanager
+def _left_as_found(alias: str) -> Iterator[BaseDatabaseWrapper]:
+    """Close afterwards what was opened meanwhile: only in the threads of requests does Django do that."""
+    connection = connection_of(alias)
+    were_open = {each.alias for each in connections.all(initialized_only=True) if each.connection is not None}
+    try:
+        yield connection
+    finally:
+        for each in connections.all(initialized_only=True):
+            if each.alias not in were_open and not each.in_atomic_block:
+                each.close()
+
+
+@contextlib.contextmanager
+def _limits(connection: BaseDatabaseWrapper, timeout: float, *, write: bool) -> Iterator[None]:
+    """Set on SQLite what cannot be set inside a transaction, and set it back."""
+    if connection.vendor != "sqlite" or connection.in_atomic_block:
+        yield
+        return
+    with connection.cursor() as cursor:
+        before = [cursor.execute(f"PRAGMA {name}").fetchone()[0] for name in ("busy_timeout", "synchronous")]
+        cursor.execute(f"PRAGMA busy_timeout = {max(1, int(timeout * 1000))}")
+        if write and before[1] < _FULL:
+            cursor.execute(f"PRAGMA synchronous = {_FULL}")
+    try:
+        yield
+    finally:
+        if connection.connection is not None:
+            with connection.cursor() as cursor:
+                cursor.execute(f"PRAGMA busy_timeout = {before[0]}")
+                cursor.execute(f"PRAGMA synchronous = {before[1]}")
+
+
+def _begin(connection: BaseDatabaseWrapper, timeout: float, *, write: bool) -> None:
+    with connection.cursor() as cursor:
+        if connection.vendor == "sqlite":
+            if write:
+                # Changes nothing, and takes the lock at once, as BEGIN IMMEDIATE does: a transaction that
+                # read first could not become one that writes once another one has written.
+                cursor.execute("UPDATE wgf_meta SET version = version WHERE id = 0")
+        elif len(connection.savepoint_ids) == 0:
+            # Whatever the shop's OPTIONS are. Inside a TestCase the transaction is not ours.
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+            cursor.execute(_SET_LIMITS, {"timeout": str(max(1, int(timeout * 1000)))})
+
+
+def _require_commit(connection: BaseDatabaseWrapper) -> None:
+    if connection.needs_rollback:  # Django would roll back at the end, and say nothing
+        msg = "the transaction was marked for rollback, by set_rollback or an error inside an inner atomic()"
+        raise TransactionManagementError(msg)
+
+
+def description(error: Exception) -> str:
+    """Describe a database's failure without the values of any statement."""
+    original = error.__cause__ or error
+    name = type(original).__name__
+    state = getattr(original, "sqlstate", None)
+    if state is None and type(original).__module__ == "sqlite3":  # its texts are fixed ones
+        return f"the ledger's database failed: {name}: {original}"
+    return f"the ledger's database failed: {name}{f' (SQLSTATE {state})' if state else ''}"
