@@ -265,9 +265,9 @@ def test_an_intent_whose_acknowledgement_was_lost_is_undone_once_the_database_an
     assert loan_of(ledger).state is ApplicationState.NOT_SENT
 
 
-def test_an_intent_that_cannot_be_read_again_is_uncertain() -> None:
+def test_an_intent_that_cannot_be_undone_is_uncertain() -> None:
     ledger = Losing(None, "commit", "open", "open", "open")
-    with pytest.raises(LedgerError, match="could not be read again: the database is gone") as caught:
+    with pytest.raises(LedgerError, match="could not be undone: the database is gone") as caught:
         ledger.begin(application())
     assert caught.value.uncertain
     assert loan_of(ledger).state is ApplicationState.SENDING

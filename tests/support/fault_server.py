@@ -292,6 +292,11 @@ class FaultServer:
     def connections(self) -> int:
         return len(self._peers)
 
+    @property
+    def used_connections(self) -> int:
+        """How many connections carried a request: one that was opened ahead may carry none."""
+        return sum(bool(peer.arrivals) for peer in self._peers)
+
     def __enter__(self) -> Self:
         return self
 

@@ -24,7 +24,7 @@ from ..models import CreatedRequest
 from .attempts import Attempt, Handover, Waiting
 from .intents import ApplicationLedger, check_ledger
 from .operations import CREATE_REQUEST
-from .steps import StepInterruptedError, Steps
+from .steps import StepInterruptedError, Steps, caller
 from .transport import Transport
 
 _Recorded = TypeVar("_Recorded")
@@ -134,7 +134,11 @@ class Applications:
         failure: CallError | None = None
         with anyio.CancelScope(deadline=deadline):
             try:
-                begun = await self._asking.run(lambda: self._begin_or_undo(application, handover, undo))
+                # Signal handlers run in callers' threads only.
+                interruptible = caller.get() is not None
+                begun = await self._asking.run(
+                    lambda: self._begin_or_undo(application, handover, undo, interruptible=interruptible)
+                )
             except LedgerError as error:
                 outcome = Outcome.UNKNOWN if waited or error.uncertain else Outcome.NOT_SENT
                 failure = CallError(str(error), outcome=outcome, operation=CREATE_REQUEST.name)
@@ -154,7 +158,12 @@ class Applications:
             self._recording.submit(lambda: self._persist(undo, _RECORD_SECONDS))
 
     def _begin_or_undo(
-        self, application: Application, handover: Handover, undo: Callable[[float], object]
+        self,
+        application: Application,
+        handover: Handover,
+        undo: Callable[[float], object],
+        *,
+        interruptible: bool,
     ) -> Begun | None:
         """Run in a thread: leave no intent behind that nobody waits for."""
         self._record_leftovers()
@@ -170,8 +179,10 @@ class Applications:
                 handover.started = False  # nothing was written down
             raise
         except BaseException:
-            # A signal handler may raise after the intent was committed. To undo one that was not is harmless.
-            self._undo_after_interruption(undo)
+            if interruptible:
+                # A signal handler may raise after the commit; to undo what was not committed is harmless.
+                self._undo_after_interruption(undo)
+            handover.started = False  # undone, kept for the next call, or never written down
             raise
         if begun.verdict is Verdict.SEND and handover.given_up:
             self._persist(undo, _RECORD_SECONDS)

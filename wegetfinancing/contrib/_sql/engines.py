@@ -53,7 +53,7 @@ def engine_for(engine_or_url: Engine | URL | str) -> tuple[Engine, bool]:
 
 def _url(url: object) -> URL:
     if isinstance(url, URL | str):
-        with contextlib.suppress(ArgumentError):
+        with contextlib.suppress(ArgumentError, ValueError):  # what is after the last colon has to be a port
             return make_url(url)
     # It may hold a password, so it is not shown.
     msg = "SQLLedger needs an Engine or a URL such as sqlite:///shop.db or postgresql+psycopg://..."
