@@ -5,6 +5,7 @@ import os
 import platform
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import nox
@@ -39,6 +40,18 @@ SHORTER = [*PARALLEL, "-m", "not one_interpreter", *(f"--deselect={each}" for ea
 def install(session: nox.Session, *groups: str, extras: str = "") -> None:
     """Install the package and dependency groups of pyproject.toml."""
     session.install("-e", f".{extras}", *nox.project.dependency_groups(PYPROJECT, *groups))
+
+
+def run_suite(session: nox.Session, *arguments: str, command: Sequence[str] = ("pytest",)) -> None:
+    """Run pytest, and once more by itself what has failed.
+
+    On a busy machine a deadline of a few hundred milliseconds can pass beside other processes. What fails
+    by itself too has failed.
+    """
+    cache = f"-ocache_dir={Path(session.create_tmp()).resolve() / 'pytest_cache'}"
+    session.run(*command, cache, "--cache-clear", *arguments, success_codes=[0, 1])
+    failed_before = ["--last-failed", "--last-failed-no-failures=none"]
+    session.run(*command, cache, *failed_before, success_codes=[0, 5])  # 5: there is nothing to run
 
 
 def nox_python() -> str:
@@ -91,7 +104,8 @@ def tests(session: nox.Session) -> None:
     """Run the test suite on this Python, every branch of the package covered."""
     install(session, "tests", extras=EXTRAS)
     session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", *(session.posargs or [*PARALLEL, f"--deselect={MATRIX}"]))
+    suite = session.posargs or [*PARALLEL, f"--deselect={MATRIX}"]
+    run_suite(session, *suite, command=["coverage", "run", "-m", "pytest"])
     session.run("coverage", "combine", "--quiet")
     if not session.posargs:
         session.run("coverage", "report")
@@ -104,7 +118,7 @@ def tests_each(session: nox.Session) -> None:
     if session.python == nox_python():
         session.skip("the session tests runs on this one")
     install(session, "tests", extras=EXTRAS)
-    session.run("pytest", *SHORTER, *session.posargs)
+    run_suite(session, *SHORTER, *session.posargs)
 
 
 @nox.session
@@ -119,7 +133,7 @@ def tests_lowest(session: nox.Session) -> None:
     constraints.write_text("\n".join(each.replace(">=", "==") for each in stated), encoding="utf-8")
     groups = nox.project.dependency_groups(PYPROJECT, "tests")
     session.install("--constraint", str(constraints), "-e", f".{EXTRAS}", *groups)
-    session.run("pytest", *SHORTER, *session.posargs)
+    run_suite(session, *SHORTER, *session.posargs)
 
 
 @nox.session

@@ -202,6 +202,7 @@ async def test_respx_may_pass_a_request_on(
         transport = HttpxTransport(client) if ready else HttpxTransport()
         for _ in range(2):
             assert (await transport.send(make_request(url_of(server)))).status == 200
+        await transport.aclose()
     assert whole(server) == 2
 
 
