@@ -79,7 +79,7 @@ async def against_by_hand(
 async def measure() -> list[Row]:
     """Measure on both libraries, through httpcore and h11 and over ``MockTransport``."""
     rows = []
-    for library, bound in ((httpx, 2.1), (httpx2, 2.6)):
+    for library, bound in ((httpx, 1.05), (httpx2, 1.2)):
 
         def mock(library: Any = library) -> Any:
             headers = {"content-type": "application/json"}
