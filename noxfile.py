@@ -1,6 +1,7 @@
 """Everything a developer runs: ``nox --list`` shows the sessions, ``nox`` runs those CI runs."""
 
 import hashlib
+import json
 import os
 import platform
 import re
@@ -81,7 +82,14 @@ def typing(session: nox.Session) -> None:
     install(session, "typing", extras=EXTRAS)
     session.run("mypy")
     session.run("pyright")
-    session.run("pyright", "--verifytypes", "wegetfinancing", "--ignoreexternal")
+    verify = ["pyright", "--verifytypes", "wegetfinancing", "--ignoreexternal", "--outputjson"]
+    report = str(session.run(*verify, silent=True, success_codes=[0, 1]))
+    symbols = json.loads(report[report.index("{") :])["typeCompleteness"]["symbols"]
+    # Django's own classes have no types.
+    exported = [each for each in symbols if each["isExported"] and ".contrib.django." not in each["name"]]
+    unknown = [each["name"] for each in exported if not each["isTypeKnown"] or each["isTypeAmbiguous"]]
+    if unknown or not exported:
+        session.error(f"these have no type that every checker knows: {unknown}")
 
 
 @nox.session
@@ -155,7 +163,7 @@ def build(session: nox.Session) -> None:
         session.error(f"two builds of the same source differ: {hashes}")
     wheel, sdist = next(out.glob("*.whl")), next(out.glob("*.tar.gz"))
     session.run("twine", "check", "--strict", str(wheel), str(sdist))
-    session.run("check-wheel-contents", str(wheel))
+    session.run("check-wheel-contents", "--ignore=W004", str(wheel))  # Django's migrations begin with a digit
     session.run("python", "-m", "venv", "--clear", str(scratch / "bare"))
     python = next(each for each in (scratch / "bare").glob("*/python*") if each.stem == "python")
     session.run(str(python), "-m", "pip", "install", "--quiet", str(wheel), external=True)

@@ -1,1 +1,1 @@
-"""Commands of ``manage.py``."""
+"""The app's part of ``manage.py``."""
