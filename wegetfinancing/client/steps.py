@@ -4,7 +4,6 @@
 threads (Django's do). ``AsyncClient`` has no such thread.
 """
 
-import asyncio
 import contextlib
 import contextvars
 from collections.abc import Callable
@@ -33,6 +32,8 @@ class Step(Generic[_T]):
         self._function = function
         self._begun = False
         self._ended = anyio.Event()
+        import asyncio  # noqa: PLC0415 - it brings ssl, which a process that has not called does without
+
         self._event_loop = asyncio.get_running_loop()
         self._result: _T
         # Until there is a result: an interruption can come between any two instructions.

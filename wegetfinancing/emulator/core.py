@@ -131,7 +131,7 @@ class Emulator:
         self.test_postbacks: list[Any] = []
         served = (credentials,) if isinstance(credentials, Credentials) else tuple(credentials)
         self._credentials = {each.merchant_id: each for each in served}
-        self.merchants = tuple(self._credentials)
+        self.merchants: tuple[str, ...] = tuple(self._credentials)
         if not served or len(self.merchants) < len(served):
             msg = "credentials must be those of one merchant, or a list with one of each merchant"
             raise ConfigurationError(msg)
