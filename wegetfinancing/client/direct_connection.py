@@ -5,8 +5,8 @@ traces and names failures as it does under httpx, whether the stream is new or w
 out only, and stand-ins for httpcore such as respx replace it.
 """
 
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any, Final, Self
+from collections.abc import AsyncIterable, AsyncIterator
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 import attrs
 import sniffio
@@ -62,23 +62,22 @@ class _RawHeaders:
 class _Answer:
     """What ``Exchange`` reads of an answer of httpx, on one of httpcore."""
 
-    __slots__ = ("_stream", "extensions", "headers", "is_closed", "status_code")
+    __slots__ = ("_answer", "extensions", "headers", "is_closed", "status_code")
     is_stream_consumed = False
 
     def __init__(self, answer: "httpcore.Response") -> None:
-        self._stream: Any = answer.stream
+        self._answer = answer
         self.status_code = answer.status
         self.headers = _RawHeaders(answer.headers)
         self.extensions = answer.extensions
         self.is_closed = False
 
     def aiter_raw(self) -> AsyncIterator[bytes]:
-        return aiter(self._stream)
+        return aiter(cast("AsyncIterable[bytes]", self._answer.stream))
 
     async def aclose(self) -> None:
         self.is_closed = True
-        if hasattr(self._stream, "aclose"):  # that of a stand-in for httpcore has nothing to close
-            await self._stream.aclose()
+        await self._answer.aclose()
 
 
 @attrs.frozen
