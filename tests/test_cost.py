@@ -140,7 +140,7 @@ async def test_reading_a_postback_calls_few_functions() -> None:
     async def read() -> Any:
         return parse_postback(made.body, made.headers, who)
 
-    assert await function_calls(read) <= 130
+    assert await function_calls(read) <= 150
 
 
 # What a client needs at most when it calls, and a process that receives postbacks never.
