@@ -78,9 +78,9 @@ class ShopInAFile:
         connection = sqlite3.connect(self.path)
         with connection:
             connection.execute(
-                "UPDATE wgf_loan SET created_at = created_at - ?1, updated_at = updated_at - ?1,"
-                " deadline = deadline - ?1",
-                (days * 86_400,),
+                "UPDATE wgf_loan SET created_at = created_at - :by, updated_at = updated_at - :by,"
+                " deadline = deadline - :by",
+                {"by": days * 86_400},
             )
             connection.execute("UPDATE wgf_decision SET received_at = received_at - ?", (days * 86_400,))
         connection.close()
