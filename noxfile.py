@@ -117,7 +117,7 @@ def tests(session: nox.Session) -> None:
     session.run("coverage", "combine", "--quiet")
     if not session.posargs:
         session.run("coverage", "report")
-        session.run("pytest", MATRIX)  # by itself, since it measures how late a call ends
+        run_suite(session, MATRIX)  # by itself, since it measures how late a call ends
 
 
 @nox.session(python=PYTHONS)
