@@ -7,13 +7,13 @@ import math
 import select
 import warnings
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import anyio
 import attrs
 import pytest
 
+from support.canaries import is_ours
 from support.exchanges import answer, close_after_reading, flood, make_request, silent, silent_before_reading
 from support.fault_server import Peer, raw_server
 from support.virtual_time import virtual_time
@@ -121,7 +121,7 @@ async def test_nothing_of_httpx_stays_reachable_from_an_error(transport: HttpxTr
     assert error.__context__ is None
     traceback = error.__traceback__
     while traceback is not None:
-        if Path(traceback.tb_frame.f_code.co_filename).parent.name == "wegetfinancing":
+        if is_ours(traceback.tb_frame.f_code.co_filename):
             assert "secret" not in repr(traceback.tb_frame.f_locals)
         traceback = traceback.tb_next
 
