@@ -47,7 +47,9 @@ TESTS: Final = {
 STAGES: Final = (["-k", "not trio and not httpx2"], [])
 # Of a module whose tests take long, less: the functions that say what was sent, what a failure means and
 # when our own end comes; and those tests on one event loop and with one library that are not slow.
-FUNCTIONS: Final = {"httpx_exchange": {"__init__", "prepare", "trace", "failure", "out_of_time", "_outcome"}}
+FUNCTIONS: Final = {
+    "client.httpx_exchange": {"__init__", "prepare", "trace", "failure", "out_of_time", "_outcome"}
+}
 STAGES_OF: Final = {
     "client.httpx_exchange": (["-k", "not trio and not httpx2 and not crumbs and not tls_context_is_shared"],)
 }
