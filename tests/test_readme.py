@@ -31,6 +31,8 @@ def test_an_example_runs_as_it_stands(number: int, tmp_path: Path, monkeypatch: 
     monkeypatch.chdir(tmp_path)
     names = run(EXAMPLES[number])
     assert ("app" in names) is ("PostbackApp(" in EXAMPLES[number])
+    if "ledger" in names:
+        names["ledger"].close()
 
 
 @pytest.mark.anyio

@@ -106,18 +106,17 @@ async def visit(folder: Path, transport: Any = None) -> AsyncIterator[Visit]:
         timeout=1.0,  # only what is silent takes so long
     )
     app = make_app(settings, emulator if transport is None else transport)
-    database = Database(path)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(
-            transport=httpx.ASGITransport(app),
-            base_url=OWN_URL,
-            cookies={"cart": "sofa.1"},
-            headers={"sec-fetch-site": "same-origin"},
-        ) as browser,
-    ):
-        yield Visit(browser=browser, emulator=emulator, database=database, path=path)
-    database.close()
+    with contextlib.closing(Database(path)) as database:
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(
+                transport=httpx.ASGITransport(app),
+                base_url=OWN_URL,
+                cookies={"cart": "sofa.1"},
+                headers={"sec-fetch-site": "same-origin"},
+            ) as browser,
+        ):
+            yield Visit(browser=browser, emulator=emulator, database=database, path=path)
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -158,7 +157,8 @@ async def test_the_order_stands_before_the_vendor_is_called(tmp_path: Path) -> N
 
     class Dying:
         async def send(self, _: Any) -> Any:
-            order = Database(tmp_path / "shop.sqlite").order(ORDER)
+            with contextlib.closing(Database(tmp_path / "shop.sqlite")) as database:
+                order = database.order(ORDER)
             assert order is not None
             seen.append(order.told_to_the_customer)
             msg = "the machine loses power"
