@@ -49,13 +49,7 @@ def add_parser(commands: Any) -> None:  # noqa: ANN401 - argparse's own type is 
 
 
 def _run(chosen: argparse.Namespace) -> int:
-    if problem := url(chosen.url):
-        msg = f"the URL {problem}"
-        raise ConfigurationError(msg)
-    parts = urlsplit(chosen.url)
-    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
-        msg = "a signed postback could be read on its way; plain http is for loopback addresses only"
-        raise ConfigurationError(msg)
+    require_postback_url(chosen.url)
     inv_id = chosen.inv_id or secrets.token_hex(16)
     signed = signed_postback(
         chosen.status,
@@ -68,6 +62,22 @@ def _run(chosen: argparse.Namespace) -> int:
     )
     print(f"inv_id {inv_id}")
     return anyio.run(_deliver, chosen.url, forged(signed) if chosen.wrong_signature else signed)
+
+
+def require_postback_url(address: str) -> None:
+    """Require the URL of an endpoint to which a signed postback may be sent.
+
+    Raises:
+        ConfigurationError: not an absolute URL, or plain http to another machine.
+
+    """
+    if problem := url(address):
+        msg = f"the URL {problem}"
+        raise ConfigurationError(msg)
+    parts = urlsplit(address)
+    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+        msg = "a signed postback could be read on its way; plain http is for loopback addresses only"
+        raise ConfigurationError(msg)
 
 
 async def _deliver(url: str, signed: SignedPostback) -> int:

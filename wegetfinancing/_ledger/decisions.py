@@ -8,7 +8,15 @@ import attrs
 
 from ..errors import ConfigurationError
 from ..postbacks.decisions import Claim, Decision, Recorded
-from ..postbacks.events import Approved, Postback, Preapproved, Refunded, Rejected, UnknownPostback
+from ..postbacks.events import (
+    CHECK_INV_ID,
+    Approved,
+    Postback,
+    Preapproved,
+    Refunded,
+    Rejected,
+    UnknownPostback,
+)
 from . import rows, rules
 from .matching import match
 from .rows import DecisionRow, LoanRow, Transaction
@@ -83,7 +91,10 @@ def record(tx: Transaction, postback: Postback) -> DecisionRow:
     repeated = tx.delivery(row.merchant_id, row.digest)
     if repeated is not None:
         return repeated
-    return match(tx, tx.insert_decision(attrs.evolve(row, received_at=tx.now())), owner_id)
+    row = attrs.evolve(row, received_at=tx.now())
+    if row.inv_id == CHECK_INV_ID and isinstance(postback, UnknownPostback):
+        return tx.insert_decision(attrs.evolve(row, state=rows.DISMISSED))  # nobody has to review it
+    return match(tx, tx.insert_decision(row), owner_id)
 
 
 def recorded(tx: Transaction, row: DecisionRow) -> Recorded:
