@@ -3,17 +3,20 @@
 import argparse
 import contextlib
 import errno
+import json
 import os
 import secrets
 import shlex
 import socket
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
 from .credentials import Credentials
 from .emulator.env_file import read_merchants, read_settings, write_merchants, write_settings
+from .emulator.report import ReportLine
 from .errors import ConfigurationError
 
 _PORT: Final = 8200
@@ -51,6 +54,11 @@ def add_parser(commands: Any) -> None:  # noqa: ANN401 - argparse's own type is 
         default=[],
         metavar="HOST",
         help="deliver postbacks to this host too; by default to loopback addresses only",
+    )
+    emulator.add_argument(
+        "--json",
+        action="store_true",
+        help="print a JSON object on a line for the start, with the settings, and for each call and delivery",
     )
     emulator.set_defaults(run=_run)
 
@@ -102,20 +110,40 @@ def _run(chosen: argparse.Namespace) -> None:
             settings["WEGETFINANCING_MERCHANTS"] = write_merchants(merchants)
         if chosen.env_file:
             write_settings(chosen.env_file, settings)
-        exports = "".join(f"  export {name}={shlex.quote(value)}\n" for name, value in settings.items())
-        print(
-            f"The emulator and its dashboard: {base_url}\n\n{exports}\n"
-            "Everything is forgotten when it stops (Ctrl-C).",
-            flush=True,
-        )
+        announce, report = (_announce_as_json, _report_as_json) if chosen.json else (_announce, _report)
+        announce(base_url, settings)
         server = emulator_server(
-            [credentials, *merchants], listening, hosts=chosen.allow_host, report=_report
+            [credentials, *merchants],
+            listening,
+            hosts=chosen.allow_host,
+            report=report,
         )
         server.run(sockets=[listening])
 
 
+def _announce(base_url: str, settings: Mapping[str, str]) -> None:
+    exports = "".join(f"  export {name}={shlex.quote(value)}\n" for name, value in settings.items())
+    print(
+        f"The emulator and its dashboard: {base_url}\n\n{exports}\n"
+        "Everything is forgotten when it stops (Ctrl-C).",
+        flush=True,
+    )
+
+
+def _announce_as_json(base_url: str, settings: Mapping[str, str]) -> None:
+    _print_json({"event": "started", "base_url": base_url, "settings": settings})
+
+
 def _report(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
+
+
+def _report_as_json(line: str) -> None:
+    _print_json(cast("ReportLine", line).data)  # each line of an emulator is one
+
+
+def _print_json(data: Mapping[str, Any]) -> None:
+    print(json.dumps(data), flush=True)
 
 
 def _listen(port: int) -> socket.socket:

@@ -1,6 +1,7 @@
 """The command ``wegetfinancing postback``: one signed postback to one's own endpoint."""
 
 import argparse
+import json
 import secrets
 import sys
 import time
@@ -9,6 +10,7 @@ from urllib.parse import urlsplit
 
 import anyio
 
+from ._arguments import dollars
 from ._checks import is_loopback
 from ._rules import url
 from .client.httpx_transport import HttpxTransport
@@ -16,6 +18,7 @@ from .credentials import Credentials
 from .emulator.postbacks import STATUSES, SignedPostback, delivery, forged, signed_postback
 from .enums import PostbackVersion
 from .errors import ConfigurationError, TransportError
+from .http import Response
 
 _POSTBACK_SECONDS: Final = 30.0
 _SHOWN_CHARACTERS: Final = 1000
@@ -37,7 +40,7 @@ def add_parser(commands: Any) -> None:  # noqa: ANN401 - argparse's own type is 
         dest="order",
         help="your order ID; default: none",
     )
-    postback.add_argument("--amount", help="USD, for a refund")
+    postback.add_argument("--amount", type=dollars, help="USD, for a refund")
     postback.add_argument(
         "--version",
         choices=[version.value for version in PostbackVersion],
@@ -45,6 +48,7 @@ def add_parser(commands: Any) -> None:  # noqa: ANN401 - argparse's own type is 
         help="the dialect; default: %(default)s",
     )
     postback.add_argument("--wrong-signature", action="store_true", help="as a forger would")
+    postback.add_argument("--json", action="store_true", help="print one JSON object, at the end")
     postback.set_defaults(run=_run)
 
 
@@ -60,8 +64,21 @@ def _run(chosen: argparse.Namespace) -> int:
         version=PostbackVersion(chosen.version),
         timestamp=str(int(time.time())),
     )
-    print(f"inv_id {inv_id}")
-    return anyio.run(_deliver, chosen.url, forged(signed) if chosen.wrong_signature else signed)
+    told: dict[str, Any] = {"inv_id": inv_id, "order": chosen.order, "status": chosen.status}
+    if not chosen.json:
+        print(f"inv_id {inv_id}", flush=True)
+    answer = anyio.run(_deliver, chosen.url, forged(signed) if chosen.wrong_signature else signed)
+    if isinstance(answer, TransportError):
+        told["error"] = str(answer)
+        print(answer, file=sys.stderr)
+    else:
+        text = answer.body.decode("utf-8", "replace")[:_SHOWN_CHARACTERS]
+        told |= {"http_status": answer.status, "answer": text}
+        if not chosen.json:
+            print(f"HTTP {answer.status}\n{text}")
+    if chosen.json:
+        print(json.dumps(told, indent=2))
+    return 0 if isinstance(answer, Response) and answer.is_success else 1
 
 
 def require_postback_url(address: str) -> None:
@@ -80,16 +97,11 @@ def require_postback_url(address: str) -> None:
         raise ConfigurationError(msg)
 
 
-async def _deliver(url: str, signed: SignedPostback) -> int:
-    request = delivery(signed, url, anyio.current_time() + _POSTBACK_SECONDS)
+async def _deliver(address: str, signed: SignedPostback) -> Response | TransportError:
     transport = HttpxTransport(ready_connections=0)
     try:
-        answer = await transport.send(request)
+        return await transport.send(delivery(signed, address, anyio.current_time() + _POSTBACK_SECONDS))
     except TransportError as error:
-        print(error, file=sys.stderr)
-        return 1
+        return error
     finally:
         await transport.aclose()
-    print(f"HTTP {answer.status}")
-    print(answer.body.decode("utf-8", "replace")[:_SHOWN_CHARACTERS])
-    return 0 if answer.is_success else 1

@@ -5,11 +5,13 @@ import json
 import os
 import secrets
 import sys
+from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import anyio
 
+from ._arguments import dollars
 from ._checks import is_loopback
 from .client.client import AsyncClient
 from .client.httpx_transport import HttpxTransport
@@ -34,7 +36,10 @@ def add_parser(commands: Any) -> None:  # noqa: ANN401 - argparse's own type is 
     trigger.add_argument("status", choices=STATUSES, help="a refund follows an approval")
     trigger.add_argument("--postback-url", help="your endpoint, such as http://127.0.0.1:8000/postbacks")
     trigger.add_argument("--order", help="your order ID; default: a new one, which is printed")
-    trigger.add_argument("--amount", default=_AMOUNT, help="USD, to finance; default: %(default)s")
+    trigger.add_argument(
+        "--amount", type=dollars, default=_AMOUNT, help="USD, to finance; default: %(default)s"
+    )
+    trigger.add_argument("--json", action="store_true", help="print one JSON object, at the end")
     trigger.set_defaults(run=_run)
 
 
@@ -52,27 +57,41 @@ def _run(chosen: argparse.Namespace) -> int:
         merchant_transaction_id=chosen.order or f"ORDER-{secrets.token_hex(4)}",
         postback_url=chosen.postback_url,
     )
-    return anyio.run(_create_and_decide, request, chosen.status)
+    told: dict[str, Any] = {"order": request.merchant_transaction_id, "decisions": []}
+    show = _show_nothing if chosen.json else print
+    status = anyio.run(_create_and_decide, request, chosen.status, told, show)
+    if chosen.json:
+        print(json.dumps(told, indent=2))
+    return status
 
 
-async def _create_and_decide(request: FinancingRequest, status: str) -> int:
+async def _create_and_decide(
+    request: FinancingRequest, status: str, told: dict[str, Any], show: Callable[[str], None]
+) -> int:
     transport = HttpxTransport(ready_connections=0)
     try:
         async with AsyncClient.from_env(transport=transport) as client:
             created = await client.create_request(request)
-        print(f"order  {request.merchant_transaction_id}\ninv_id {created.inv_id}\npage   {created.href}")
+        told |= {"inv_id": created.inv_id, "page": created.href}
+        show(f"order  {request.merchant_transaction_id}\ninv_id {created.inv_id}\npage   {created.href}")
         for decision in _decisions_to(status):
             answer = await transport.send(_decision(created.href, decision))
-            told = json.loads(answer.body)
-            print(f"{decision}: {told.get('postback', told)}")
-            if not answer.is_success or told["postback"] != "HTTP 200":
+            answered = json.loads(answer.body)
+            told["decisions"].append({"decision": decision, **answered})
+            show(f"{decision}: {answered.get('postback', answered)}")
+            if not answer.is_success or answered["postback"] != "HTTP 200":
                 return 1
     except CallError as error:
+        told["error"] = str(error)
         print(error, file=sys.stderr)
         return 1
     finally:
         await transport.aclose()
     return 0
+
+
+def _show_nothing(_: str) -> None:
+    """Print all at once, at the end."""
 
 
 def _decisions_to(status: str) -> list[str]:
