@@ -41,6 +41,7 @@ NO_IO = [
     "errors",
     "http",
     "models",
+    "postbacks.checking",
     "postbacks.decisions",
     "postbacks.dialects",
     "postbacks.events",

@@ -20,7 +20,7 @@ from .emulator.postbacks import SignedPostback, delivery
 from .enums import PostbackVersion
 from .errors import Outcome, TransportError
 from .http import Request, Response
-from .postbacks.events import CHECK_INV_ID
+from .postbacks.checking import CHECK_INV_ID
 from .postbacks.receiving import BODY_LIMIT
 from .postbacks.signatures import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign_postback
 

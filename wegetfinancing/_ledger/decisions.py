@@ -7,16 +7,9 @@ from typing import Any, Final
 import attrs
 
 from ..errors import ConfigurationError
+from ..postbacks.checking import is_of_a_check
 from ..postbacks.decisions import Claim, Decision, Recorded
-from ..postbacks.events import (
-    CHECK_INV_ID,
-    Approved,
-    Postback,
-    Preapproved,
-    Refunded,
-    Rejected,
-    UnknownPostback,
-)
+from ..postbacks.events import Approved, Postback, Preapproved, Refunded, Rejected, UnknownPostback
 from . import rows, rules
 from .matching import match
 from .rows import DecisionRow, LoanRow, Transaction
@@ -92,7 +85,7 @@ def record(tx: Transaction, postback: Postback) -> DecisionRow:
     if repeated is not None:
         return repeated
     row = attrs.evolve(row, received_at=tx.now())
-    if row.inv_id == CHECK_INV_ID and isinstance(postback, UnknownPostback):
+    if is_of_a_check(postback):
         return tx.insert_decision(attrs.evolve(row, state=rows.DISMISSED))  # nobody has to review it
     return match(tx, tx.insert_decision(row), owner_id)
 

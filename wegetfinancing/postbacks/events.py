@@ -3,13 +3,10 @@
 import datetime as dt
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, ClassVar, Final, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 from urllib.parse import quote
 
 import attrs
-
-CHECK_INV_ID: Final = "wegetfinancing-check"
-"""The ID in the postbacks of ``wegetfinancing check``, which belongs to no request."""
 
 
 @attrs.frozen(kw_only=True)
