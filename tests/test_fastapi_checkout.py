@@ -3,20 +3,24 @@
 import functools
 import json
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any
 
 import anyio
+import attrs
 import httpx
 import pytest
 from fastapi import Depends, FastAPI, Form, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse
+from hypothesis import given
+from hypothesis import strategies as st
 
 from support.canaries import PACKAGE
-from wegetfinancing import ConfigurationError, FinancingRequest
+from wegetfinancing import Address, CartItem, ConfigurationError, FinancingRequest
+from wegetfinancing.contrib._checkout import as_accepted, from_form, read_checkout
 from wegetfinancing.contrib.fastapi import CHECKOUT_OPENAPI, OrderFields, financing_request_from
 from wegetfinancing.testing import address, cart_item, financing_request
 
@@ -34,7 +38,10 @@ FORM = {
     **{name: value for name, value in JSON_BODY.items() if name != "billing_address"},
     **{f"billing_address.{name}": value for name, value in ADDRESS.items()},
 }
-Post: TypeAlias = Callable[..., Awaitable[httpx.Response]]
+NAMES = [
+    *(field.name for model in (FinancingRequest, Address, CartItem) for field in attrs.fields(model)),
+    "note",
+]
 
 
 def order_of_the_shop() -> OrderFields:
@@ -346,6 +353,32 @@ async def test_what_also_comes_from_the_body_gives_way_to_the_shop() -> None:
 async def test_the_id_and_the_addresses_of_the_shop_never_come_from_the_body(name: Any) -> None:
     with pytest.raises(ConfigurationError, match="also_from_body may name amount, cart_items"):
         financing_request_from(order_of_the_shop, also_from_body=[name])
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=4),
+    max_leaves=10,
+)
+
+
+@given(body=st.dictionaries(st.sampled_from(NAMES) | st.text(max_size=5), VALUES), also=st.booleans())
+def test_whatever_a_body_holds_the_shop_sets_what_is_its_own(body: dict[str, Any], also: bool) -> None:
+    accepted = as_accepted(["shipping_amount", "tax_amount"] if also else [])
+    request, problems = read_checkout(body, order_of_the_shop(), accepted)
+    assert problems  # nothing that is made at random is a customer
+    for name in ("merchant_transaction_id", "cart_items", "postback_url", "amount", "version", "success_url"):
+        assert getattr(request, name) == getattr(financing_request(), name)
+    if not also:
+        assert (request.shipping_amount, request.tax_amount) == (None, None)
+
+
+@given(pairs=st.lists(st.tuples(st.sampled_from([*NAMES, *FORM]) | st.text(), st.text() | st.binary())))
+def test_whatever_a_form_holds_the_shop_sets_what_is_its_own(pairs: list[tuple[str, Any]]) -> None:
+    body, _ = from_form(pairs)
+    request, _ = read_checkout(body, order_of_the_shop(), as_accepted([]))
+    assert request.cart_items == (cart_item(),)
+    assert (request.amount, request.merchant_transaction_id) == (None, "ORDER-123")
 
 
 # Around it
