@@ -22,10 +22,10 @@ BodyField: TypeAlias = Literal["amount", "cart_items", "shipping_amount", "tax_a
 
 
 class OrderFields(TypedDict, total=False):
-    """What the shop sets of a ``FinancingRequest``, by the names of its fields.
+    """What the shop sets of a ``FinancingRequest``: any of its fields, by name.
 
-    ``merchant_transaction_id`` is required, and ``cart_items`` or ``amount``. Of the customer, what the shop
-    knows already, such as the e-mail address of an account.
+    ``merchant_transaction_id`` is required, and ``cart_items`` or ``amount``. Fields of the customer are for
+    what the shop knows already, such as the e-mail address of an account.
     """
 
     merchant_transaction_id: Required[str]

@@ -27,38 +27,34 @@ _VENDOR: Final = ("192.0.2.1", 50000)  # an address for documentation, RFC 5737
 
 
 class Deliver(Protocol):
-    """Delivers postbacks to the ASGI app under test."""
+    """Delivers postbacks to the ASGI app under test.
+
+    ``await deliver(postback, *, url=None, raise_app_exceptions=True)`` returns the app's answer as a
+    ``wegetfinancing.http.Response``.
+
+    - ``postback``: what ``signed_postback`` or ``Emulator.decide`` returned.
+    - ``url``: the endpoint's; by default that of the fixture ``wegetfinancing_postback_url``.
+    - ``raise_app_exceptions``: what the app raises reaches the test, as it would reach the app's server. With
+      ``False`` the test sees the answer that was sent before.
+    """
 
     async def __call__(
         self, postback: SignedPostback, *, url: str | None = None, raise_app_exceptions: bool = True
     ) -> Response:
-        """Deliver a postback and return the app's answer.
-
-        Args:
-            postback: what ``signed_postback`` or ``Emulator.decide`` returned.
-            url: the endpoint's; by default that of the fixture ``wegetfinancing_postback_url``.
-            raise_app_exceptions: let what the app raises reach the test, as its server would see it. With
-                ``False`` the test sees the answer that was sent before.
-
-        Raises:
-            Exception: what the app raised.
-
-        """
+        """Deliver a postback and return the app's answer."""
         ...
 
 
 class SyncDeliver(Protocol):
-    """Delivers postbacks to the WSGI app under test."""
+    """Delivers postbacks to the WSGI app under test.
+
+    ``deliver(postback, *, url=None, raise_app_exceptions=True)`` accepts and returns what ``Deliver`` does.
+    """
 
     def __call__(
         self, postback: SignedPostback, *, url: str | None = None, raise_app_exceptions: bool = True
     ) -> Response:
-        """Deliver a postback and return the app's answer. Arguments as of ``Deliver``.
-
-        Raises:
-            Exception: what the app raised.
-
-        """
+        """Deliver a postback and return the app's answer."""
         ...
 
 

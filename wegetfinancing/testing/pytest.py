@@ -45,7 +45,7 @@ __all__ = [
 
 @pytest.fixture
 def wegetfinancing_credentials() -> Credentials:
-    """Return the merchant's, which are those of ``wegetfinancing.testing.credentials()``."""
+    """Return the credentials that all of them use, those of ``wegetfinancing.testing.credentials()``."""
     return credentials()
 
 
