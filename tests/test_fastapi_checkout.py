@@ -209,6 +209,12 @@ async def test_a_field_that_comes_twice_is_told() -> None:
     assert problems == {("body", "email"): ("came more than once", "value_error")}
 
 
+async def test_a_file_is_no_text() -> None:
+    without = {name: value for name, value in FORM.items() if name != "email"}
+    problems = await Checkout().problems(data=without, files={"email": b"jane@example.com"})
+    assert problems == {("body", "email"): ("is required", "missing")}
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b'{"email": NaN}', b'{"email": "a", "email": "b"}', b"\xff"]
 )
