@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import create_engine, event
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError, OperationalError
 
@@ -19,6 +19,7 @@ from wegetfinancing import LedgerError
 from wegetfinancing._loan import Verdict
 from wegetfinancing.contrib.sqlalchemy import SQLLedger
 from wegetfinancing.ledger import Decision
+from wegetfinancing.postbacks.decisions import Claim
 from wegetfinancing.testing.contract.ledger_checking import LedgerBench, application, created, postback
 
 
@@ -118,6 +119,32 @@ def test_a_dismissed_decision_stays_dismissed_while_its_order_is_answered(
     dismissing.join()
     assert ledger.claim(recorded.id) is None
     assert ledger.review().decisions == ()
+
+
+def test_a_decision_that_a_worker_claims_meanwhile_is_not_handed_over_once_more(
+    postgresql: Server,
+) -> None:
+    """The shop's transaction has read the decision before, and locks it afterwards."""
+    engine = create_engine(new_database(postgresql))
+    ledger = SQLLedger(engine, environment="sandbox")
+    ledger.create_tables()
+    LedgerBench(lambda: ledger).applied(ledger)
+    recorded = ledger.record(postback())
+    claims: list[Claim | None] = []
+    claiming = threading.Thread(target=lambda: claims.append(ledger.claim(recorded.id)))
+
+    def claim_meanwhile(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        is_reading = "wgf_decision.digest = " in statement
+        if is_reading and threading.current_thread() is threading.main_thread() and not claiming.ident:
+            claiming.start()
+            claiming.join()
+
+    event.listen(engine, "after_cursor_execute", claim_meanwhile)
+    with engine.begin() as connection:
+        decision = ledger.once(connection, postback())
+    engine.dispose()
+    assert [each is not None for each in claims] == [True]
+    assert decision is None
 
 
 def test_a_handler_that_takes_too_long_within_a_statement_does_not_crash_the_process(tmp_path: Path) -> None:
