@@ -1,5 +1,6 @@
 """``DjangoLedger``: it keeps the contract on both databases, and writes nothing in somebody's transaction."""
 
+import contextlib
 import threading
 import unittest
 from collections.abc import Callable, Iterator
@@ -8,7 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
-from django.db import OperationalError, connection, connections, transaction
+from django.db import DatabaseError, OperationalError, connection, connections, transaction
 from django.test import TestCase
 
 from support.django_project import (
@@ -226,6 +227,25 @@ def test_a_handler_whose_statement_fails_has_failed(
     assert claim is not None
     assert not ledger.apply(claim)
     assert ledger.review().decisions[0].error in ("OperationalError", "ProgrammingError")
+
+
+def test_a_handler_that_swallows_an_error_of_the_database_has_failed(
+    alias: str, make_ledger: Callable[..., DjangoLedger]
+) -> None:
+    """After it nothing is committed, and neither PostgreSQL nor SQLite says so at the end."""
+    fails = {"sqlite": "INSERT OR ROLLBACK INTO wgf_meta SELECT * FROM wgf_meta", "postgresql": "SELECT 1/0"}
+
+    def apply(shops: Any, _: Decision) -> None:
+        with contextlib.suppress(DatabaseError), shops.cursor() as cursor:
+            cursor.execute(fails[shops.vendor])
+
+    ledger = make_ledger(apply=apply)
+    approved_loan(ledger)
+    claim = ledger.claim()
+    assert claim is not None
+    assert not ledger.apply(claim)
+    (waiting,) = ledger.review().decisions
+    assert waiting.error in ("TransactionManagementError", "InternalError")
 
 
 def test_once_is_part_of_the_shops_transaction(alias: str, make_ledger: Callable[..., DjangoLedger]) -> None:
