@@ -95,6 +95,25 @@ def test_a_handler_that_swallows_an_error_of_the_database_has_failed(
     assert [each.error for each in ledger.review().decisions] == ["InvalidRequestError"]
 
 
+def test_a_handler_that_swallows_an_error_after_which_sqlite_has_rolled_back_has_failed(
+    tmp_path: Path,
+) -> None:
+    """As after a full disk: the COMMIT of no transaction is no error."""
+
+    def apply(connection: Connection, decision: Decision) -> None:
+        with contextlib.suppress(DBAPIError):
+            connection.exec_driver_sql("INSERT OR ROLLBACK INTO wgf_meta SELECT * FROM wgf_meta")
+
+    ledger = SQLLedger(f"sqlite:///{tmp_path / 'shop.db'}", environment="sandbox", apply=apply)
+    ledger.create_tables()
+    LedgerBench(lambda: ledger).applied(ledger)
+    claim = ledger.claim(ledger.record(postback()).id)
+    assert claim is not None
+    assert not ledger.apply(claim)
+    assert [each.error for each in ledger.review().decisions] == ["InvalidRequestError"]
+    ledger.close()
+
+
 def test_a_dismissed_decision_stays_dismissed_while_its_order_is_answered(
     make_ledger: Callable[..., SQLLedger],
 ) -> None:
