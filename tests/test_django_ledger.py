@@ -170,6 +170,24 @@ def test_a_loan_can_be_read_inside_atomic(alias: str, make_ledger: Callable[...,
         assert ledger.loan(ORDER, connection=connections[alias]) == loan
 
 
+def test_a_loan_can_be_read_without_autocommit(alias: str, make_ledger: Callable[..., DjangoLedger]) -> None:
+    """Inside the shop's transaction, which no atomic() has declared."""
+    ledger = make_ledger()
+    approved_loan(ledger)
+    transaction.set_autocommit(False, using=alias)
+    try:
+        with connections[alias].cursor() as cursor:
+            cursor.execute("INSERT INTO wgf_worker (id, seen_at) VALUES ('shop', 0)")
+            loan = ledger.loan(ORDER)
+            assert loan is not None
+            assert loan.may_ship
+            cursor.execute("SELECT count(*) FROM wgf_worker")
+            assert cursor.fetchone() == (1,)
+    finally:
+        transaction.rollback(using=alias)
+        transaction.set_autocommit(True, using=alias)
+
+
 # A handler, and a shop with an endpoint of its own
 
 

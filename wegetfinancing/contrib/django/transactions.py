@@ -86,7 +86,7 @@ def own_transaction(
             if write:
                 connection.ensure_connection()  # only then it is known whether it commits by itself
                 refuse_to_nest(connection)
-            elif connection.in_atomic_block:
+            elif connection.in_atomic_block or not connection.get_autocommit():
                 yield connection
                 return
             with _limits(connection, timeout, write=write), _durable(connection):
