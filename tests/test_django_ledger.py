@@ -1,5 +1,6 @@
 """``DjangoLedger``: it keeps the contract on both databases, and writes nothing in somebody's transaction."""
 
+import contextlib
 import threading
 import unittest
 from collections.abc import Callable, Iterator
@@ -8,7 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
-from django.db import OperationalError, connection, connections, transaction
+from django.db import DatabaseError, OperationalError, connection, connections, transaction
 from django.test import TestCase
 
 from support.django_project import (
@@ -169,6 +170,24 @@ def test_a_loan_can_be_read_inside_atomic(alias: str, make_ledger: Callable[...,
         assert ledger.loan(ORDER, connection=connections[alias]) == loan
 
 
+def test_a_loan_can_be_read_without_autocommit(alias: str, make_ledger: Callable[..., DjangoLedger]) -> None:
+    """Inside the shop's transaction, which no atomic() has declared."""
+    ledger = make_ledger()
+    approved_loan(ledger)
+    transaction.set_autocommit(False, using=alias)
+    try:
+        with connections[alias].cursor() as cursor:
+            cursor.execute("INSERT INTO wgf_worker (id, seen_at) VALUES ('shop', 0)")
+            loan = ledger.loan(ORDER)
+            assert loan is not None
+            assert loan.may_ship
+            cursor.execute("SELECT count(*) FROM wgf_worker")
+            assert cursor.fetchone() == (1,)
+    finally:
+        transaction.rollback(using=alias)
+        transaction.set_autocommit(True, using=alias)
+
+
 # A handler, and a shop with an endpoint of its own
 
 
@@ -226,6 +245,25 @@ def test_a_handler_whose_statement_fails_has_failed(
     assert claim is not None
     assert not ledger.apply(claim)
     assert ledger.review().decisions[0].error in ("OperationalError", "ProgrammingError")
+
+
+def test_a_handler_that_swallows_an_error_of_the_database_has_failed(
+    alias: str, make_ledger: Callable[..., DjangoLedger]
+) -> None:
+    """After it nothing is committed, and neither PostgreSQL nor SQLite says so at the end."""
+    fails = {"sqlite": "INSERT OR ROLLBACK INTO wgf_meta SELECT * FROM wgf_meta", "postgresql": "SELECT 1/0"}
+
+    def apply(shops: Any, _: Decision) -> None:
+        with contextlib.suppress(DatabaseError), shops.cursor() as cursor:
+            cursor.execute(fails[shops.vendor])
+
+    ledger = make_ledger(apply=apply)
+    approved_loan(ledger)
+    claim = ledger.claim()
+    assert claim is not None
+    assert not ledger.apply(claim)
+    (waiting,) = ledger.review().decisions
+    assert waiting.error in ("TransactionManagementError", "InternalError")
 
 
 def test_once_is_part_of_the_shops_transaction(alias: str, make_ledger: Callable[..., DjangoLedger]) -> None:

@@ -170,7 +170,8 @@ def once(tx: Transaction, postback: Postback) -> Decision | None:
         return None
     loan = tx.loan_by_id(row.loan_id, lock=True)
     locked = tx.decision(row.id, lock=True)
-    if locked is None or locked.state != rows.WAITING:
+    # Once more now that it is locked: a worker may have claimed it meanwhile.
+    if locked is None or locked.state != rows.WAITING or _is_leased(locked, tx.now()):
         return None
     if any(each.state == rows.WAITING and each.id < row.id for each in tx.decisions(loan.id)):
         return None

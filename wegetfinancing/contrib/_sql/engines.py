@@ -133,8 +133,7 @@ def transaction(engine: Engine, *, write: bool, timeout: float, handler: bool) -
 
 
 def _commit(connection: Connection) -> None:
-    if connection.dialect.name == "postgresql":
-        _refuse_failed_transaction(connection)
+    _refuse_failed_transaction(connection)
     try:
         connection.commit()
     except BaseException:
@@ -144,8 +143,17 @@ def _commit(connection: Connection) -> None:
 
 
 def _refuse_failed_transaction(connection: Connection) -> None:
-    """A handler may swallow an error, after which PostgreSQL answers COMMIT by rolling back, without one."""
-    if _raw(connection).info.transaction_status.name == "INERROR":
+    """Refuse to commit after an error that the handler has swallowed: nothing would be kept.
+
+    PostgreSQL answers COMMIT by rolling back then, and SQLite has rolled back already after some errors, such
+    as a full disk; neither says so.
+    """
+    raw = _raw(connection)
+    if connection.dialect.name == "postgresql":
+        has_failed = raw.info.transaction_status.name == "INERROR"
+    else:
+        has_failed = not raw.in_transaction
+    if has_failed:
         msg = "the handler has swallowed an error of the database, after which nothing can be committed"
         raise InvalidRequestError(msg)
 

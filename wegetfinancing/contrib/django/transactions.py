@@ -86,13 +86,15 @@ def own_transaction(
             if write:
                 connection.ensure_connection()  # only then it is known whether it commits by itself
                 refuse_to_nest(connection)
-            elif connection.in_atomic_block:
+            elif connection.in_atomic_block or not connection.get_autocommit():
                 yield connection
                 return
             with _limits(connection, timeout, write=write), _durable(connection):
                 _begin(connection, timeout, write=write)
                 yield connection
                 _require_commit(connection)
+                if handler:
+                    _refuse_swallowed_error(connection)
                 committing = write  # what was only read cannot be in doubt
     except _FAILURES as error:
         if handler:
@@ -149,6 +151,21 @@ def _begin(connection: BaseDatabaseWrapper, timeout: float, *, write: bool) -> N
 def _require_commit(connection: BaseDatabaseWrapper) -> None:
     if connection.needs_rollback:  # Django would roll back at the end, and say nothing
         msg = "the transaction was marked for rollback, by set_rollback or an error inside an inner atomic()"
+        raise TransactionManagementError(msg)
+
+
+def _refuse_swallowed_error(connection: BaseDatabaseWrapper) -> None:
+    """Refuse to commit after an error that the handler has swallowed: nothing would be kept.
+
+    Raises:
+        DatabaseError: the transaction has failed, or SQLite has rolled it back.
+
+    """
+    if connection.vendor != "sqlite":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")  # fails where PostgreSQL would answer COMMIT by rolling back
+    elif not connection.connection.in_transaction:  # some errors, such as a full disk, end it at once
+        msg = "the handler has swallowed an error after which SQLite has rolled its transaction back"
         raise TransactionManagementError(msg)
 
 
