@@ -10,7 +10,14 @@ from django.db.transaction import TransactionManagementError
 
 from ...errors import ConfigurationError, LedgerError
 
-__all__ = ["DEFAULT_DB_ALIAS", "connection_of", "description", "own_transaction", "refuse_to_nest"]
+__all__ = [
+    "DEFAULT_DB_ALIAS",
+    "connection_of",
+    "description",
+    "left_as_found",
+    "own_transaction",
+    "refuse_to_nest",
+]
 
 VENDORS: Final = ("sqlite", "postgresql")
 NESTED: Final = (
@@ -82,7 +89,7 @@ def own_transaction(
     """
     committing = False
     try:
-        with _left_as_found(alias) as connection:
+        with left_as_found(alias) as connection:
             if write:
                 connection.ensure_connection()  # only then it is known whether it commits by itself
                 refuse_to_nest(connection)
@@ -101,7 +108,7 @@ def own_transaction(
 
 
 @contextlib.contextmanager
-def _left_as_found(alias: str) -> Iterator[BaseDatabaseWrapper]:
+def left_as_found(alias: str) -> Iterator[BaseDatabaseWrapper]:
     """Close afterwards what was opened meanwhile: only in the threads of requests does Django do that."""
     connection = connection_of(alias)
     were_open = {each.alias for each in connections.all(initialized_only=True) if each.connection is not None}
