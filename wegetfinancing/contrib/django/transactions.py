@@ -9,6 +9,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.transaction import TransactionManagementError
 
 from ...errors import ConfigurationError, LedgerError
+from .._sql.watchdog import Watchdog, too_long
 
 __all__ = [
     "DEFAULT_DB_ALIAS",
@@ -98,7 +99,8 @@ def own_transaction(
                 return
             with _limits(connection, timeout, write=write), _durable(connection):
                 _begin(connection, timeout, write=write)
-                yield connection
+                with _time_limit(connection, timeout, watch=handler):
+                    yield connection
                 _require_commit(connection)
                 committing = write  # what was only read cannot be in doubt
     except _FAILURES as error:
@@ -138,6 +140,30 @@ def _limits(connection: BaseDatabaseWrapper, timeout: float, *, write: bool) -> 
             with connection.cursor() as cursor:
                 cursor.execute(f"PRAGMA busy_timeout = {before[0]}")
                 cursor.execute(f"PRAGMA synchronous = {before[1]}")
+
+
+@contextlib.contextmanager
+def _time_limit(connection: BaseDatabaseWrapper, seconds: float, *, watch: bool) -> Iterator[None]:
+    """Roll a handler on SQLite back that takes too long: its lock keeps every other writer out."""
+    if not watch or connection.vendor != "sqlite" or connection.savepoint_ids:
+        yield  # a transaction of Django's TestCase is not ours
+        return
+    raw = connection.connection
+    watchdog = Watchdog(raw, seconds)
+    raw.set_progress_handler(watchdog.forbids, 1)
+    watchdog.start()
+    try:
+        yield
+    except Exception:
+        if not watchdog.stop():
+            raise
+    finally:
+        is_rolled_back = watchdog.stop()
+        raw.set_progress_handler(None, 0)
+        if is_rolled_back:
+            connection.close()  # Django then rolls back no more, and opens another one for what comes next
+    if is_rolled_back:
+        raise too_long(seconds)
 
 
 def _begin(connection: BaseDatabaseWrapper, timeout: float, *, write: bool) -> None:
