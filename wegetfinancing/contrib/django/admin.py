@@ -6,7 +6,7 @@ Nothing is edited; actions go through the ledger.
 import datetime as dt
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
@@ -72,6 +72,7 @@ class _LedgerAdmin(_ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg] # gen
     """Actions need the right to change what is shown."""
 
     ordering = ("-id",)
+    list_filter: ClassVar[Any] = ("state", "status", _NeedsReview)
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
         """Tell who may run the actions; Django asks by this name."""
@@ -229,7 +230,6 @@ class DecisionAdmin(_LedgerAdmin):
         _RECEIVED,
         _moment("due", "tried again"),
     )
-    list_filter = ("state", "status", _NeedsReview)
     search_fields = ("order_id", "inv_id")
     fields = (
         "merchant_id",
