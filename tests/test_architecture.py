@@ -19,6 +19,7 @@ PACKAGE = Path(wegetfinancing.__file__).parent
 NO_IO = [
     "_checks",
     "_converter",
+    "_dicts",
     "_json",
     "_ledger.applications",
     "_ledger.decisions",

@@ -9,8 +9,16 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.transaction import TransactionManagementError
 
 from ...errors import ConfigurationError, LedgerError
+from .._sql.watchdog import Watchdog, too_long
 
-__all__ = ["DEFAULT_DB_ALIAS", "connection_of", "description", "own_transaction", "refuse_to_nest"]
+__all__ = [
+    "DEFAULT_DB_ALIAS",
+    "connection_of",
+    "description",
+    "left_as_found",
+    "own_transaction",
+    "refuse_to_nest",
+]
 
 VENDORS: Final = ("sqlite", "postgresql")
 NESTED: Final = (
@@ -82,7 +90,7 @@ def own_transaction(
     """
     committing = False
     try:
-        with _left_as_found(alias) as connection:
+        with left_as_found(alias) as connection:
             if write:
                 connection.ensure_connection()  # only then it is known whether it commits by itself
                 refuse_to_nest(connection)
@@ -91,7 +99,8 @@ def own_transaction(
                 return
             with _limits(connection, timeout, write=write), _durable(connection):
                 _begin(connection, timeout, write=write)
-                yield connection
+                with _time_limit(connection, timeout, watch=handler):
+                    yield connection
                 _require_commit(connection)
                 if handler:
                     _refuse_swallowed_error(connection)
@@ -103,7 +112,7 @@ def own_transaction(
 
 
 @contextlib.contextmanager
-def _left_as_found(alias: str) -> Iterator[BaseDatabaseWrapper]:
+def left_as_found(alias: str) -> Iterator[BaseDatabaseWrapper]:
     """Close afterwards what was opened meanwhile: only in the threads of requests does Django do that."""
     connection = connection_of(alias)
     were_open = {each.alias for each in connections.all(initialized_only=True) if each.connection is not None}
@@ -133,6 +142,30 @@ def _limits(connection: BaseDatabaseWrapper, timeout: float, *, write: bool) -> 
             with connection.cursor() as cursor:
                 cursor.execute(f"PRAGMA busy_timeout = {before[0]}")
                 cursor.execute(f"PRAGMA synchronous = {before[1]}")
+
+
+@contextlib.contextmanager
+def _time_limit(connection: BaseDatabaseWrapper, seconds: float, *, watch: bool) -> Iterator[None]:
+    """Roll a handler on SQLite back that takes too long: its lock keeps every other writer out."""
+    if not watch or connection.vendor != "sqlite" or connection.savepoint_ids:
+        yield  # a transaction of Django's TestCase is not ours
+        return
+    raw = connection.connection
+    watchdog = Watchdog(raw, seconds)
+    raw.set_progress_handler(watchdog.forbids, 1)
+    watchdog.start()
+    try:
+        yield
+    except Exception:
+        if not watchdog.stop():
+            raise
+    finally:
+        is_rolled_back = watchdog.stop()
+        raw.set_progress_handler(None, 0)
+        if is_rolled_back:
+            connection.close()  # Django then rolls back no more, and opens another one for what comes next
+    if is_rolled_back:
+        raise too_long(seconds)
 
 
 def _begin(connection: BaseDatabaseWrapper, timeout: float, *, write: bool) -> None:
