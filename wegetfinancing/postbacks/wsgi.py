@@ -13,6 +13,7 @@ from .deliveries import SyncDeliveryStore
 from .handling import SyncPostbackHandler
 from .receiving import BODY_LIMIT, MALFORMED, TOO_LARGE, TOO_SLOW, Answer, Refusal, ResponseStatuses
 from .settings import PATIENCE_SECONDS
+from .sources import CredentialsLookup
 from .sync_endpoint import SyncEndpoint
 
 __all__ = ["PostbackApp", "SyncPostbackHandler"]
@@ -36,7 +37,11 @@ class PostbackApp:
     How long a body may take to arrive is up to the server: nothing here can interrupt its reading.
 
     Args:
-        credentials: one, or several while a password is being rotated.
+        credentials: one merchant's, several while a password is being rotated. For several merchants, a
+            plain function that returns those of the merchant with the ID that it is passed, or ``None``,
+            which is answered as a wrong signature. It runs in the request's thread, and nothing here can
+            interrupt it: let its database have a timeout. If it raises, the answer is 503, and the
+            exception goes on to the server.
         handler: a plain ``def (postback) -> None``. When it returns, the decision is settled and the
             vendor is answered ``OK``; when it raises, the claim is released. It runs at least once, and
             in several threads at once for different decisions.
@@ -53,12 +58,14 @@ class PostbackApp:
         patience: seconds to try again while the handler raises ``NotYet`` or another delivery of the
             decision is being handled. The request occupies its thread meanwhile.
         statuses: the statuses to answer with where a redelivery would help.
-        path: answer 404 on any other; ``None`` where a router decides.
+        path: answer 404 on any other; ``None`` where a router decides. With a lookup it names the merchant,
+            as in ``/postbacks/{merchant_id}``, who must be the one who signed.
 
     Raises:
-        ConfigurationError: no credentials, a handler or a store that is ``async``, a setting out of range,
-            a ledger without an ``apply`` or with a handler, or a store that forgets a decision while a
-            captured postback of it would still be accepted.
+        ConfigurationError: no credentials, several merchants', a lookup without a ``path`` that names the
+            merchant, a lookup, a handler or a store that is ``async``, a setting out of range, a ledger
+            without an ``apply`` or with a handler, or a store that forgets a decision while a captured
+            postback of it would still be accepted.
 
     """
 
@@ -66,7 +73,7 @@ class PostbackApp:
 
     def __init__(  # noqa: PLR0913 - keyword-only settings
         self,
-        credentials: Credentials | Iterable[Credentials],
+        credentials: Credentials | Iterable[Credentials] | CredentialsLookup,
         handler: SyncPostbackHandler | None = None,
         *,
         ledger: DecisionLedger | None = None,
