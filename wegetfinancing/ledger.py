@@ -13,7 +13,7 @@ from ._ledger.memory import MemoryLedger
 from ._loan import ApplicationState, Hold, Loan, PendingDecision, Review
 from .client.intents import ApplicationLedger
 from .errors import OrderConflictError
-from .postbacks.decisions import Decision, DecisionHandler, DecisionLedger
+from .postbacks.decisions import Decision, DecisionHandler, DecisionLedger, SyncDecisionHandler
 from .postbacks.events import Postback
 from .postbacks.worker import run_worker
 
@@ -28,6 +28,7 @@ __all__ = [
     "OrderConflictError",
     "PendingDecision",
     "Review",
+    "SyncDecisionHandler",
     "run_worker",
 ]
 

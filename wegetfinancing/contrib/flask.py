@@ -10,7 +10,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from ..client.sync import Client
 from ..credentials import Credentials
 from ..errors import ConfigurationError
-from ..postbacks.decisions import DecisionLedger
+from ..postbacks.decisions import DecisionLedger, SyncDecisionHandler
 from ..postbacks.deliveries import SyncDeliveryStore
 from ..postbacks.handling import SyncPostbackHandler
 from ..postbacks.receiving import BODY_LIMIT, TOO_LARGE, Refusal, ResponseStatuses
@@ -46,7 +46,7 @@ def financing_client() -> Client:
 
 def postback_view(  # noqa: PLR0913 - keyword-only settings
     credentials: Credentials | Iterable[Credentials] | CredentialsLookup,
-    handler: SyncPostbackHandler | None = None,
+    handler: SyncPostbackHandler | SyncDecisionHandler | None = None,
     *,
     ledger: DecisionLedger | None = None,
     repeat_handler: SyncPostbackHandler | None = None,

@@ -12,7 +12,7 @@ from .._threads import Threads
 from ..credentials import Credentials
 from .events import Postback
 from .receiving import CredentialsUnavailableError, read_postback
-from .sources import CredentialsLookup, FoundCredentials, as_found
+from .sources import CredentialsLookup, FoundCredentials, as_found, find_now
 
 _PLACES: Final = 8
 LOOKUP_SECONDS: Final = 5.0
@@ -45,7 +45,7 @@ class AwaitedLookup:
             raise CredentialsUnavailableError from error
 
     async def _find(self, merchant_id: str) -> FoundCredentials:
-        call = partial(self._lookup, merchant_id)
+        call = partial(find_now, self._lookup, merchant_id)
         found = call() if self._is_async else await self._threads.run(call)
         return await found if inspect.isawaitable(found) else found
 

@@ -3,7 +3,7 @@
 Without a protocol and without I/O: an endpoint reads a request, asks here, and writes the answer.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import attrs
@@ -168,6 +168,20 @@ class BoundedBody:
     def __bytes__(self) -> bytes:
         """Return what was collected."""
         return bytes(self._collected)
+
+
+@clears_locals
+def collect(chunks: Iterable[bytes]) -> bytes:
+    """Put a body together.
+
+    Raises:
+        Refusal: it is larger than ``BODY_LIMIT``.
+
+    """
+    body = BoundedBody()
+    for chunk in chunks:
+        body.add(chunk)
+    return bytes(body)
 
 
 @clears_locals

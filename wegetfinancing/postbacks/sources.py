@@ -101,6 +101,12 @@ def as_found(merchant_id: str, found: FoundCredentials) -> tuple[Credentials, ..
     return as_credentials_tuple(found)
 
 
+def find_now(lookup: CredentialsLookup, merchant_id: str) -> FoundCredentials | Awaitable[FoundCredentials]:
+    """Call a lookup, and read in the same thread what it returns, which may be a query; or an awaitable."""
+    found = lookup(merchant_id)
+    return found if inspect.isawaitable(found) else as_found(merchant_id, found)
+
+
 def look_up(lookup: CredentialsLookup, merchant_id: str) -> tuple[Credentials, ...]:
     """Call a lookup that does not await.
 

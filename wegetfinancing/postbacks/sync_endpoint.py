@@ -2,18 +2,18 @@
 
 import datetime as dt
 from collections.abc import Iterable, Mapping
+from typing import cast
 
-from .._tracebacks import clears_locals
 from ..credentials import Credentials
-from .decisions import DecisionLedger
+from .decisions import DecisionLedger, SyncDecisionHandler
 from .deliveries import SyncDeliveryStore, SyncMemoryDeliveryStore
 from .handling import SyncPostbackHandler, SyncSingleHandling
 from .receiving import (
     Answer,
-    BoundedBody,
     ResponseStatuses,
     answer_after,
     check_request,
+    collect,
     is_for_the_log,
 )
 from .recording import SyncLedgerHandling, refuse_beside_a_ledger
@@ -39,7 +39,7 @@ class SyncEndpoint:
     def __init__(  # noqa: PLR0913 - keyword-only settings
         self,
         credentials: Credentials | Iterable[Credentials] | CredentialsLookup,
-        handler: SyncPostbackHandler | None,
+        handler: SyncPostbackHandler | SyncDecisionHandler | None,
         *,
         ledger: DecisionLedger | None,
         repeat_handler: SyncPostbackHandler | None,
@@ -58,9 +58,10 @@ class SyncEndpoint:
         self._handle: SyncSingleHandling | SyncLedgerHandling
         if ledger is not None:
             refuse_beside_a_ledger(store, repeat_handler, max_age)
-            self._handle = SyncLedgerHandling(ledger, handler, patience)
+            self._handle = SyncLedgerHandling(ledger, cast("SyncDecisionHandler | None", handler), patience)
         else:
             remembers = SyncMemoryDeliveryStore() if store is None else store
+            handler = cast("SyncPostbackHandler | None", handler)
             self._handle = SyncSingleHandling(handler, repeat_handler, remembers, patience)
             check_replays(remembers.keep_seconds, max_seconds)
         self._statuses = ResponseStatuses() if statuses is None else statuses
@@ -90,15 +91,7 @@ class SyncEndpoint:
             named = check_request(method, path, only_path=self._path)
             if self._is_routed:
                 named = check_routed_merchant(self._source.lookup, merchant_id)
-            self._handle(self._source.read(_collect(chunks), headers, named))
+            self._handle(self._source.read(collect(chunks), headers, named))
         except Exception as error:  # noqa: BLE001 - answered, then handed to the log
             failure = error
         return answer_after(failure, self._statuses), failure if is_for_the_log(failure) else None
-
-
-@clears_locals
-def _collect(chunks: Iterable[bytes]) -> bytes:
-    body = BoundedBody()
-    for chunk in chunks:
-        body.add(chunk)
-    return bytes(body)

@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from ..credentials import Credentials
 from ..http import Headers
-from .decisions import DecisionLedger
+from .decisions import DecisionLedger, SyncDecisionHandler
 from .deliveries import SyncDeliveryStore
 from .handling import SyncPostbackHandler
 from .receiving import BODY_LIMIT, MALFORMED, TOO_LARGE, TOO_SLOW, Answer, Refusal, ResponseStatuses
@@ -44,12 +44,12 @@ class PostbackApp:
             exception goes on to the server.
         handler: a plain ``def (postback) -> None``. When it returns, the decision is settled and the
             vendor is answered ``OK``; when it raises, the claim is released. It runs at least once, and
-            in several threads at once for different decisions.
-        ledger: in place of a handler; made with ``apply=``. It stores each postback before it is answered,
-            and applies the decision in the request's thread. What failed is tried again by
-            ``wegetfinancing.ledger.run_worker``, which needs a process of its own: while none is alive, a
-            failure is answered with ``statuses.failed``. It refuses ``store``, ``repeat_handler`` and
-            ``max_age``.
+            in several threads at once for different decisions. With a ledger that has no ``apply``:
+            ``def (decision) -> None``.
+        ledger: stores each postback before it is answered, and has it handled in the request's thread, by its
+            ``apply`` or by ``handler``. What failed is tried again by ``wegetfinancing.ledger.run_worker``,
+            which needs a process of its own: while none is alive, a failure is answered with
+            ``statuses.failed``. It refuses ``store``, ``repeat_handler`` and ``max_age``.
         repeat_handler: the same for a postback whose ``key`` was handled before. Without it a repeat is
             answered ``OK`` and nothing else happens. See ``wegetfinancing.postbacks.PostbackApp``.
         store: remembers what was handled; by default in this process alone, until it ends.
@@ -64,8 +64,8 @@ class PostbackApp:
     Raises:
         ConfigurationError: no credentials, several merchants', a lookup without a ``path`` that names the
             merchant, a lookup, a handler or a store that is ``async``, a setting out of range, a ledger
-            without an ``apply`` or with a handler, or a store that forgets a decision while a captured
-            postback of it would still be accepted.
+            with both an ``apply`` and a handler or with neither, or a store that forgets a decision while a
+            captured postback of it would still be accepted.
 
     """
 
@@ -74,7 +74,7 @@ class PostbackApp:
     def __init__(  # noqa: PLR0913 - keyword-only settings
         self,
         credentials: Credentials | Iterable[Credentials] | CredentialsLookup,
-        handler: SyncPostbackHandler | None = None,
+        handler: SyncPostbackHandler | SyncDecisionHandler | None = None,
         *,
         ledger: DecisionLedger | None = None,
         repeat_handler: SyncPostbackHandler | None = None,

@@ -2,15 +2,23 @@
 
 import contextlib
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.transaction import TransactionManagementError
 
+from ..._checks import is_async
 from ...errors import ConfigurationError, LedgerError
 
-__all__ = ["DEFAULT_DB_ALIAS", "connection_of", "description", "own_transaction", "refuse_to_nest"]
+__all__ = [
+    "DEFAULT_DB_ALIAS",
+    "connection_of",
+    "description",
+    "in_any_thread",
+    "own_transaction",
+    "refuse_to_nest",
+]
 
 VENDORS: Final = ("sqlite", "postgresql")
 NESTED: Final = (
@@ -82,7 +90,8 @@ def own_transaction(
     """
     committing = False
     try:
-        with _left_as_found(alias) as connection:
+        connection = connection_of(alias)
+        with _left_as_found():
             if write:
                 connection.ensure_connection()  # only then it is known whether it commits by itself
                 refuse_to_nest(connection)
@@ -101,16 +110,20 @@ def own_transaction(
 
 
 @contextlib.contextmanager
-def _left_as_found(alias: str) -> Iterator[BaseDatabaseWrapper]:
+def _left_as_found() -> Iterator[None]:
     """Close afterwards what was opened meanwhile: only in the threads of requests does Django do that."""
-    connection = connection_of(alias)
     were_open = {each.alias for each in connections.all(initialized_only=True) if each.connection is not None}
     try:
-        yield connection
+        yield
     finally:
         for each in connections.all(initialized_only=True):
             if each.alias not in were_open and not each.in_atomic_block:
                 each.close()
+
+
+def in_any_thread(function: Any) -> Any:  # noqa: ANN401 - a function of any kind, or none
+    """Wrap a plain function for threads of ours, where a broken connection would stay open for ever."""
+    return _left_as_found()(function) if callable(function) and not is_async(function) else function
 
 
 @contextlib.contextmanager
