@@ -1,24 +1,30 @@
 """Whatever a postback comes in through, shop B never signs for shop A."""
 
 import functools
+import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, TypeAlias
+from urllib.parse import unquote
 
 import anyio.lowlevel
 import httpx
 import pytest
+from django.http import HttpResponse
+from django.test import RequestFactory
+from django.urls import Resolver404, path, resolve
 from fastapi import Depends, FastAPI
 from fastapi.responses import PlainTextResponse
 from flask import Flask
 
 from support import asgi as asgi_server
+from support import django_project as django_project  # noqa: PLC0414 - Django's settings
 from support import wsgi as wsgi_server
 from support.wsgi import SyncShop, environ_of
 from test_tracebacks import locals_of_our_frames
 from wegetfinancing import ConfigurationError, Credentials, MalformedPostbackError, SignatureError
 from wegetfinancing import parse_postback as parse
-from wegetfinancing.contrib import flask
+from wegetfinancing.contrib import django, flask
 from wegetfinancing.contrib.fastapi import postback_from
 from wegetfinancing.ledger import MemoryLedger
 from wegetfinancing.postbacks import CredentialsLookup, PostbackApp, wsgi
@@ -103,6 +109,19 @@ def flask_ledger(find: CredentialsLookup, handled: list[str]) -> Deliver:
     return over_flask(flask.postback_view(find, ledger=ledger_of_both(handled)))
 
 
+def django_view(find: CredentialsLookup, handled: list[str]) -> Deliver:
+    return over_django(django.postback_view(ledger=ledger_of_both(handled), credentials=find))
+
+
+def django_handler(find: CredentialsLookup, handled: list[str]) -> Deliver:
+    ledger = ledger_of_both(handled, lambda **_: MemoryLedger())
+    return over_django(django.postback_view(kept_in(handled), ledger=ledger, credentials=find))
+
+
+def django_async_view(find: CredentialsLookup, handled: list[str]) -> Deliver:
+    return over_django(django.async_postback_view(ledger=ledger_of_both(handled), credentials=find))
+
+
 def fastapi(find: CredentialsLookup, handled: list[str]) -> Deliver:
     app = FastAPI()
     verified = Depends(postback_from(find))
@@ -179,12 +198,37 @@ def over_flask(view: Callable[..., Any], rule: str = "/postbacks/<merchant_id>")
     return deliver
 
 
-AWAITING: dict[str, Entry] = {"asgi": asgi, "asgi, ledger": asgi_ledger, "fastapi": fastapi}
+def over_django(view: Callable[..., Any], rule: str = "postbacks/<str:merchant_id>") -> Deliver:
+    urls: Any = (path(rule, view),)
+
+    async def deliver(merchant_id: str, postback: SignedPostback) -> Answer:
+        address = "/" + unquote(rule.replace("<str:merchant_id>", merchant_id))
+        try:
+            match = resolve(address, urls)
+        except Resolver404:
+            return 404, b""
+        changes: dict[str, Any] = {"headers": postback.headers}
+        request = RequestFactory().post(address, postback.body, "application/json", **changes)
+        answer = match.func(request, *match.args, **match.kwargs)
+        found: HttpResponse = await answer if inspect.isawaitable(answer) else answer
+        return found.status_code, found.content
+
+    return deliver
+
+
+AWAITING: dict[str, Entry] = {
+    "asgi": asgi,
+    "asgi, ledger": asgi_ledger,
+    "fastapi": fastapi,
+    "django, async": django_async_view,
+}
 BLOCKING: dict[str, Entry] = {
     "wsgi": wsgi_app,
     "wsgi, ledger": wsgi_ledger,
     "flask": flask_view,
     "flask, ledger": flask_ledger,
+    "django": django_view,
+    "django, handler": django_handler,
 }
 ENDPOINTS = AWAITING | BLOCKING
 ENTRIES = ENDPOINTS | {"function": function}
@@ -322,10 +366,33 @@ async def test_in_flask_the_rule_names_the_merchant_if_and_only_if_there_is_a_lo
     assert shop.handled == []
 
 
-@pytest.mark.parametrize("use", [wsgi.PostbackApp, flask.postback_view])
+@pytest.mark.parametrize("make", [django.postback_view, django.async_postback_view])
+@pytest.mark.parametrize(
+    ("source", "rule"), [(lookup, "postbacks"), (A, "postbacks/<str:merchant_id>")], ids=["lookup", "none"]
+)
+async def test_in_django_the_path_names_the_merchant_if_and_only_if_there_is_a_lookup(
+    make: Callable[..., Any], source: Any, rule: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    handled: list[str] = []
+    deliver = over_django(make(ledger=ledger_of_both(handled), credentials=source), rule)
+    assert await deliver(A.merchant_id, OF_A) == (500, b"failed")
+    assert "path must name the merchant" in caplog.text
+    assert handled == []
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda several: wsgi.PostbackApp(several, SyncShop()),
+        lambda several: flask.postback_view(several, SyncShop()),
+        lambda several: django.postback_view(credentials=several),
+        lambda several: django.async_postback_view(credentials=several),
+    ],
+    ids=["wsgi", "flask", "django", "django, async"],
+)
 def test_credentials_of_several_merchants_are_refused(use: Callable[..., object]) -> None:
     with pytest.raises(ConfigurationError, match="all be of one merchant"):
-        use([A, B], SyncShop())
+        use([A, B])
 
 
 @pytest.mark.parametrize("find", [broken, of_another])
