@@ -2,23 +2,15 @@
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.transaction import TransactionManagementError
 
-from ..._checks import is_async
 from ...errors import ConfigurationError, LedgerError
 
-__all__ = [
-    "DEFAULT_DB_ALIAS",
-    "connection_of",
-    "description",
-    "in_any_thread",
-    "own_transaction",
-    "refuse_to_nest",
-]
+__all__ = ["DEFAULT_DB_ALIAS", "connection_of", "description", "own_transaction", "refuse_to_nest"]
 
 VENDORS: Final = ("sqlite", "postgresql")
 NESTED: Final = (
@@ -90,8 +82,7 @@ def own_transaction(
     """
     committing = False
     try:
-        connection = connection_of(alias)
-        with _left_as_found():
+        with _left_as_found(alias) as connection:
             if write:
                 connection.ensure_connection()  # only then it is known whether it commits by itself
                 refuse_to_nest(connection)
@@ -110,20 +101,16 @@ def own_transaction(
 
 
 @contextlib.contextmanager
-def _left_as_found() -> Iterator[None]:
+def _left_as_found(alias: str) -> Iterator[BaseDatabaseWrapper]:
     """Close afterwards what was opened meanwhile: only in the threads of requests does Django do that."""
+    connection = connection_of(alias)
     were_open = {each.alias for each in connections.all(initialized_only=True) if each.connection is not None}
     try:
-        yield
+        yield connection
     finally:
         for each in connections.all(initialized_only=True):
             if each.alias not in were_open and not each.in_atomic_block:
                 each.close()
-
-
-def in_any_thread(function: Any) -> Any:  # noqa: ANN401 - a function of any kind, or none
-    """Wrap a plain function for threads of ours, where a broken connection would stay open for ever."""
-    return _left_as_found()(function) if callable(function) and not is_async(function) else function
 
 
 @contextlib.contextmanager

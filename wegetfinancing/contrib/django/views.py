@@ -36,7 +36,7 @@ from ...postbacks.sources import (
 from ...postbacks.sync_endpoint import SyncEndpoint
 from ...postbacks.worker import LedgerHandling
 from .conf import get_credentials, get_handler, get_ledger
-from .transactions import in_any_thread
+from .threads import in_any_thread
 
 __all__ = ["async_postback_view", "postback_view"]
 

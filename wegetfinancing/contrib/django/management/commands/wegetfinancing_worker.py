@@ -16,7 +16,7 @@ from .....errors import ConfigurationError
 from .....postbacks.decisions import Decision, DecisionHandler, SyncDecisionHandler
 from .....postbacks.worker import run_worker
 from ...conf import get_handler, get_ledger
-from ...transactions import in_any_thread
+from ...threads import in_any_thread
 
 
 class Command(BaseCommand):
