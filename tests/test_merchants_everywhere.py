@@ -30,7 +30,7 @@ from wegetfinancing.ledger import MemoryLedger
 from wegetfinancing.postbacks import CredentialsLookup, PostbackApp, wsgi
 from wegetfinancing.postbacks.receiving import CredentialsUnavailableError
 from wegetfinancing.testing import SignedPostback, credentials, signed_postback
-from wegetfinancing.testing.contract.ledger_checking import LedgerBench
+from wegetfinancing.testing.contract.ledger_checking import LedgerBench, created
 from wegetfinancing.testing.contract.ledger_checking import Shop as LedgerShop
 
 pytestmark = pytest.mark.anyio
@@ -406,3 +406,56 @@ def test_what_a_lookup_raises_over_wsgi_shows_neither_the_body_nor_the_signature
     seen = locals_of_our_frames(caught.value)
     assert "ORDER-123" not in seen
     assert OF_A.headers["x-signature"] not in seen
+
+
+# Two merchants with one API user: the signature cannot tell them apart, and the path is not signed
+
+C = credentials(merchant_id="shop_C")
+
+
+def lookup_of_a_shared_user(merchant_id: str) -> list[Credentials]:
+    return [A] if merchant_id == A.merchant_id else [C]
+
+
+async def replay_to_c(ledger: MemoryLedger) -> None:
+    """Deliver A's postback to C's path."""
+    deliver = over_wsgi(wsgi.PostbackApp(lookup_of_a_shared_user, ledger=ledger, path=PATH))
+    ledger.beat("worker")
+    assert (await deliver(C.merchant_id, OF_A))[0] == 200
+    loan = ledger.loan("ORDER-123", merchant_id=A.merchant_id)
+    assert loan is not None
+    assert (loan.status, loan.held) == (None, ())
+
+
+async def test_a_replay_to_another_path_of_a_shared_user_finds_no_order_there() -> None:
+    handled: list[str] = []
+    ledger = MemoryLedger(apply=Told(handled))
+    LedgerBench(lambda: ledger).applied(ledger)
+    await replay_to_c(ledger)
+    assert handled == []
+    assert [(each.merchant_id, each.state) for each in ledger.review().decisions] == [("shop_C", "unmatched")]
+
+
+async def test_a_replay_to_another_path_of_a_shared_user_does_not_decide_an_order_of_the_same_id() -> None:
+    handled: list[str] = []
+    ledger = MemoryLedger(apply=Told(handled))
+    bench = LedgerBench(lambda: ledger)
+    bench.applied(ledger)
+    bench.applied(ledger, inv_id="of-c", merchant_id=C.merchant_id)
+    await replay_to_c(ledger)
+    loan = ledger.loan("ORDER-123", merchant_id=C.merchant_id)
+    assert loan is not None
+    assert (handled, loan.status, [each.code for each in loan.held]) == ([], None, ["foreign_inv_id"])
+
+
+async def test_a_replay_to_another_path_of_a_shared_user_ships_nothing_while_the_id_is_not_known() -> None:
+    ledger = MemoryLedger(apply=Told([]))
+    bench = LedgerBench(lambda: ledger)
+    bench.applied(ledger)
+    intent = bench.begun(ledger, merchant_id=C.merchant_id)
+    await replay_to_c(ledger)  # the order ID is all there is to go by
+    for hold in ("amount_not_seen", "foreign_inv_id"):
+        loan = ledger.loan("ORDER-123", merchant_id=C.merchant_id)
+        assert loan is not None
+        assert (loan.may_ship, [each.code for each in loan.held]) == (False, [hold])
+        ledger.record_answer(intent, created("of-c"))
