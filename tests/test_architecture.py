@@ -50,6 +50,7 @@ NO_IO = [
     "postbacks.receiving",
     "postbacks.settings",
     "postbacks.signatures",
+    "postbacks.sources",
 ]
 IO_LIBRARIES = {"anyio", "asyncio", "httpcore", "httpx", "selectors", "socket", "ssl", "threading", "trio"}
 KNOW_HTTPX = {"client.httpx_exchange", "client.httpx_transport"}

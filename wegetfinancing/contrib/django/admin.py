@@ -22,6 +22,7 @@ from .conf import get_ledger
 from .models import Decision, Loan, Shipment
 from .storage import decisions_to_review, loans_to_review
 
+_MAX_MERCHANTS: Final = 20  # to choose from: a platform may have thousands
 _TEMPLATE: Final = "admin/wegetfinancing/confirm.html"
 
 
@@ -37,6 +38,24 @@ class _NeedsReview(admin.SimpleListFilter):
             return queryset
         select = loans_to_review if queryset.model is Loan else decisions_to_review
         return queryset.filter(select(time.time()))
+
+
+class _Merchant(admin.SimpleListFilter):
+    """Offers the merchants, if they are few; any other is found by the search, which knows whole IDs."""
+
+    title = "merchant"
+    parameter_name = "merchant_id"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:  # noqa: ANN401 - Django's signature
+        rows = model_admin.get_queryset(request).order_by("merchant_id")
+        found = list(rows.values_list("merchant_id", flat=True).distinct()[: _MAX_MERCHANTS + 1])
+        chosen = self.value()
+        if not 1 < len(found) <= _MAX_MERCHANTS:
+            found = [] if chosen is None else [chosen]  # a filter without a choice would not be applied
+        return [(each, each) for each in found]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:  # noqa: ARG002 - the same
+        return queryset if self.value() is None else queryset.filter(merchant_id=self.value())
 
 
 def _moment(name: str, title: str) -> Callable[[Any], Any]:
@@ -77,6 +96,11 @@ class _LedgerAdmin(_ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg] # gen
     def has_operate_permission(self, request: HttpRequest) -> bool:
         """Tell who may run the actions; Django asks by this name."""
         return bool(request.user.has_perm(f"wegetfinancing.change_{self.opts.model_name}"))  # type: ignore[union-attr] # never AnonymousUser in the admin
+
+    def get_list_filter(self, request: HttpRequest) -> Any:  # noqa: ANN401 - as Django declares it
+        """Filter by merchant too."""
+        filters = tuple(super().get_list_filter(request))
+        return (_Merchant, *filters) if hasattr(self.model, "merchant_id") else filters
 
     def changelist_view(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Django's own response
         return super().changelist_view(*args, **kwargs)
@@ -144,6 +168,7 @@ class LoanAdmin(_LedgerAdmin):
 
     list_display = (
         "order_id",
+        "merchant_id",
         "state",
         "status",
         "may_ship",
@@ -152,7 +177,7 @@ class LoanAdmin(_LedgerAdmin):
         "held",
         _moment("updated_at", "changed"),
     )
-    search_fields = ("order_id", "inv_id")
+    search_fields = ("order_id", "inv_id", "=merchant_id")
     fields = (
         "merchant_id",
         "order_id",
@@ -224,13 +249,14 @@ class DecisionAdmin(_LedgerAdmin):
         "status",
         "inv_id",
         "order_id",
+        "merchant_id",
         "state",
         "attempts",
         "error",
         _RECEIVED,
         _moment("due", "tried again"),
     )
-    search_fields = ("order_id", "inv_id")
+    search_fields = ("order_id", "inv_id", "=merchant_id")
     fields = (
         "merchant_id",
         "inv_id",
