@@ -10,7 +10,7 @@ from .._json import from_json
 from ..http import Request
 from .core import Application, Emulator, Reaction
 from .faults import Effect
-from .report import order_of
+from .report import loan_of, order_of
 
 _CALLS_KEPT: Final = 50
 _MAX_CHARACTERS: Final = 4000
@@ -68,10 +68,11 @@ class CallLog:
 
     def add(self, request: Request, reaction: Reaction, *, path: str, created: bool, at: float) -> LoggedCall:
         """Keep a call and the reaction to it; ``created`` says that the newest application is its result."""
-        wire = _members(request.body)
-        applications = self._emulator.applications
-        application = next(reversed(applications.values())) if created else _named(wire, self._emulator)
-        order = wire.get("merchant_transaction_id") if application is None else order_of(application)
+        emulator = self._emulator
+        application = (
+            next(reversed(emulator.applications.values())) if created else loan_of(request.body, emulator)
+        )
+        order = _order_in(request.body) if application is None else order_of(application)
         arrives = reaction.effect in {Effect.ANSWER, Effect.SLOW}
         response = reaction.response
         self._received += 1
@@ -84,7 +85,7 @@ class CallLog:
             result=f"HTTP {response.status}" if arrives else "no answer",
             fault=None if reaction.fault is None else reaction.fault.name,
             answer=_shown(response.headers, response.body) if arrives else "",
-            order=order if isinstance(order, str) else "",
+            order=order,
             inv_id="" if application is None else application.inv_id,
             application=application,
         )
@@ -100,18 +101,14 @@ class CallLog:
         self._calls.clear()
 
 
-def _members(body: bytes) -> Mapping[str, Any]:
+def _order_in(body: bytes) -> str:
+    """Return the order ID of a request from which nothing was created."""
     try:
         wire: Any = from_json(body)
     except ValueError:
-        return {}
-    return wire if isinstance(wire, dict) else {}
-
-
-def _named(wire: Mapping[str, Any], emulator: Emulator) -> Application | None:
-    """Return the application that a shipping update names."""
-    loan_id = wire.get("loan_id")
-    return emulator.applications.get(loan_id) if isinstance(loan_id, str) else None
+        return ""
+    order = wire.get("merchant_transaction_id") if isinstance(wire, dict) else None
+    return order if isinstance(order, str) else ""
 
 
 def _shown(headers: Mapping[str, str], body: bytes) -> str:

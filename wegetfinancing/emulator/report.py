@@ -1,8 +1,9 @@
 """One line for each call and each delivery of a served emulator, as they happen."""
 
-from typing import Final
+from typing import Any, Final
 
-from .core import Application
+from .._json import from_json
+from .core import Application, Emulator
 
 _MAX_CHARACTERS: Final = 200
 
@@ -22,6 +23,16 @@ def delivery_line(status: str, order: str, answer: str, seconds: float, how: str
 def order_of(application: Application) -> str:
     """Name the order of an application; by its own ID if the shop sent none."""
     return application.request.merchant_transaction_id or application.inv_id
+
+
+def loan_of(body: bytes, emulator: Emulator) -> Application | None:
+    """Return the application that a shipping update names."""
+    try:
+        wire: Any = from_json(body)
+    except ValueError:
+        return None
+    loan_id = wire.get("loan_id") if isinstance(wire, dict) else None
+    return emulator.applications.get(loan_id) if isinstance(loan_id, str) else None
 
 
 def _line(*words: str) -> str:
