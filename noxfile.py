@@ -188,7 +188,7 @@ def shop(session: nox.Session) -> None:
 
 @nox.session
 def browser(session: nox.Session) -> None:
-    """Use the example shop and the emulator in a real browser, and read these pages (needs chromium)."""
+    """Use the example shop and the emulator in a real browser (needs chromium)."""
     if shutil.which("chromium") is None and "CI" not in os.environ:
         session.skip("there is no chromium")
     install(session, "browser", extras=EXTRAS)

@@ -9,13 +9,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import pytest
 
-from wegetfinancing import Credentials, PostbackError, parse_postback
+from wegetfinancing import Credentials
 from wegetfinancing.contrib.sqlalchemy import SQLLedger
+from wegetfinancing.postbacks.wsgi import PostbackApp
 
 pytestmark = pytest.mark.one_interpreter
 
@@ -94,7 +95,7 @@ def settings(folder: Path) -> Iterator[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def endpoint(settings: dict[str, str]) -> Iterator[str]:
-    """The address of a shop's endpoint that answers 401 to what does not verify."""
+    """The address of a shop's endpoint."""
     accepted = Credentials(
         **{
             name: settings[f"WEGETFINANCING_{name.upper()}"]
@@ -102,21 +103,12 @@ def endpoint(settings: dict[str, str]) -> Iterator[str]:
         }
     )
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
-            try:
-                parse_postback(body, dict(self.headers), accepted)
-            except PostbackError:
-                self.send_error(401)
-            else:
-                self.send_response(200)
-                self.end_headers()
-
+    class Silent(WSGIRequestHandler):
         def log_message(self, *_: object) -> None:
             """Print nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    app = PostbackApp(accepted, lambda _: None, path="/postbacks")
+    with make_server("127.0.0.1", 0, app, handler_class=Silent) as server:
         serving = threading.Thread(target=server.serve_forever)
         serving.start()
         yield f"http://127.0.0.1:{server.server_port}"
@@ -151,7 +143,7 @@ def test_every_part_that_is_not_run_is_written_somewhere() -> None:
 def test_a_command_does_what_it_says(
     command: str, folder: Path, settings: dict[str, str], endpoint: str
 ) -> None:
-    typed = what_can_run(command).replace("http://127.0.0.1:8000", endpoint)
+    typed = re.sub(r"http://127\.0\.0\.1:8000|https://your-shop", endpoint, what_can_run(command))
     environment = settings | {"PUBLIC_URL": endpoint}
     if SERVES.fullmatch(typed):
         with started(f"{typed} --port=0", folder, environment) as process:
