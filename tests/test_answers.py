@@ -58,6 +58,10 @@ async def test_the_documented_error_is_read(case: dict[str, Any]) -> None:
             403,
             "HTTP 403 http; check that these credentials are of this merchant_id and environment. The",
         ),
+        (
+            404,
+            "HTTP 404 http; check base_url and, in an update, that the inv_id is of this merchant_id and",
+        ),
     ],
 )
 async def test_refused_credentials_come_with_a_hint(status: int, hint: str) -> None:

@@ -58,7 +58,7 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
     "Client",
     "Credentials",
     "Environment",
-    # What goes out and what comes back
+    # Models
     "Address",
     "CartItem",
     "Country",

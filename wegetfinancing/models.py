@@ -185,7 +185,7 @@ class FinancingRequest(rules.Checked, DictModel):
         version: the dialect of the postbacks, ``1.9`` by default. Always sent.
         merchant_transaction_id: your order id, echoed in postbacks. The server does not refuse or
             merge repeats (seen in the official clients).
-        postback_url: overrides the address set in the back-office. **With neither, postbacks are
+        postback_url: overrides the address set in the vendor's back-office. **With neither, postbacks are
             silently discarded.**
         success_url: where the customer's browser goes afterwards. Its arrival proves nothing.
         failure_url: where the customer's browser goes if the application fails.

@@ -123,6 +123,7 @@ _HINTS: Final = MappingProxyType(
     {
         401: "; check username and password: the sandbox and live each have their own",
         403: "; check that these credentials are of this merchant_id and environment",
+        404: "; check base_url and, in an update, that the inv_id is of this merchant_id and environment",
     }
 )
 

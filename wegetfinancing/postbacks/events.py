@@ -87,7 +87,7 @@ class Refunded(_Postback):
     clients do the same.
 
     Attributes:
-        amount: USD; ``None`` where the vendor named none: look it up in the back-office.
+        amount: USD; ``None`` where the vendor named none: look it up in the vendor's back-office.
 
     The others are as on ``Approved``.
     """
