@@ -19,6 +19,7 @@ PACKAGE = Path(wegetfinancing.__file__).parent
 NO_IO = [
     "_checks",
     "_converter",
+    "_dicts",
     "_json",
     "_ledger.applications",
     "_ledger.decisions",
@@ -50,6 +51,7 @@ NO_IO = [
     "postbacks.receiving",
     "postbacks.settings",
     "postbacks.signatures",
+    "postbacks.sources",
 ]
 IO_LIBRARIES = {"anyio", "asyncio", "httpcore", "httpx", "selectors", "socket", "ssl", "threading", "trio"}
 KNOW_HTTPX = {"client.httpx_exchange", "client.httpx_transport"}

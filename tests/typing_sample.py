@@ -46,6 +46,7 @@ from wegetfinancing import (
     UnknownPostback,
     default_middleware,
     parse_postback,
+    postback_from_dict,
     sign_postback,
 )
 from wegetfinancing.contrib.fastapi import OrderFields, financing_request_from
@@ -136,6 +137,7 @@ async def checkout(credentials: Credentials) -> None:
         )
         assert_type(request.problems(), dict[str, str])
         assert_type(request.expected_amount, Decimal)
+        assert_type(FinancingRequest.from_dict(request.to_dict()), FinancingRequest)
         assert_type(request.currency is None, bool)
         try:
             created = await client.create_request(request, timeout=5.0)
@@ -222,6 +224,7 @@ def mistakes(address: Address, item: CartItem) -> None:
 def receive(body: bytes, headers: dict[str, str], credentials: Credentials) -> str | Decimal | None:
     postback = parse_postback(body, headers, [credentials, credentials], max_age=300)
     assert_type(postback, Postback)
+    assert_type(postback_from_dict(postback.to_dict()), Postback)
     match postback:
         case Approved() | Preapproved() | Rejected():
             return postback.merchant_transaction_id
