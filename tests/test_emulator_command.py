@@ -17,6 +17,7 @@ import pytest
 from support.commands import Endpoint, running_emulator, shops_endpoint
 from wegetfinancing import AsyncClient, CallError, Credentials, DeadlineExceededError, Outcome, TransportError
 from wegetfinancing.__main__ import main
+from wegetfinancing._extras import install_command
 from wegetfinancing.emulator.env_file import read_settings, write_settings
 from wegetfinancing.testing import credentials, financing_request, shipping_event
 
@@ -52,7 +53,7 @@ def test_without_the_extra_the_command_says_what_to_install(
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     monkeypatch.delitem(sys.modules, "wegetfinancing.emulator.server", raising=False)
     assert main(["emulator"]) == 2
-    assert "uvicorn is missing; python -m pip install 'wegetfinancing[emulator]'" in capsys.readouterr().err
+    assert f"uvicorn is missing; {install_command('emulator')}\n" in capsys.readouterr().err
 
 
 @pytest.mark.anyio
