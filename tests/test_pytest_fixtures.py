@@ -251,6 +251,32 @@ async def test_an_app_of_the_other_kind_is_told() -> None:
         deliver_to_wsgi(app, signed_postback(), URL, raise_app_exceptions=True)
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("url", "scheme", "host", "port"),
+    [
+        ("https://shop.example/postbacks", "https", "shop.example", 443),
+        ("http://shop.example/postbacks", "http", "shop.example", 80),
+        ("http://shop.test:8000/postbacks", "http", "shop.test", 8000),
+    ],
+)
+async def test_an_app_sees_the_address_that_was_called(url: str, scheme: str, host: str, port: int) -> None:
+    seen: list[Any] = []
+
+    async def asgi(scope: Any, receive: Any, send: Any) -> None:
+        seen.append((scope["scheme"], *scope["server"]))
+        await send({"type": "http.response.start", "status": 204})
+
+    def in_wsgi(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        seen.append((environ["wsgi.url_scheme"], environ["SERVER_NAME"], int(environ["SERVER_PORT"])))
+        start_response("204 No Content", [])
+        return []
+
+    assert (await deliver_to_asgi(asgi, signed_postback(), url, raise_app_exceptions=True)).status == 204
+    assert deliver_to_wsgi(in_wsgi, signed_postback(), url, raise_app_exceptions=True).status == 204
+    assert seen == [(scheme, host, port)] * 2
+
+
 def test_a_wsgi_app_of_any_form() -> None:
     def in_a_list(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         start_response("200 OK", [("x-path", environ["PATH_INFO"])])
