@@ -239,6 +239,12 @@ UNREADABLE = {
     "no id": Response(200, body=b'{"href": "https://x"}'),
     "wrong type of id": Response(200, body=b'{"inv_id": 5, "href": "https://x", "loan": 5}'),
     "blank id": Response(200, body=b'{"inv_id": " ", "href": "https://x", "loan": " "}'),
+    "an id that no database can store": Response(
+        200, body=rb'{"inv_id": "x\ud800", "href": "https://x", "loan": "\u0000x"}'
+    ),
+    "an href that no header can carry": Response(
+        200, body=rb'{"inv_id": "x", "href": "https://x\r\nSet-Cookie: a", "loan": "x\n"}'
+    ),
     "wrong type of href": Response(200, body=b'{"inv_id": "x", "href": null}'),
     "wrong type of amount": Response(200, body=b'{"inv_id": "x", "href": "https://x", "amount": "1,640.94"}'),
     "cut short": Response(200, body_error="was cut short"),

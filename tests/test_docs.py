@@ -77,7 +77,9 @@ async def test_an_example_of_the_docs_runs_as_it_stands(
         names["client"].close()
     if isinstance(names.get("app"), Flask) and {"checkout", "orders"} <= set(names):
         await check_the_checkout(names["app"])
-    if "app" in names and "ledger" in names:
+    if "financing_request_from" in names:
+        await check_the_dependency(names["app"])
+    elif "app" in names and "ledger" in names:
         await check_the_ledger(names)
     elif "app" in names and "Redis" not in names:
         await check_the_app(names)
@@ -86,6 +88,24 @@ async def test_an_example_of_the_docs_runs_as_it_stands(
     if "engine" in names:
         names["ledger"].close()
         names["engine"].dispose()
+
+
+async def check_the_dependency(app: Any) -> None:
+    async with app.router.lifespan_context(app) as state:
+
+        async def served(scope: Any, receive: Any, send: Any) -> None:
+            await app({**scope, "state": dict(state)}, receive, send)
+
+        transport = httpx.ASGITransport(served)
+        async with httpx.AsyncClient(transport=transport, base_url="http://shop.test") as browser:
+            form = {"first_name": "Jane", "last_name": "Doe", "email": "jane@example.com"}
+            place = {"street1": "123 Main St", "city": "New York", "state": "NY", "zipcode": "10001"}
+            form |= {f"billing_address.{name}": value for name, value in place.items()}
+            accepted = await browser.post("/checkout/ORDER-123", data=form)
+            refused = await browser.post("/checkout/ORDER-123", data=form | {"amount": "1"})
+            unknown = await browser.post("/checkout/ORDER-124", data=form)
+    assert (accepted.status_code, refused.status_code, unknown.status_code) == (303, 422, 404)
+    assert accepted.headers["location"].startswith("https://")
 
 
 async def check_the_ledger(names: dict[str, Any]) -> None:
@@ -180,8 +200,8 @@ def anchors(text: str) -> set[str]:
     return ours | set(re.findall(r"^::: (.*)$", text, re.MULTILINE))  # those are checked by the build
 
 
-def test_every_file_of_the_docs_is_tried_by_a_test_below() -> None:
-    assert set(FILES) == {"django.md", "get-started.md", "testing.md", "transport.md"}
+def test_every_file_of_the_docs_is_tried_by_a_test() -> None:
+    assert set(FILES) == {"celery.md", "django.md", "get-started.md", "testing.md", "transport.md"}
 
 
 def test_the_recipes_of_the_docs_pass(tmp_path: Path) -> None:
