@@ -5,6 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from django.db import connections
 from django.test import Client, override_settings
 
@@ -172,13 +173,20 @@ def test_a_decision_is_retried_at_once(admin: Client, ledger: DjangoLedger) -> N
     assert django_shop.told == ["approved"]
 
 
-def test_without_an_apply_a_decision_is_not_claimed_in_vain(admin: Client, ledger: DjangoLedger) -> None:
+def test_without_an_apply_a_decision_is_left_to_the_worker(admin: Client, ledger: DjangoLedger) -> None:
     applied(ledger)
     ledger.record(postback(inv_id=f"inv-{ORDER}"))
-    with override_settings(WEGETFINANCING=OURS):
+    with override_settings(WEGETFINANCING={**OURS, "HANDLER": django_shop.handle}):
+        claim = get_ledger().claim()
+        assert claim is not None
+        get_ledger().fail(claim, "RuntimeError")
         page = act(admin, DECISIONS, "retry", Decision.objects.get())
-    assert "APPLY" in page
-    assert Decision.objects.get().attempts == 0
+        assert "due now; manage.py wegetfinancing_worker" in page
+        call_command("wegetfinancing_worker", until_idle=True)
+        assert django_shop.told == ["approved"]
+        assert "is handled: only one that is waiting" in act(
+            admin, DECISIONS, "retry", Decision.objects.get()
+        )
 
 
 def test_a_decision_is_dismissed(admin: Client, ledger: DjangoLedger) -> None:

@@ -244,11 +244,13 @@ class DecisionAdmin(_LedgerAdmin):
             self._retry(request, row)
 
     def _retry(self, request: HttpRequest, row: Decision) -> None:
+        ledger = get_ledger()
+        if not ledger.applies:
+            done = "due now; manage.py wegetfinancing_worker hands it to 'HANDLER'"
+            self._try(request, row, done, lambda: ledger.retry(row.pk))
+            return
+
         def retry() -> None:
-            ledger = get_ledger()
-            if not ledger.applies:
-                msg = "settings.WEGETFINANCING has no 'APPLY': deliver it again, or run the handler's worker"
-                raise ValueError(msg)
             ledger.match_again()
             is_handled = False
             while (claim := ledger.claim(row.pk)) is not None and ledger.apply(claim):
