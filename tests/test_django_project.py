@@ -20,7 +20,7 @@ from support import django_shop
 from support.django_project import OURS, add_database, ledger_factory, sqlite_database
 from wegetfinancing import ConfigurationError
 from wegetfinancing.contrib.django import get_client, get_ledger
-from wegetfinancing.contrib.django.models import Decision, Inv, Loan, Version, Worker
+from wegetfinancing.contrib.django.models import Decision, Inv, Loan, Shipment, Version, Worker
 from wegetfinancing.testing.contract.ledger_checking import application, created, postback
 
 APPLYING = {**OURS, "APPLY": "support.django_shop.apply"}
@@ -99,11 +99,12 @@ def test_each_row_has_a_name() -> None:
             Loan(order_id="ORDER-123"),
             Inv(inv_id="inv"),
             Decision(status="approved", inv_id="inv"),
+            Shipment(state="dispatched", inv_id="inv"),
             Version(environment="sandbox"),
             Worker(id="worker"),
         )
     ]
-    assert names == ["ORDER-123", "inv", "approved: inv", "sandbox", "worker"]
+    assert names == ["ORDER-123", "inv", "approved: inv", "dispatched: inv", "sandbox", "worker"]
 
 
 def one_waits() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from ._extras import install_command
 from ._ledger_listing import Item, as_json, as_text, is_late, items_of
 from ._loan import Loan
 from .credentials import Environment
@@ -21,7 +22,6 @@ _TOO_LONG_HOURS: Final = 24.0
 _WAITS: Final = 1
 _COMMAND: Final = "wegetfinancing ledger URL"
 _SQLITE: Final = ("sqlite", "sqlite+pysqlite")
-_INSTALL: Final = "python -m pip install 'wegetfinancing[sql]', or '.[sql]' in a checkout"
 _REMEDIES: Final = {
     "belong to the environment": "choose it with --environment",
     "tables are not there": "is the URL right?",
@@ -151,7 +151,7 @@ def _opened(url: str, environment: str) -> "Iterator[SQLLedger]":
 
         ledger = SQLLedger(url, environment=environment)
     except ImportError as error:
-        msg = f"{error.name or 'a library of the database'} is missing; {_INSTALL}"
+        msg = f"{error.name or 'a library of the database'} is missing; {install_command('sql')}"
         raise ConfigurationError(msg) from None
     try:
         yield ledger

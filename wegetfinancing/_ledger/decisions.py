@@ -7,6 +7,7 @@ from typing import Any, Final
 import attrs
 
 from ..errors import ConfigurationError
+from ..postbacks.checking import is_of_a_check
 from ..postbacks.decisions import Claim, Decision, Recorded
 from ..postbacks.events import Approved, Postback, Preapproved, Refunded, Rejected, UnknownPostback
 from . import rows, rules
@@ -83,7 +84,10 @@ def record(tx: Transaction, postback: Postback) -> DecisionRow:
     repeated = tx.delivery(row.merchant_id, row.digest)
     if repeated is not None:
         return repeated
-    return match(tx, tx.insert_decision(attrs.evolve(row, received_at=tx.now())), owner_id)
+    row = attrs.evolve(row, received_at=tx.now())
+    if is_of_a_check(postback):
+        return tx.insert_decision(attrs.evolve(row, state=rows.DISMISSED))  # nobody has to review it
+    return match(tx, tx.insert_decision(row), owner_id)
 
 
 def recorded(tx: Transaction, row: DecisionRow) -> Recorded:
@@ -170,7 +174,8 @@ def once(tx: Transaction, postback: Postback) -> Decision | None:
         return None
     loan = tx.loan_by_id(row.loan_id, lock=True)
     locked = tx.decision(row.id, lock=True)
-    if locked is None or locked.state != rows.WAITING:
+    # Once more now that it is locked: a worker may have claimed it meanwhile.
+    if locked is None or locked.state != rows.WAITING or _is_leased(locked, tx.now()):
         return None
     if any(each.state == rows.WAITING and each.id < row.id for each in tx.decisions(loan.id)):
         return None

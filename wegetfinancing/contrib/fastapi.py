@@ -1,4 +1,4 @@
-"""Postbacks in FastAPI. Needs ``wegetfinancing[fastapi]``."""
+"""Checkout forms and postbacks in FastAPI. Needs ``wegetfinancing[fastapi]``."""
 
 import contextlib
 import datetime as dt
@@ -28,8 +28,18 @@ from ..postbacks.receiving import (
 )
 from ..postbacks.settings import as_max_age, as_seconds
 from ..postbacks.sources import CredentialsLookup, as_routed_source, check_routed_merchant
+from ._checkout import BodyField, OrderFields
+from ._fastapi_checkout import CHECKOUT_OPENAPI, financing_request_from
 
-__all__ = ["OPENAPI", "RESPONSES", "postback_from"]
+__all__ = [
+    "CHECKOUT_OPENAPI",
+    "OPENAPI",
+    "RESPONSES",
+    "BodyField",
+    "OrderFields",
+    "financing_request_from",
+    "postback_from",
+]
 
 _BODY: Final = {"schema": {"type": "object"}}
 OPENAPI: Final[dict[str, Any]] = {

@@ -1,9 +1,12 @@
-"""Admin pages: loans, decisions, and what needs review. Nothing is edited; actions go through the ledger."""
+"""Admin pages: loans, decisions, shipments, and what needs review.
+
+Nothing is edited; actions go through the ledger.
+"""
 
 import datetime as dt
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
@@ -16,7 +19,7 @@ from ..._ledger import rules
 from ..._ledger.rows import loan_from_columns
 from ...errors import WeGetFinancingError
 from .conf import get_ledger
-from .models import Decision, Loan
+from .models import Decision, Loan, Shipment
 from .storage import decisions_to_review, loans_to_review
 
 _MAX_MERCHANTS: Final = 20  # to choose from: a platform may have thousands
@@ -64,16 +67,17 @@ def _moment(name: str, title: str) -> Callable[[Any], Any]:
     return show
 
 
-class _LedgerAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # generic in its stubs only
-    """Shows what the ledger has written to those who may view it; actions need the right to change it."""
+_RECEIVED: Final = _moment("received_at", "received")
+_TOLD: Final = _moment("told_at", "told")
 
-    ordering = ("-id",)
-    list_filter = ("state", "status", _NeedsReview)
+
+class _ReadOnly:
+    """Shows what was written to those who may view it, from the ledger's database."""
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        return super().get_queryset(request).using(get_ledger().using)
+        return super().get_queryset(request).using(get_ledger().using)  # type: ignore[misc,no-any-return] # of the admin class beside it
 
-    def has_add_permission(self, request: HttpRequest) -> bool:  # noqa: ARG002 - the same
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ANN401, ARG002 - the same
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ANN401, ARG002 - the same
@@ -81,6 +85,13 @@ class _LedgerAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # generic in its
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ANN401, ARG002 - the same
         return False
+
+
+class _LedgerAdmin(_ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg] # generic in its stubs only
+    """Actions need the right to change what is shown."""
+
+    ordering = ("-id",)
+    list_filter: ClassVar[Any] = ("state", "status", _NeedsReview)
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
         """Tell who may run the actions; Django asks by this name."""
@@ -129,6 +140,28 @@ for _alias in connections:
     transaction.non_atomic_requests(_alias)(_LedgerAdmin.changelist_view)
 
 
+class _OfLoan(_ReadOnly, admin.TabularInline):  # type: ignore[type-arg] # generic in its stubs only
+    """A list on the page of a loan, the oldest first."""
+
+    can_delete = False
+    extra = 0
+    ordering = ("id",)
+
+
+class _DecisionsOfLoan(_OfLoan):
+    model = Decision
+    fields = ("status", "amount", "state", "attempts", "error", "received")
+    readonly_fields = ("received",)
+    received = staticmethod(_RECEIVED)
+
+
+class _ShipmentsOfLoan(_OfLoan):
+    model = Shipment
+    fields = ("state", "date", "outcome", "error", "told")
+    readonly_fields = ("told",)
+    told = staticmethod(_TOLD)
+
+
 @admin.register(Loan)
 class LoanAdmin(_LedgerAdmin):
     """Loans."""
@@ -159,6 +192,8 @@ class LoanAdmin(_LedgerAdmin):
         "forgotten",
     )
     readonly_fields = ("held",)
+    list_filter = ("state", "status", "may_ship", _NeedsReview)
+    inlines = (_DecisionsOfLoan, _ShipmentsOfLoan)
     actions = ("accept", "resolve")
 
     @admin.display(description="holds")
@@ -218,7 +253,7 @@ class DecisionAdmin(_LedgerAdmin):
         "state",
         "attempts",
         "error",
-        _moment("received_at", "received"),
+        _RECEIVED,
         _moment("due", "tried again"),
     )
     search_fields = ("order_id", "inv_id", "=merchant_id")
@@ -269,3 +304,14 @@ class DecisionAdmin(_LedgerAdmin):
 
     def _dismiss(self, request: HttpRequest, row: Decision) -> None:
         self._try(request, row, "dismissed", lambda: get_ledger().dismiss(row.pk))
+
+
+@admin.register(Shipment)
+class ShipmentAdmin(_LedgerAdmin):
+    """Shipments: what the vendor was told."""
+
+    list_display = ("loan", "inv_id", "state", "date", "outcome", "error", _TOLD)
+    list_filter = ("state", "outcome")
+    list_select_related = ("loan",)
+    search_fields = ("loan__order_id", "inv_id")
+    fields = ("loan", "inv_id", "state", "date", "outcome", "error")

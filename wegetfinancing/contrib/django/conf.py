@@ -14,6 +14,7 @@ from ...credentials import Credentials, Environment
 from ...errors import ConfigurationError
 from ...postbacks.decisions import DecisionHandler, SyncDecisionHandler
 from .ledger import DjangoLedger
+from .shipments import RecordingClient
 
 __all__ = ["get_client", "get_credentials", "get_handler", "get_ledger", "problems"]
 
@@ -121,18 +122,22 @@ def get_handler() -> DecisionHandler | SyncDecisionHandler | None:
 def get_client() -> Client:
     """Return this process's client, with its ledger, made from ``settings.WEGETFINANCING``.
 
+    What its ``update_shipping`` tells the vendor is listed in the admin pages.
+
     Raises:
         ConfigurationError: a setting is missing or wrong.
 
     """
     found = _require_settings()
     others = {"base_url": found.get("BASE_URL"), "timeout": found.get("TIMEOUT")}
-    return Client(
+    client = RecordingClient(
         get_credentials(),
         environment=found["ENVIRONMENT"],
         ledger=get_ledger(),
         **{name: value for name, value in others.items() if value is not None},
     )
+    client.using = get_ledger().using
+    return client
 
 
 def _forget(*, setting: str, **_: object) -> None:
