@@ -1,5 +1,6 @@
 """The admin pages: what needs review is found, actions go through the ledger, and nothing can be edited."""
 
+import datetime as dt
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
@@ -12,12 +13,13 @@ from django.test import Client, override_settings
 from support import django_shop
 from support.django_project import OURS, LogEntry, Permission, User, ledger_factory, sqlite_database
 from wegetfinancing.contrib.django import DjangoLedger, get_ledger
-from wegetfinancing.contrib.django.models import Decision, Loan
+from wegetfinancing.contrib.django.models import Decision, Loan, Shipment
 from wegetfinancing.testing import credentials
 from wegetfinancing.testing.contract.ledger_checking import EXPECTED, application, created, postback
 
 ORDER = "ORDER-123"
 LOANS, DECISIONS = "/admin/wegetfinancing/loan/", "/admin/wegetfinancing/decision/"
+SHIPMENTS = "/admin/wegetfinancing/shipment/"
 
 
 @pytest.fixture(autouse=True)
@@ -27,6 +29,7 @@ def ledger() -> Iterator[DjangoLedger]:
     applying = {**OURS, "APPLY": "support.django_shop.apply"}
     with sqlite_database(), override_settings(WEGETFINANCING=applying):
         ledger_factory("default")()
+        Shipment.objects.all().delete()
         LogEntry.objects.all().delete()
         User.objects.all().delete()
         yield get_ledger()
@@ -92,6 +95,29 @@ def test_merchants_are_shown_filtered_and_found(admin: Client, ledger: DjangoLed
     assert ">5678</td>" in admin.get(LOANS, {"q": "OF-ANOTHER"}).content.decode()
     page = act(admin, LOANS, "resolve", Loan.objects.get(merchant_id="5678"))
     assert "OF-ANOTHER, merchant 5678" in page
+
+
+def test_shipments_are_shown_by_the_merchant_of_their_loan(admin: Client, ledger: DjangoLedger) -> None:
+    for merchant_id in ("1234", "5678"):
+        applied(ledger, merchant_id=merchant_id)
+        Shipment.objects.create(
+            loan=Loan.objects.get(merchant_id=merchant_id),
+            inv_id=f"of-{merchant_id}",
+            state="dispatched",
+            date=dt.date(2026, 1, 15),
+            outcome="done",
+            told_at=0.0,
+        )
+    lost = Shipment.objects.create(
+        inv_id="of-nobody", state="dispatched", date=dt.date(2026, 1, 15), outcome="done", told_at=0.0
+    )
+    page = admin.get(SHIPMENTS).content.decode()
+    for shown in ("of-nobody", "?merchant_id=1234", "?merchant_id=5678", ">5678</td>"):
+        assert shown in page
+    for chosen in ({"merchant_id": "5678"}, {"q": "5678"}):
+        page = admin.get(SHIPMENTS, chosen).content.decode()
+        assert [each for each in ("of-1234", "of-5678", "of-nobody") if each in page] == ["of-5678"]
+    assert admin.get(f"{SHIPMENTS}{lost.pk}/change/").status_code == 200
 
 
 def test_of_many_merchants_none_are_offered(admin: Client, ledger: DjangoLedger) -> None:
