@@ -33,10 +33,10 @@ ROOT: Final = Path(__file__).resolve().parent.parent.parent
 EQUIVALENT: Final = Path(__file__).with_name("equivalent.toml")
 # The tests that answer for a module, those first that know it best.
 TESTS: Final = {
-    "_ledger.rules": ["ledger_rules", "ledger_contract"],
+    "_ledger.rules": ["ledger_rules", "ledger_attacks"],
     "postbacks.signatures": ["signatures", "merchants", "tracebacks"],
     "client.retry": ["retry", "client", "for_merchant"],
-    "client.call": ["call", "middleware", "client"],
+    "client.call": ["call", "middleware", "client", "hooks"],
     "errors": ["errors", "answers", "client", "ledger_client", "secrets"],
     "credentials": ["credentials", "settings"],
     "client.settings": ["settings"],
