@@ -189,8 +189,16 @@ def shop(session: nox.Session) -> None:
 
 
 @nox.session
+def django_shop(session: nox.Session) -> None:
+    """Run the example shop in Django beside a local emulator, and print both addresses."""
+    session.install("-e", ".[django,emulator]")
+    session.chdir("examples")
+    session.run("python", "-m", "django_shop", *session.posargs)
+
+
+@nox.session
 def browser(session: nox.Session) -> None:
-    """Use the example shop and the emulator in a real browser (needs chromium)."""
+    """Use the example shops and the emulator in a real browser (needs chromium)."""
     if shutil.which("chromium") is None and "CI" not in os.environ:
         session.skip("there is no chromium")
     install(session, "browser", extras=EXTRAS)
