@@ -220,6 +220,13 @@ def ledger(session: nox.Session) -> None:
 
 
 @nox.session
+def django_shop_proof(session: nox.Session) -> None:
+    """Kill workers of gunicorn and uvicorn under the example shop in Django, with figures (ten minutes)."""
+    install(session, "tests", extras=EXTRAS)
+    session.run("python", "tests/django_proof.py", *session.posargs)
+
+
+@nox.session
 def mutation(session: nox.Session) -> None:
     """Change the package in one place at a time: do the tests notice? Prints the score (half an hour)."""
     install(session, "mutation", extras=EXTRAS)
