@@ -33,9 +33,7 @@ EXTRAS = "[django,fastapi,flask,otel,redis,emulator,sql]"
 MATRIX = "tests/test_matrix.py"
 # Half of the suite's time is waiting, so it runs faster with more processes than a small machine has cores.
 PARALLEL = ["-n", "3", "--dist", "worksteal"]
-# What is the same on every interpreter and takes long runs on one.
-ONE_INTERPRETER = ["tests/test_cancellation.py", "tests/test_servers.py", "tests/test_wsgi_servers.py"]
-SHORTER = [*PARALLEL, "-m", "not one_interpreter", *(f"--deselect={each}" for each in ONE_INTERPRETER)]
+SHORTER = [*PARALLEL, "-m", "not one_interpreter"]
 
 
 def install(session: nox.Session, *groups: str, extras: str = "") -> None:

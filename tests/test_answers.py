@@ -192,6 +192,7 @@ UNKNOWN_FIELDS = [
     f"billing_address.{CANARY}",
     f"{CANARY}.street1",
     "billing_address[0].street1",
+    "cart_items[1000].sku",
     "cart_items[6195550187].sku",
     "cart_items[1][2].sku",
     "email[619]",

@@ -31,7 +31,7 @@ from wegetfinancing import (
 from wegetfinancing.http import Request
 from wegetfinancing.testing import INV_ID, credentials, financing_request, shipping_event
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.one_interpreter]
 
 PLENTY, SHORT = 30.0, 0.3
 # More than the buffers of two sockets hold.

@@ -15,6 +15,7 @@ from support.ledgers import postgresql_ledgers, sqlite_ledgers
 from wegetfinancing import ConfigurationError, LedgerError, UnknownPostback, parse_postback, sign_postback
 from wegetfinancing.ledger import Decision, Ledger, MemoryLedger, run_worker
 from wegetfinancing.postbacks import MemoryDeliveryStore, NotYet, PostbackApp, ResponseStatuses
+from wegetfinancing.postbacks.decisions import Claim
 from wegetfinancing.testing import credentials, signed_postback
 from wegetfinancing.testing.contract.ledger_checking import (
     LedgerBench,
@@ -100,6 +101,31 @@ async def test_when_handling_fails_a_living_worker_decides_what_the_vendor_hears
         assert "is tried again" in caplog.text
         assert await deliver(app, APPROVED) == 200
         assert len(handler.told) == 1
+
+
+class FailsSlowly(MemoryLedger):
+    """A ledger that lets the vendor be answered, if that can happen, before it notes a failure."""
+
+    def __init__(self, events: list[str]) -> None:
+        super().__init__()
+        self.events = events
+        self.is_answered = threading.Event()
+
+    def fail(self, claim: Claim, error: str) -> None:
+        self.is_answered.wait(0.2)
+        super().fail(claim, error)
+        self.events.append("noted")
+
+
+async def test_a_failure_is_noted_before_the_vendor_is_answered() -> None:
+    events: list[str] = []
+    ledger = FailsSlowly(events)
+    applied(ledger)
+    app = PostbackApp(credentials(), Handler(ZeroDivisionError()), ledger=ledger)
+    assert await deliver(app, APPROVED) == 500
+    events.append("answered")
+    ledger.is_answered.set()
+    assert events == ["noted", "answered"]
 
 
 async def test_an_unmatched_decision_needs_a_worker_too() -> None:

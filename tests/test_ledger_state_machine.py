@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 import attrs
+import pytest
 import sqlalchemy
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -270,6 +271,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert len(done) == len(set(done)) == sum(model.to_handle for model in self.models.values())
 
 
+@pytest.mark.one_interpreter
 def test_the_ledger_does_what_its_model_does() -> None:
     run_state_machine_as_test(
         LedgerMachine,

@@ -13,7 +13,7 @@ import pytest
 
 from wegetfinancing.testing import SignedPostback, signed_postback
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.one_interpreter]
 
 APP = """
 import os, resource, sys

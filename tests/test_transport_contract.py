@@ -103,6 +103,7 @@ async def failures(make_transport: MakeTransport, checks: Any = TRANSPORT_CHECKS
     return {}
 
 
+@pytest.mark.one_interpreter
 @pytest.mark.parametrize(("make_broken", "name", "text"), BROKEN, ids=[each[0].__name__ for each in BROKEN])
 async def test_a_broken_transport_fails_the_check_for_what_is_broken_and_no_other(
     make_broken: Callable[[], broken.Good], name: str, text: str

@@ -19,6 +19,8 @@ from support.redis_server import SERVER, redis_server
 from wegetfinancing.contrib.sqlalchemy import SQLLedger
 from wegetfinancing.testing import credentials, signed_postback
 
+pytestmark = pytest.mark.one_interpreter
+
 GOOD = signed_postback()
 APP = """
 import os, threading

@@ -33,13 +33,14 @@ ROOT: Final = Path(__file__).resolve().parent.parent.parent
 EQUIVALENT: Final = Path(__file__).with_name("equivalent.toml")
 # The tests that answer for a module, those first that know it best.
 TESTS: Final = {
-    "postbacks.signatures": ["signatures"],
-    "client.retry": ["retry", "client"],
+    "_ledger.rules": ["ledger_rules", "ledger_contract"],
+    "postbacks.signatures": ["signatures", "merchants", "tracebacks"],
+    "client.retry": ["retry", "client", "for_merchant"],
     "client.call": ["call", "middleware", "client"],
-    "errors": ["errors", "answers", "client"],
+    "errors": ["errors", "answers", "client", "ledger_client", "secrets"],
     "credentials": ["credentials", "settings"],
     "client.settings": ["settings"],
-    "client.operations": ["operations", "client"],
+    "client.operations": ["operations", "answers", "client"],
     "client.answers": ["answers", "client"],
     "client.httpx_exchange": ["httpx_exchange", "httpx_errors", "httpx_transport"],
 }

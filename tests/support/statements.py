@@ -68,8 +68,8 @@ class StatementFault:
         if statement == "COMMIT" and self.is_lost and is_first:
             raw.commit()
         if self.kills:
-            if is_first:
-                raw.rollback()
+            # The database sees a killed process close its connections, and rolls back.
+            raw.close()
             raise KilledError
         raise OperationalError("", None, ConnectionError("the connection has died"))
 

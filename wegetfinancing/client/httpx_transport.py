@@ -355,14 +355,17 @@ class HttpxTransport:
         return None
 
     async def _pop_idle(self, origin: Origin) -> _Idle | None:
-        # One for another origin may go through a proxy, or past the proxy this one needs.
-        for place in reversed(range(len(self._idle))):
-            if self._idle[place].origin == origin:
-                idle = self._idle.pop(place)
-                if idle.is_reusable:
-                    return idle
-                await close_quietly(idle.connection)
+        while (place := self._place_of_idle(origin)) is not None:
+            idle = self._idle.pop(place)
+            if idle.is_reusable:
+                return idle
+            await close_quietly(idle.connection)  # meanwhile other calls take from the list
         return None
+
+    def _place_of_idle(self, origin: Origin) -> int | None:
+        # One for another origin may go through a proxy, or past the proxy this one needs.
+        places = reversed(range(len(self._idle)))
+        return next((place for place in places if self._idle[place].origin == origin), None)
 
     def _is_direct(self, url: "httpx.URL") -> bool:
         """Tell whether the way there certainly leads through no proxy."""

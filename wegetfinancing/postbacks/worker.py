@@ -96,13 +96,14 @@ class LedgerHandling:
         """Hand a claimed decision over, and say whether that has succeeded."""
         if self._handler is None:
             return await self._threads.run(partial(self.ledger.apply, claim))
-        error: str | None = "Cancelled"
         try:
             error = await self._call_handler(claim, self._handler)
-        finally:
-            if error is not None:
-                self._threads.submit(partial(self._fail, claim, error))
+        except BaseException:
+            self._threads.submit(partial(self._fail, claim, "Cancelled"))
+            raise
         if error is not None:
+            # Noted before the vendor is answered, so that a delivery that follows can be handled at once.
+            await self._threads.run(partial(self._fail, claim, error))
             return False
         return await self._threads.run(partial(self.ledger.complete, claim))
 
