@@ -23,12 +23,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--threads", type=int, default=4, help="of each of gunicorn's workers")
     parser.add_argument("--seconds", type=float, default=3.0, help="that a call to the vendor may take")
+    parser.add_argument("--end-leases", action="store_true", help="those of killed workers, at the end")
     options = parser.parse_args(arguments)
     wrong = 0
     for server in options.server or COMMANDS:
         with tempfile.TemporaryDirectory() as folder:
             site = Site(server, Path(folder), options.workers, options.threads, options.seconds)
-            found = prove_django(site, options.checkouts, options.kills)
+            found = prove_django(site, options.checkouts, options.kills, end_leases=options.end_leases)
         print(
             f"{server}, {options.workers} workers:", *found.lines, *found.wrong[:10], sep="\n  ", flush=True
         )

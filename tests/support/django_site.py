@@ -29,7 +29,15 @@ COMMANDS = {
     ),
     "uvicorn": "uvicorn --no-access-log --workers={workers} --fd={fd} django_shop.asgi:application",
 }
+_SECRET_KEY = secrets.token_hex(32)
 _WORKER = re.compile(r"(?:Booting worker with pid: |Started server process \[)(\d+)")
+
+
+def _parent_of(process: int) -> int | None:
+    """Read the number of a process's parent, on Linux."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+    return None
 
 
 @attrs.define
@@ -51,6 +59,7 @@ class Site:
     url: str = ""
     emulator_url: str = ""
     kills: int = 0
+    _parent: int = attrs.field(init=False, default=0)
     _killed: set[int] = attrs.field(factory=set)
     _lock: threading.Lock = attrs.field(factory=threading.Lock)
 
@@ -73,7 +82,7 @@ class Site:
                 workers=self.workers, threads=self.threads, fd=shop.fileno()
             )
             stack.enter_context(self._process([str(SCRIPT), "emulator", str(emulator.fileno())], emulator))
-            stack.enter_context(self._process(["-m", *command.split()], shop))
+            self._parent = stack.enter_context(self._process(["-m", *command.split()], shop)).pid
             self._wait_for_workers()
             stack.enter_context(self._process(["-m", "django_shop.manage", "wegetfinancing_worker"]))
             yield
@@ -86,7 +95,9 @@ class Site:
     def kill_a_worker(self) -> None:
         """Kill one of the server's workers; the server starts another one."""
         with self._lock:
-            number = random.choice(self._alive())
+            while not (alive := self._alive()):
+                time.sleep(0.1)
+            number = random.choice(alive)
             os.kill(number, signal.SIGKILL)
             self._killed.add(number)
             self.kills += 1
@@ -95,7 +106,9 @@ class Site:
         """SQLite has no server."""
 
     def _alive(self) -> list[int]:
-        return sorted({int(each) for each in _WORKER.findall(self._log.read_text())} - self._killed)
+        started = {int(each) for each in _WORKER.findall(self._log.read_text())}
+        # One that has ended by itself may have left its number to a process of someone else's.
+        return [each for each in started - self._killed if _parent_of(each) == self._parent]
 
     def _wait_for_workers(self) -> None:
         give_up = time.monotonic() + START_SECONDS
@@ -140,6 +153,3 @@ class Site:
             "WEGETFINANCING_USERNAME": credentials().username,
             "WEGETFINANCING_PASSWORD": credentials().password,
         }
-
-
-_SECRET_KEY = secrets.token_hex(32)

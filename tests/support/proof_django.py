@@ -148,8 +148,11 @@ async def at_once(work: list[Callable[[], Awaitable[None]]]) -> None:
             tasks.start_soon(carry)
 
 
-def prove_django(site: Site, checkouts: int, kills: int) -> Found:
-    """Let every order be applied for by two clicks at once, and compare with the emulator."""
+def prove_django(site: Site, checkouts: int, kills: int, *, end_leases: bool = False) -> Found:
+    """Let every order be applied for by two clicks at once, and compare with the emulator.
+
+    ``end_leases``: do not wait a minute for a decision that a killed worker was handling.
+    """
     found = Found()
     began = time.monotonic()
     with site.running():
@@ -157,7 +160,7 @@ def prove_django(site: Site, checkouts: int, kills: int) -> Found:
         customers = Customers(site, chaos)
         applications = anyio.run(customers.all, checkouts)
         seconds = time.monotonic() - began
-        _settle(site, found)
+        _settle(site, found, end_leases=end_leases)
     answers = Counter(said for each in customers.told.values() for said in each)
     found.lines += [
         f"killed {site.kills} times",
@@ -180,8 +183,10 @@ def prove_django(site: Site, checkouts: int, kills: int) -> Found:
     return found
 
 
-def _settle(site: Site, found: Found) -> None:
+def _settle(site: Site, found: Found, *, end_leases: bool) -> None:
     """Wait until every decision has been handled."""
+    if end_leases:
+        _rows(site, "UPDATE wgf_decision SET lease_until = 0 WHERE state = 'waiting'")
     give_up = time.monotonic() + SETTLE_SECONDS
     while waiting := _rows(site, "SELECT id, attempts, error FROM wgf_decision WHERE state = 'waiting'"):
         if time.monotonic() > give_up:
@@ -210,5 +215,5 @@ def _compare_shop(found: Found, site: Site, ledger: SQLLedger, applications: lis
 
 
 def _rows(site: Site, statement: str) -> list[tuple[object, ...]]:
-    with contextlib.closing(sqlite3.connect(site.database, timeout=30)) as connection:
+    with contextlib.closing(sqlite3.connect(site.database, timeout=30)) as connection, connection:
         return connection.execute(statement).fetchall()
