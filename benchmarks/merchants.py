@@ -1,4 +1,4 @@
-"""A client of one more merchant: what it costs to make, and to keep."""
+"""A client of one more merchant: the cost of making and keeping it."""
 
 import time
 import tracemalloc

@@ -7,6 +7,7 @@ each is a server on its own loopback port. The exit status is 0 only if every st
 import contextlib
 import datetime as dt
 import logging
+import os
 import socket
 import subprocess
 import sys
@@ -174,6 +175,23 @@ def financing_request(shop_url: str, order_id: str = ORDER) -> FinancingRequest:
     )
 
 
+def check_the_setup(emulator_url: str, shop_url: str) -> None:
+    step("1. Is the set-up right? wegetfinancing check --postback-url ...")
+    environment = {
+        "WEGETFINANCING_BASE_URL": emulator_url,
+        "WEGETFINANCING_MERCHANT_ID": CREDENTIALS.merchant_id,
+        "WEGETFINANCING_USERNAME": CREDENTIALS.username,
+        "WEGETFINANCING_PASSWORD": CREDENTIALS.password,
+    }
+    command = [sys.executable, "-m", "wegetfinancing", "check", "--postback-url", f"{shop_url}/postbacks"]
+    done = subprocess.run(  # noqa: S603 - our own
+        command, env=os.environ | environment, capture_output=True, text=True, check=False
+    )
+    for line in (done.stdout + done.stderr).splitlines():
+        say(line)
+    check(done.returncode == 0, "every check has passed")
+
+
 async def buy(emulator_url: str, shop_url: str, shop: Shop, emulator: Emulator) -> None:
     async with AsyncClient(CREDENTIALS, base_url=emulator_url, ledger=shop.ledger) as client:
         created = await click_twice(client, financing_request(shop_url), shop, emulator)
@@ -185,7 +203,7 @@ async def buy(emulator_url: str, shop_url: str, shop: Shop, emulator: Emulator) 
 async def click_twice(
     client: AsyncClient, request: FinancingRequest, shop: Shop, emulator: Emulator
 ) -> CreatedRequest:
-    step("1. Jane checks out and clicks twice: two calls at once, one application")
+    step("2. Jane checks out and clicks twice: two calls at once, one application")
     clicks: list[CreatedRequest] = []
 
     async def click() -> None:
@@ -205,7 +223,7 @@ async def click_twice(
 
 
 async def handle_until_it_succeeds(created: CreatedRequest, shop: Shop) -> None:
-    step("2. The lender approves, and the shop's handler fails: the decision is stored")
+    step("3. The lender approves, and the shop's handler fails: the decision is stored")
     shop.is_broken = True
     async with httpx.AsyncClient() as browser:
         decided = await browser.post(created.href, data={"decision": "approved"})
@@ -215,12 +233,12 @@ async def handle_until_it_succeeds(created: CreatedRequest, shop: Shop) -> None:
     check(decided.json()["postback"] == "HTTP 500", "the postback was stored and not handled")
     check(shop.events == [], "nothing of the failed attempt is left")
 
-    step("3. A worker tries again, and is killed in the middle")
+    step("4. A worker tries again, and is killed in the middle")
     await anyio.to_thread.run_sync(worker_that_is_killed, str(shop.engine.url))
     say(f"the shop's table after the kill: {shop.events or 'empty, as before'}")
     check(shop.events == [], "nothing of the killed attempt is left")
 
-    step("4. Another worker finishes: the order is created, exactly once")
+    step("5. Another worker finishes: the order is created, exactly once")
     with anyio.move_on_after(20):
         while not shop.events:
             await run_worker(shop.ledger, until_idle=True)  # as a cron job would
@@ -231,7 +249,7 @@ async def handle_until_it_succeeds(created: CreatedRequest, shop: Shop) -> None:
 
 
 async def refuse_a_forgery(created: CreatedRequest, shop_url: str, shop: Shop) -> None:
-    step("5. Someone forges an approval for another order")
+    step("6. Someone forges an approval for another order")
     async with httpx.AsyncClient() as forger:
         forged = await forger.post(
             f"{shop_url}/postbacks",
@@ -251,7 +269,7 @@ async def refuse_a_forgery(created: CreatedRequest, shop_url: str, shop: Shop) -
 async def ship_and_refund(
     client: AsyncClient, created: CreatedRequest, shop: Shop, emulator: Emulator
 ) -> None:
-    step("6. The shop ships, and tells the vendor")
+    step("7. The shop ships, and tells the vendor")
     event = ShippingEvent(
         date=dt.datetime.now(dt.UTC).date(),
         state=ShippingState.DISPATCHED,
@@ -262,7 +280,7 @@ async def ship_and_refund(
     say(f"recorded against loan {receipt.loan}")
     check(emulator.applications[created.inv_id].shipping_events == [event], "the vendor knows of it")
 
-    step("7. Jane returns one widget, the vendor refunds it, and its postback reports that to the shop")
+    step("8. Jane returns one widget, the vendor refunds it, and its postback reports that to the shop")
     async with httpx.AsyncClient() as vendor:
         refunded = await vendor.post(created.href, data={"decision": "refund", "amount": "499.00"})
     check(refunded.json()["postback"] == "HTTP 200", "the postback was delivered")
@@ -273,7 +291,7 @@ async def ship_and_refund(
 
 
 async def fail(shop_url: str, shop: Shop) -> None:
-    step("8. Three ways a create can fail, and what each means for the shop")
+    step("9. Three ways a create can fail, and what each means for the shop")
     bound, nobody = listen()
     bound.close()
     for what, url, order_id, expected in (
@@ -315,6 +333,9 @@ def main() -> None:
             serving(PostbackApp(CREDENTIALS, ledger=shop.ledger, path="/postbacks"), shop_socket),
             serving(emulator_app(emulator), emulator_socket),
         ):
+            check_the_setup(emulator_url, shop_url)
+            check(not emulator.applications, "the check has created nothing")
+            check(not shop.ledger.review().decisions, "nor is there anything to review")
             anyio.run(buy, emulator_url, shop_url, shop, emulator)
             anyio.run(fail, shop_url, shop)
         shop.ledger.close()

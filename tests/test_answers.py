@@ -58,6 +58,10 @@ async def test_the_documented_error_is_read(case: dict[str, Any]) -> None:
             403,
             "HTTP 403 http; check that these credentials are of this merchant_id and environment. The",
         ),
+        (
+            404,
+            "HTTP 404 http; check base_url and, in an update, that the inv_id is of this merchant_id and",
+        ),
     ],
 )
 async def test_refused_credentials_come_with_a_hint(status: int, hint: str) -> None:
@@ -235,6 +239,12 @@ UNREADABLE = {
     "no id": Response(200, body=b'{"href": "https://x"}'),
     "wrong type of id": Response(200, body=b'{"inv_id": 5, "href": "https://x", "loan": 5}'),
     "blank id": Response(200, body=b'{"inv_id": " ", "href": "https://x", "loan": " "}'),
+    "an id that no database can store": Response(
+        200, body=rb'{"inv_id": "x\ud800", "href": "https://x", "loan": "\u0000x"}'
+    ),
+    "an href that no header can carry": Response(
+        200, body=rb'{"inv_id": "x", "href": "https://x\r\nSet-Cookie: a", "loan": "x\n"}'
+    ),
     "wrong type of href": Response(200, body=b'{"inv_id": "x", "href": null}'),
     "wrong type of amount": Response(200, body=b'{"inv_id": "x", "href": "https://x", "amount": "1,640.94"}'),
     "cut short": Response(200, body_error="was cut short"),

@@ -19,6 +19,7 @@ PACKAGE = Path(wegetfinancing.__file__).parent
 NO_IO = [
     "_checks",
     "_converter",
+    "_dicts",
     "_json",
     "_ledger.applications",
     "_ledger.decisions",
@@ -41,6 +42,7 @@ NO_IO = [
     "errors",
     "http",
     "models",
+    "postbacks.checking",
     "postbacks.decisions",
     "postbacks.dialects",
     "postbacks.events",
@@ -49,12 +51,20 @@ NO_IO = [
     "postbacks.receiving",
     "postbacks.settings",
     "postbacks.signatures",
+    "postbacks.sources",
 ]
 IO_LIBRARIES = {"anyio", "asyncio", "httpcore", "httpx", "selectors", "socket", "ssl", "threading", "trio"}
 KNOW_HTTPX = {"client.httpx_exchange", "client.httpx_transport"}
 CORE_DEPENDENCIES = {"anyio", "attrs", "cattrs", "httpcore", "httpx", "sniffio"}
 # What an extra or a framework may be imported in.
-OUTSIDE_THE_CORE = ("contrib.", "emulator.app", "emulator.guards", "emulator.pages", "emulator.server")
+OUTSIDE_THE_CORE = (
+    "contrib.",
+    "emulator.app",
+    "emulator.guards",
+    "emulator.pages",
+    "emulator.server",
+    "testing.pytest",
+)
 
 
 def name_of(path: Path) -> str:
@@ -129,6 +139,11 @@ def test_what_is_free_of_io_reaches_no_io_library(module: str) -> None:
 
 def test_httpx_is_known_in_its_own_modules_only() -> None:
     assert {module for module in MODULES if "httpx" in libraries_of(module)} <= KNOW_HTTPX
+
+
+def test_nothing_reaches_pytest_but_the_module_that_a_suite_switches_on() -> None:
+    assert {module for module in MODULES if "pytest" in libraries_of(module)} == {"testing.pytest"}
+    assert not {module for module in MODULES if "testing.pytest" in imports_of(module)[0]}
 
 
 def test_the_core_depends_on_what_it_declares_only() -> None:

@@ -221,6 +221,7 @@ async def test_the_log_has_the_allowed_fields_and_no_others(
     plain = set(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
     assert {name for each in records for name in vars(each)} - plain == {
         "operation",
+        "merchant_id",
         "attempt",
         "status",
         "outcome",
@@ -232,8 +233,8 @@ async def test_the_log_has_the_allowed_fields_and_no_others(
         (3, 200, "done"),
     ]
     texts = [each.getMessage() for each in records]
-    assert texts[0].startswith("update_shipping attempt 1: HTTP 503 in 0.0")
-    assert texts[1].startswith("update_shipping attempt 2: TransportError in 0.0")
+    assert texts[0].startswith("update_shipping of merchant 1234, attempt 1: HTTP 503 in 0.0")
+    assert texts[1].startswith("update_shipping of merchant 1234, attempt 2: TransportError in 0.0")
     assert "jane@example.com" not in caplog.text
 
 

@@ -12,6 +12,7 @@ from support import django_shop
 from support.django_project import OURS, LogEntry, Permission, User, ledger_factory, sqlite_database
 from wegetfinancing.contrib.django import DjangoLedger, get_ledger
 from wegetfinancing.contrib.django.models import Decision, Loan
+from wegetfinancing.testing import credentials
 from wegetfinancing.testing.contract.ledger_checking import EXPECTED, application, created, postback
 
 ORDER = "ORDER-123"
@@ -37,8 +38,8 @@ def admin() -> Client:
     return client
 
 
-def applied(ledger: DjangoLedger, amount: Decimal = EXPECTED, order_id: str = ORDER) -> None:
-    intent = application(order_id)
+def applied(ledger: DjangoLedger, amount: Decimal = EXPECTED, order_id: str = ORDER, **changes: Any) -> None:
+    intent = application(order_id, **changes)
     ledger.begin(intent)
     ledger.record_answer(intent, created(f"inv-{order_id}", amount))
 
@@ -72,6 +73,32 @@ def test_what_needs_review_is_found(admin: Client, ledger: DjangoLedger) -> None
     assert (ORDER in review, "FINE" in review) == (True, False)
     review = admin.get(DECISIONS, {"review": "yes"}).content.decode()
     assert ("NOWHERE" in review, "FINE" in review) == (True, False)
+
+
+def test_merchants_are_shown_filtered_and_found(admin: Client, ledger: DjangoLedger) -> None:
+    applied(ledger)
+    assert "merchant_id=" not in admin.get(LOANS).content.decode()  # nothing to choose from
+    applied(ledger, order_id="OF-ANOTHER", merchant_id="5678")
+    for each in (credentials(), credentials(merchant_id="5678")):
+        ledger.record(postback(inv_id=f"lost-{each.merchant_id}", credentials=each))
+    for address, own, others in ((LOANS, "OF-ANOTHER", ORDER), (DECISIONS, "lost-5678", "lost-1234")):
+        page = admin.get(address).content.decode()
+        assert "?merchant_id=1234" in page
+        assert "?merchant_id=5678" in page
+        for chosen in ({"merchant_id": "5678"}, {"q": "5678"}):
+            page = admin.get(address, chosen).content.decode()
+            assert (own in page, others in page) == (True, False)
+    assert ">5678</td>" in admin.get(LOANS, {"q": "OF-ANOTHER"}).content.decode()
+    page = act(admin, LOANS, "resolve", Loan.objects.get(merchant_id="5678"))
+    assert "OF-ANOTHER, merchant 5678" in page
+
+
+def test_of_many_merchants_none_are_offered(admin: Client, ledger: DjangoLedger) -> None:
+    for number in range(21):
+        applied(ledger, merchant_id=f"shop-{number}")
+    assert "?merchant_id=" not in admin.get(LOANS).content.decode()
+    assert "shop-7" in admin.get(LOANS, {"q": "shop-7"}).content.decode()
+    assert "shop-8" not in admin.get(LOANS, {"merchant_id": "shop-7"}).content.decode()
 
 
 def test_nothing_can_be_edited(admin: Client, ledger: DjangoLedger) -> None:

@@ -1,5 +1,6 @@
 """``DjangoLedger``: it keeps the contract on both databases, and writes nothing in somebody's transaction."""
 
+import contextlib
 import threading
 import unittest
 from collections.abc import Callable, Iterator
@@ -8,7 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
-from django.db import OperationalError, connection, connections, transaction
+from django.db import DatabaseError, OperationalError, connection, connections, transaction
 from django.test import TestCase
 
 from support.django_project import (
@@ -20,6 +21,7 @@ from support.django_project import (
 )
 from wegetfinancing import AsyncClient, Client, ConfigurationError, LedgerError, Outcome
 from wegetfinancing.contrib.django import DjangoLedger
+from wegetfinancing.contrib.django.models import Worker
 from wegetfinancing.contrib.sqlalchemy import SQLLedger
 from wegetfinancing.ledger import Decision, Loan, run_worker
 from wegetfinancing.testing import (
@@ -169,7 +171,117 @@ def test_a_loan_can_be_read_inside_atomic(alias: str, make_ledger: Callable[...,
         assert ledger.loan(ORDER, connection=connections[alias]) == loan
 
 
+def test_a_loan_can_be_read_without_autocommit(alias: str, make_ledger: Callable[..., DjangoLedger]) -> None:
+    """Inside the shop's transaction, which no atomic() has declared."""
+    ledger = make_ledger()
+    approved_loan(ledger)
+    transaction.set_autocommit(False, using=alias)
+    try:
+        with connections[alias].cursor() as cursor:
+            cursor.execute("INSERT INTO wgf_worker (id, seen_at) VALUES ('shop', 0)")
+            loan = ledger.loan(ORDER)
+            assert loan is not None
+            assert loan.may_ship
+            cursor.execute("SELECT count(*) FROM wgf_worker")
+            assert cursor.fetchone() == (1,)
+    finally:
+        transaction.rollback(using=alias)
+        transaction.set_autocommit(True, using=alias)
+
+
 # A handler, and a shop with an endpoint of its own
+
+
+class SlowHandler:
+    """Writes, waits until it was rolled back, and does something else with the database."""
+
+    def __init__(self, then: Callable[[Any], object], fails: type[Exception] | None) -> None:
+        self._then = then
+        self._fails = fails
+        self.is_in = threading.Event()
+        self.others_may_write = threading.Event()
+
+    def __call__(self, shops: Any, _: Decision) -> None:
+        effect(shops, "before")
+        self.is_in.set()
+        assert self.others_may_write.wait(30)
+        if self._fails is None:
+            self._then(shops)
+        else:
+            with pytest.raises(self._fails):
+                self._then(shops)
+
+
+def effect(shops: Any, name: str) -> None:
+    with shops.cursor() as cursor:
+        cursor.execute("INSERT INTO wgf_worker (id, seen_at) VALUES (%s, 0)", [name])
+
+
+def effect_after(shops: Any) -> None:
+    effect(shops, "after")
+
+
+def effect_in_atomic(shops: Any) -> None:
+    with transaction.atomic(using=shops.alias):
+        effect_after(shops)
+
+
+@pytest.mark.parametrize(
+    ("then", "fails"),
+    [
+        (effect_after, OperationalError),
+        (effect_in_atomic, OperationalError),
+        (effect_after, None),
+        (lambda _: None, None),
+    ],
+    ids=["writes on", "begins anew", "fails", "returns"],
+)
+def test_a_handler_on_sqlite_that_takes_too_long_is_rolled_back_and_others_can_write(
+    then: Callable[[Any], object], fails: type[Exception] | None
+) -> None:
+    apply = SlowHandler(then, fails)
+    with sqlite_database() as name:
+        ledger = ledger_factory(name)(apply=apply, handler_seconds=1.0)
+        approved_loan(ledger)
+        recorded = ledger.record(postback())
+
+        def handle() -> tuple[bool, int]:
+            try:
+                claim = ledger.claim(recorded.id)
+                assert claim is not None
+                is_handled = ledger.apply(claim)
+                return is_handled, Worker.objects.count()
+            finally:
+                connections.close_all()
+
+        with ThreadPoolExecutor(1) as threads:
+            handled = threads.submit(handle)
+            assert apply.is_in.wait(30)
+            ledger.begin(application("ORDER-124"))  # waits for no longer than the handler may take
+            apply.others_may_write.set()
+            assert handled.result() == (False, 0)
+        (waiting,) = ledger.review().decisions
+        assert (waiting.attempts, waiting.error) == (1, "TimeoutError")
+
+
+def test_a_handler_inside_a_test_case_has_no_time_limit() -> None:
+    """Its transaction is not the ledger's to roll back."""
+
+    def wait(*_: object) -> None:
+        assert not threading.Event().wait(0.2)
+
+    class Handling(TestCase):
+        def test(self) -> None:
+            ledger = ledger_factory("default")(apply=wait, handler_seconds=0.1)
+            approved_loan(ledger)
+            claim = ledger.claim(ledger.record(postback()).id)
+            assert claim is not None
+            assert ledger.apply(claim)
+
+    with sqlite_database():
+        result = unittest.TestResult()
+        unittest.TestSuite([Handling("test")]).run(result)
+    assert [text for _, text in [*result.errors, *result.failures]] == []
 
 
 def test_a_handlers_effects_and_its_decision_are_committed_together(
@@ -226,6 +338,25 @@ def test_a_handler_whose_statement_fails_has_failed(
     assert claim is not None
     assert not ledger.apply(claim)
     assert ledger.review().decisions[0].error in ("OperationalError", "ProgrammingError")
+
+
+def test_a_handler_that_swallows_an_error_of_the_database_has_failed(
+    alias: str, make_ledger: Callable[..., DjangoLedger]
+) -> None:
+    """After it nothing is committed, and neither PostgreSQL nor SQLite says so at the end."""
+    fails = {"sqlite": "INSERT OR ROLLBACK INTO wgf_meta SELECT * FROM wgf_meta", "postgresql": "SELECT 1/0"}
+
+    def apply(shops: Any, _: Decision) -> None:
+        with contextlib.suppress(DatabaseError), shops.cursor() as cursor:
+            cursor.execute(fails[shops.vendor])
+
+    ledger = make_ledger(apply=apply)
+    approved_loan(ledger)
+    claim = ledger.claim()
+    assert claim is not None
+    assert not ledger.apply(claim)
+    (waiting,) = ledger.review().decisions
+    assert waiting.error in ("TransactionManagementError", "InternalError")
 
 
 def test_once_is_part_of_the_shops_transaction(alias: str, make_ledger: Callable[..., DjangoLedger]) -> None:

@@ -20,7 +20,7 @@ from support import django_shop
 from support.django_project import OURS, add_database, ledger_factory, sqlite_database
 from wegetfinancing import ConfigurationError
 from wegetfinancing.contrib.django import get_client, get_ledger
-from wegetfinancing.contrib.django.models import Decision, Inv, Loan, Version, Worker
+from wegetfinancing.contrib.django.models import Decision, Inv, Loan, Shipment, Version, Worker
 from wegetfinancing.testing.contract.ledger_checking import application, created, postback
 
 APPLYING = {**OURS, "APPLY": "support.django_shop.apply"}
@@ -30,6 +30,7 @@ ROOT = Path(__file__).parent
 @pytest.fixture(autouse=True)
 def database() -> Iterator[None]:
     django_shop.told.clear()
+    django_shop.opened.clear()
     with sqlite_database():
         ledger_factory("default")()
         yield
@@ -63,6 +64,9 @@ def test_complete_settings_pass_the_check() -> None:
         ({**OURS, "DATABASE": "nowhere"}, ["['DATABASE'] is not one of DATABASES"]),
         ({**OURS, "APPLY": "nowhere.apply"}, ["['APPLY'] cannot be used: No module named 'nowhere'"]),
         ({**OURS, "APPLY": 1}, ["['APPLY'] cannot be used: it is not a function"]),
+        ({**OURS, "HANDLER": "nowhere.handle"}, ["['HANDLER'] cannot be used: No module named 'nowhere'"]),
+        ({**OURS, "HANDLER": 1}, ["['HANDLER'] cannot be used: it is not a function 'def handle(decision)'"]),
+        ({**APPLYING, "HANDLER": print}, ["has both 'APPLY' and 'HANDLER'"]),
         ({**OURS, "PASSWORD": "line\n"}, ["password contains a control character"]),
     ],
 )
@@ -95,22 +99,37 @@ def test_each_row_has_a_name() -> None:
             Loan(order_id="ORDER-123"),
             Inv(inv_id="inv"),
             Decision(status="approved", inv_id="inv"),
+            Shipment(state="dispatched", inv_id="inv"),
             Version(environment="sandbox"),
             Worker(id="worker"),
         )
     ]
-    assert names == ["ORDER-123", "inv", "approved: inv", "sandbox", "worker"]
+    assert names == ["ORDER-123", "inv", "approved: inv", "dispatched: inv", "sandbox", "worker"]
 
 
-@override_settings(WEGETFINANCING=APPLYING)
-def test_the_worker_handles_what_waits_until_nothing_is_due() -> None:
+def one_waits() -> None:
     ledger = get_ledger()
     intent = application()
     ledger.begin(intent)
     ledger.record_answer(intent, created())
     ledger.record(postback())
+
+
+@override_settings(WEGETFINANCING=APPLYING)
+def test_the_worker_handles_what_waits_until_nothing_is_due() -> None:
+    one_waits()
     call_command("wegetfinancing_worker", until_idle=True)
     assert django_shop.told == ["approved"]
+
+
+@pytest.mark.parametrize("name", ["handle", "handle_async"])
+def test_the_worker_calls_the_handler_of_the_settings(name: str) -> None:
+    with override_settings(WEGETFINANCING={**OURS, "HANDLER": f"support.django_shop.{name}"}):
+        one_waits()
+        call_command("wegetfinancing_worker", until_idle=True)
+        assert get_ledger().review().decisions == ()
+    assert django_shop.told == ["approved"]
+    assert [each.connection for each in django_shop.opened] == [None] * len(django_shop.opened)
 
 
 def test_a_worker_without_anything_to_do_with_a_decision_says_so() -> None:

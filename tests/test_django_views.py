@@ -2,6 +2,7 @@
 
 import io
 import logging
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -40,6 +41,8 @@ SETTINGS = {
 def shop() -> Iterator[None]:
     """Settings with an ``apply``, and an empty ledger."""
     django_shop.told.clear()
+    django_shop.opened.clear()
+    django_shop.threads.clear()
     django_shop.failures.clear()
     with sqlite_database(), override_settings(WEGETFINANCING=SETTINGS):
         ledger_factory("default")()
@@ -189,6 +192,48 @@ def test_an_async_handler_is_called_until_it_has_succeeded() -> None:
     view = async_postback_view(handle, ledger=ledger, credentials=[credentials()])
     assert [call(view, request_of()).status_code for _ in range(2)] == [200, 200]
     assert told == [ORDER]
+
+
+@pytest.mark.parametrize(
+    ("path", "handler"),
+    [("/postbacks", "handle"), ("/async/postbacks", "handle"), ("/async/postbacks", "handle_async")],
+)
+@SERVERS
+def test_a_handler_of_the_settings_is_called_by_either_view(path: str, handler: str, server: str) -> None:
+    ours = {**SETTINGS, "HANDLER": f"support.django_shop.{handler}"}
+    del ours["APPLY"]
+    with override_settings(WEGETFINANCING=ours):
+        begin()
+        assert deliver(path, server).status_code == 200
+        assert get_ledger().review().decisions == ()
+    assert django_shop.told == ["approved"]
+
+
+def test_the_sync_view_refuses_an_async_handler_of_the_settings(caplog: pytest.LogCaptureFixture) -> None:
+    ours = {**SETTINGS, "APPLY": None, "HANDLER": django_shop.handle_async}
+    with override_settings(WEGETFINANCING=ours):
+        assert deliver("/postbacks", "wsgi").status_code == 500
+    assert "handler must be a plain" in caplog.text
+
+
+def test_a_lookup_and_a_handler_in_a_thread_of_ours_leave_no_connection_open() -> None:
+    ledger = DjangoLedger(environment="sandbox")
+    begin(ledger)
+
+    def lookup(merchant_id: str) -> Any:
+        connections["default"].ensure_connection()
+        django_shop.opened.append(connections["default"])
+        return (each for each in [SHOP] if each.merchant_id == merchant_id)  # read after the call, as a query
+
+    view = async_postback_view(django_shop.handle, ledger=ledger, credentials=lookup)
+    answer = view(request_of(), SHOP.merchant_id)
+
+    async def wait() -> HttpResponse:
+        return await answer
+
+    assert anyio.run(wait).status_code == 200
+    assert threading.get_ident() not in django_shop.threads
+    assert [each.connection for each in django_shop.opened] == [None, None]
 
 
 async def an_async_handler(_: Decision) -> None:

@@ -111,16 +111,34 @@ async def test_a_decision_has_to_be_possible() -> None:
         emulator.decide("a1", "approved")
     async with AsyncClient(credentials(), transport=emulator) as client:
         await client.create_request(financing_request(version=PostbackVersion.V1_0))
-    for status in ("paused", "refund"):
-        with pytest.raises(ValueError, match=status if status == "refund" else "must be one of"):
+    for status, told in [("paused", "must be one of"), ("refund", "only a request that was approved")]:
+        with pytest.raises(ValueError, match=told):
             emulator.decide("a1", status)
     assert emulator.applications["a1"].status is None
+    emulator.decide("a1", "approved")
+    with pytest.raises(ValueError, match=r"a refund has never been seen in the dialect 1\.0"):
+        emulator.decide("a1", "refund")
+
+
+async def test_what_was_approved_can_be_refunded_whatever_followed() -> None:
+    emulator = Emulator(credentials(), new_inv_id=lambda: "a1")
+    async with AsyncClient(credentials(), transport=emulator) as client:
+        await client.create_request(financing_request())
+    for status in ("preapproved", "rejected"):
+        emulator.decide("a1", status)
+        with pytest.raises(ValueError, match="only a request that was approved can be refunded"):
+            emulator.decide("a1", "refund")
+    assert emulator.applications["a1"].refunded == 0
+    emulator.decide("a1", "approved")
+    emulator.decide("a1", "rejected")
+    assert json.loads(emulator.decide("a1", "refund").body)["updates"]["amount"] == "499.00"
 
 
 async def test_a_part_can_be_refunded() -> None:
     emulator = Emulator(credentials(), new_inv_id=lambda: "a1")
     async with AsyncClient(credentials(), transport=emulator) as client:
         await client.create_request(financing_request())
+    emulator.decide("a1", "approved")
     refund = emulator.decide("a1", "refund", amount="10.5")
     assert json.loads(refund.body)["updates"] == {"status": "refund", "amount": "10.50"}
 
@@ -288,6 +306,7 @@ async def test_refunds_cannot_exceed_the_loan() -> None:
     emulator = Emulator(credentials(), new_inv_id=lambda: "a1")
     async with AsyncClient(credentials(), transport=emulator) as client:
         await client.create_request(financing_request())
+    emulator.decide("a1", "approved")
     emulator.decide("a1", "refund", amount="99.00")
     for amount in ("400.01", "0"):
         with pytest.raises(ValueError, match=r"at most the remaining 400\.00"):

@@ -163,7 +163,7 @@ async def test_a_browser_is_sent_on_as_the_decision_says(
         answer = await browser.post(href, data={"decision": decision}, headers=HTML)
         assert (answer.status_code, answer.headers["location"]) == (303, goes_to)
     answer = await browser.post(href, data={"decision": "rejected", "then": "dashboard"}, headers=HTML)
-    assert answer.headers["location"] == "/"
+    assert answer.headers["location"] == "/#request-a1"
     assert emulator.applications["a1"].status == "rejected"
 
 
@@ -289,11 +289,12 @@ async def test_postbacks_go_to_the_hosts_that_were_allowed(emulator: Emulator, s
 async def test_the_dashboard_asks_for_the_next_fault(browser: httpx.AsyncClient, emulator: Emulator) -> None:
     await browser.post("http://emulator.test/faults", data={"fault": "fault-502"})
     assert [each and each.name for each in emulator.next_faults] == ["fault-502"]
-    assert "Queued: <code>fault-502</code>" in (await browser.get("http://emulator.test/")).text
+    assert "Queued: <code>fault-502</code> (HTTP 502)" in (await browser.get("http://emulator.test/")).text
     async with make_client(browser) as client:
         with pytest.raises(ServerError):
             await client.create_request(financing_request())
-    assert "<strong>HTTP 502 (fault-502)</strong>" in (await browser.get("http://emulator.test/")).text
+    dashboard = (await browser.get("http://emulator.test/")).text
+    assert "<strong>HTTP 502</strong> <code>fault-502</code>" in dashboard
 
 
 async def test_a_slow_fault_waits_and_answers(emulator: Emulator, shop: FakeTransport) -> None:

@@ -27,6 +27,7 @@ MODULES = [
     "postbacks",
     "postbacks.wsgi",
     "testing",
+    "testing.pytest",
 ]
 PUBLIC = {
     name: set(importlib.import_module(name).__all__)

@@ -78,6 +78,23 @@ async def vendor(request: pytest.FixtureRequest) -> AsyncIterator[httpx.AsyncCli
         yield client
 
 
+@pytest.mark.parametrize("framework", [Starlette, FastAPI])
+async def test_a_mount_serves_the_path_with_a_slash_and_redirects_the_one_without(framework: type) -> None:
+    app = framework()
+    app.mount("/postbacks", PostbackApp(credentials(), keep))
+    made = signed_postback()
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://shop.test") as client:
+        redirected = await client.post("/postbacks", content=made.body, headers=made.headers)
+        assert (redirected.status_code, redirected.headers["location"]) == (
+            307,
+            "http://shop.test/postbacks/",
+        )
+        assert handled == []
+        assert (await client.post("/postbacks/", content=made.body, headers=made.headers)).text == "OK"
+    assert len(handled) == 1
+
+
 async def test_an_authentic_postback_reaches_the_handler(vendor: httpx.AsyncClient) -> None:
     made = signed_postback()
     response = await vendor.post("/postbacks", content=made.body, headers=made.headers)

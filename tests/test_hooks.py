@@ -69,10 +69,11 @@ async def test_a_call_has_one_record_for_each_attempt() -> None:
     async with client_with(notes, script=script) as client:
         await client.update_shipping(INV_ID, shipping_event())
     base_url = "https://api.sandbox.wegetfinancing.com"
-    assert notes.started == [CallStarted(operation="update_shipping", base_url=base_url)]
+    assert notes.started == [CallStarted(operation="update_shipping", merchant_id="1234", base_url=base_url)]
     (ended,) = notes.ended
     assert (ended.operation, ended.outcome, ended.error_type) == ("update_shipping", "done", None)
     assert ended.seconds >= sum(each.seconds for each in ended.attempts)
+    assert (ended.merchant_id, {each.merchant_id for each in ended.attempts}) == ("1234", {"1234"})
     assert without_time(ended.attempts) == [
         ("update_shipping", 1, 503, "unknown", None),
         ("update_shipping", 2, None, "not_sent", "TransportError"),
@@ -130,7 +131,7 @@ async def test_an_attempt_that_the_deadline_cuts_off_has_a_record_and_a_line_in_
     assert (ended.outcome, ended.error_type) == ("unknown", "DeadlineExceededError")
     assert without_time(ended.attempts) == [("create_request", 1, None, "unknown", "cancelled")]
     (record,) = caplog.records
-    assert record.getMessage().startswith("create_request attempt 1: cancelled in 0.0")
+    assert record.getMessage().startswith("create_request of merchant 1234, attempt 1: cancelled in 0.0")
 
 
 async def test_a_caller_that_gives_up_is_told_from_a_deadline() -> None:

@@ -4,9 +4,10 @@ import pytest
 
 from wegetfinancing import ConfigurationError
 from wegetfinancing._loan import Verdict
-from wegetfinancing.ledger import Loan, MemoryLedger
+from wegetfinancing.ledger import ApplicationState, Loan, MemoryLedger
 from wegetfinancing.testing import INV_ID
 from wegetfinancing.testing.contract.ledger_checking import (
+    MERCHANT,
     ORDER,
     LedgerBench,
     Shop,
@@ -96,3 +97,22 @@ def test_a_clock_that_was_ahead_for_a_while_blocks_nothing_for_long(ahead: float
 def test_a_lease_that_looks_like_a_wrong_clock_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="at most a day"):
         MemoryLedger(lease=86_401)
+
+
+@pytest.mark.parametrize("order_id", [ORDER, None], ids=["that names its order", "that names none"])
+def test_an_adoption_is_not_lost_to_a_postback_that_came_before(order_id: str | None) -> None:
+    """The loan was read again when the postback was matched, without what the adoption had changed."""
+    ledger = MemoryLedger()
+    ledger.record(postback(merchant_transaction_id=order_id))
+    adopted = ledger.adopt(ORDER, INV_ID, "499.00", merchant_id=MERCHANT)
+    assert (adopted.state, adopted.inv_id, adopted.status) == (ApplicationState.CREATED, INV_ID, "approved")
+    assert adopted.may_ship
+    assert loan_of(ledger) == adopted
+
+
+def test_a_postback_that_came_before_does_not_change_which_application_is_adopted() -> None:
+    ledger = MemoryLedger()
+    ledger.record(postback(inv_id="another"))
+    adopted = ledger.adopt(ORDER, INV_ID, "499.00", merchant_id=MERCHANT)
+    assert (adopted.inv_id, adopted.status) == (INV_ID, None)
+    assert codes(ledger) == ["foreign_inv_id"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import create_engine, event
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError, OperationalError
 
@@ -19,6 +19,7 @@ from wegetfinancing import LedgerError
 from wegetfinancing._loan import Verdict
 from wegetfinancing.contrib.sqlalchemy import SQLLedger
 from wegetfinancing.ledger import Decision
+from wegetfinancing.postbacks.decisions import Claim
 from wegetfinancing.testing.contract.ledger_checking import LedgerBench, application, created, postback
 
 
@@ -94,6 +95,25 @@ def test_a_handler_that_swallows_an_error_of_the_database_has_failed(
     assert [each.error for each in ledger.review().decisions] == ["InvalidRequestError"]
 
 
+def test_a_handler_that_swallows_an_error_after_which_sqlite_has_rolled_back_has_failed(
+    tmp_path: Path,
+) -> None:
+    """As after a full disk: the COMMIT of no transaction is no error."""
+
+    def apply(connection: Connection, decision: Decision) -> None:
+        with contextlib.suppress(DBAPIError):
+            connection.exec_driver_sql("INSERT OR ROLLBACK INTO wgf_meta SELECT * FROM wgf_meta")
+
+    ledger = SQLLedger(f"sqlite:///{tmp_path / 'shop.db'}", environment="sandbox", apply=apply)
+    ledger.create_tables()
+    LedgerBench(lambda: ledger).applied(ledger)
+    claim = ledger.claim(ledger.record(postback()).id)
+    assert claim is not None
+    assert not ledger.apply(claim)
+    assert [each.error for each in ledger.review().decisions] == ["InvalidRequestError"]
+    ledger.close()
+
+
 def test_a_dismissed_decision_stays_dismissed_while_its_order_is_answered(
     make_ledger: Callable[..., SQLLedger],
 ) -> None:
@@ -118,6 +138,32 @@ def test_a_dismissed_decision_stays_dismissed_while_its_order_is_answered(
     dismissing.join()
     assert ledger.claim(recorded.id) is None
     assert ledger.review().decisions == ()
+
+
+def test_a_decision_that_a_worker_claims_meanwhile_is_not_handed_over_once_more(
+    postgresql: Server,
+) -> None:
+    """The shop's transaction has read the decision before, and locks it afterwards."""
+    engine = create_engine(new_database(postgresql))
+    ledger = SQLLedger(engine, environment="sandbox")
+    ledger.create_tables()
+    LedgerBench(lambda: ledger).applied(ledger)
+    recorded = ledger.record(postback())
+    claims: list[Claim | None] = []
+    claiming = threading.Thread(target=lambda: claims.append(ledger.claim(recorded.id)))
+
+    def claim_meanwhile(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        is_reading = "wgf_decision.digest = " in statement
+        if is_reading and threading.current_thread() is threading.main_thread() and not claiming.ident:
+            claiming.start()
+            claiming.join()
+
+    event.listen(engine, "after_cursor_execute", claim_meanwhile)
+    with engine.begin() as connection:
+        decision = ledger.once(connection, postback())
+    engine.dispose()
+    assert [each is not None for each in claims] == [True]
+    assert decision is None
 
 
 def test_a_handler_that_takes_too_long_within_a_statement_does_not_crash_the_process(tmp_path: Path) -> None:

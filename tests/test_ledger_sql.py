@@ -25,7 +25,7 @@ from support.ledgers import new_database, sqlite_ledgers
 from support.postgresql import Server
 from support.statements import StatementFault, dying
 from wegetfinancing import AsyncClient, CallError, ConfigurationError, LedgerError, Outcome
-from wegetfinancing.contrib._sql.engines import Watchdog
+from wegetfinancing.contrib._sql.watchdog import Watchdog
 from wegetfinancing.contrib.sqlalchemy import SQLLedger, metadata
 from wegetfinancing.http import Request, Response
 from wegetfinancing.ledger import Decision, Ledger, run_worker

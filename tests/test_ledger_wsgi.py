@@ -154,9 +154,10 @@ def test_a_flask_view_has_a_ledger_too() -> None:
 @pytest.mark.parametrize(
     ("ledger", "settings", "way_out"),
     [
-        (MemoryLedger(), {}, r"make the ledger with apply=, and pass no handler"),
-        (MemoryLedger(), {"handler": print}, r"make the ledger with apply=, and pass no handler"),
-        (MemoryLedger(apply=Shop()), {"handler": print}, "pass no handler"),
+        (MemoryLedger(), {}, "make the ledger with apply=, or pass handler="),
+        (MemoryLedger(), {"handler": "handle"}, "handler must be a function"),
+        (MemoryLedger(), {"handler": wsgi_server.handle_async}, "handler must be a plain"),
+        (MemoryLedger(apply=Shop()), {"handler": print}, "choose one"),
         (MemoryLedger(apply=Shop()), {"store": SyncMemoryDeliveryStore()}, "not for an endpoint with a"),
         (MemoryLedger(apply=Shop()), {"repeat_handler": print}, "not for an endpoint with a ledger"),
         (MemoryLedger(apply=Shop()), {"max_age": 300}, "not for an endpoint with a ledger"),

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import json
 import os
 import shlex
 import signal
@@ -95,6 +96,16 @@ def test_a_postback_is_signed_and_the_answer_printed(
     assert printed == f"inv_id {refunded.inv_id}\nHTTP 200\nOK\n"
 
 
+def test_a_postback_for_programs(endpoint: Endpoint, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["postback", endpoint.url, "--inv-id", "a1", "--order", "ORDER-1", "--json"]) == 0
+    expected = {"inv_id": "a1", "order": "ORDER-1", "status": "approved", "http_status": 200, "answer": "OK"}
+    assert json.loads(capsys.readouterr().out) == expected
+    assert main(["postback", "http://127.0.0.1:9/", "--inv-id", "a1", "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert (told["inv_id"], told["order"]) == ("a1", None)
+    assert "Nothing was sent." in told["error"]
+
+
 def test_a_forged_postback_is_refused_and_the_command_says_so(
     endpoint: Endpoint, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -109,8 +120,6 @@ def test_a_forged_postback_is_refused_and_the_command_says_so(
         (["postback", "http://shop.example/postbacks"], "plain http is for loopback addresses only"),
         (["postback", "shop.example"], "the URL must be"),
         (["postback", "http://127.0.0.1:abc/"], "the URL must be"),
-        (["postback", "http://127.0.0.1:9/", "--amount", "1.234"], "amount must have at most two decimals"),
-        (["postback", "http://127.0.0.1:9/", "--amount", "abc"], "amount must be an amount such as"),
         (["emulator", "--merchant-id", "../admin"], "merchant_id"),
     ],
 )
@@ -289,9 +298,49 @@ def test_a_trigger_whose_postback_fails_says_so(capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.usefixtures("settings_of_the_emulator")
-def test_a_trigger_that_is_refused_says_so(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["trigger", "approved", "--amount", "abc"]) == 1
-    assert "amount must be an amount such as" in capsys.readouterr().err
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_trigger_that_is_refused_says_so(capsys: pytest.CaptureFixture[str], as_json: bool) -> None:
+    assert main(["trigger", "approved", "--order", "fault-400", *["--json"] * as_json]) == 1
+    captured = capsys.readouterr()
+    assert "HTTP 400 invalid_parameters: billing_address.zipcode" in captured.err
+    if as_json:
+        told = json.loads(captured.out)
+        assert (told["order"], told["decisions"]) == ("fault-400", [])
+        assert "HTTP 400" in told["error"]
+
+
+def test_a_trigger_for_programs(
+    endpoint: Endpoint, settings_of_the_emulator: Credentials, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert settings_of_the_emulator != endpoint.accepted
+    command = ["trigger", "rejected", "--json", "--order", "ORDER-7", "--postback-url", endpoint.url]
+    assert main(command) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert told["page"].endswith(told["inv_id"])
+    assert (told["order"], told["decisions"]) == (
+        "ORDER-7",
+        [{"decision": "rejected", "postback": "HTTP 401"}],
+    )
+
+
+@pytest.mark.parametrize(
+    ("amount", "told"),
+    [
+        ("abc", "argument --amount: must be US dollars such as 499.00, without a currency sign"),
+        ("$5", "must be US dollars such as 499.00"),
+        ("1,558.00", "must be US dollars such as 499.00"),
+        ("1.234", "must have at most two decimals"),
+        ("-1", "must be 0 or more"),
+    ],
+)
+@pytest.mark.parametrize("command", [["trigger", "approved"], ["postback", "http://127.0.0.1:9/"]])
+def test_an_amount_that_cannot_be_is_told(
+    command: list[str], amount: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([*command, f"--amount={amount}"])
+    assert caught.value.code == 2
+    assert told in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("base_url", [None, "https://api.wegetfinancing.com"])
@@ -305,6 +354,59 @@ def test_only_an_emulator_is_triggered(
         monkeypatch.setenv("WEGETFINANCING_BASE_URL", base_url)
     assert main(["trigger", "approved", "--postback-url", endpoint.url]) == 2
     assert "the address of an emulator on this machine" in capsys.readouterr().err
+
+
+def test_the_emulator_for_programs(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = [sys.executable, "-m", "wegetfinancing", "emulator", "--port=0", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own
+        assert process.stdout is not None
+        try:
+            started = json.loads(process.stdout.readline())
+            for name, value in started["settings"].items():
+                monkeypatch.setenv(name, value)
+            assert started == {
+                "event": "started",
+                "base_url": os.environ["WEGETFINANCING_BASE_URL"],
+                "settings": started["settings"],
+            }
+            assert main(["trigger", "approved", "--order", "ORDER-7", "--postback-url", endpoint.url]) == 1
+            call, delivery = (json.loads(process.stdout.readline()) for _ in range(2))
+        finally:
+            process.send_signal(signal.SIGINT)
+    assert call["inv_id"]
+    assert call == {
+        "event": "call",
+        "method": "POST",
+        "path": "/merchant/1234/requests",
+        "result": "HTTP 200",
+        "order": "ORDER-7",
+        "inv_id": call["inv_id"],
+        "amount": "499.00",
+    }
+    assert delivery["milliseconds"] >= 0
+    del delivery["milliseconds"]
+    assert delivery == {
+        "event": "delivery",
+        "status": "approved",
+        "order": "ORDER-7",
+        "answer": "HTTP 401",
+        "how": "",
+    }
+
+
+@pytest.mark.parametrize(
+    "command", [[], *([each] for each in ("emulator", "trigger", "postback", "check", "ledger"))]
+)
+def test_the_help_is_plain_text_where_nobody_watches(
+    command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    with pytest.raises(SystemExit) as caught:
+        main([*command, "--help"])
+    assert caught.value.code == 0
+    told = capsys.readouterr().out
+    assert told.startswith("usage: wegetfinancing")
+    assert not any(mark in told for mark in ("\x1b", "``", "**"))
 
 
 def test_without_a_file_every_start_has_a_password_of_its_own() -> None:

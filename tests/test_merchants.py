@@ -36,9 +36,9 @@ from wegetfinancing.postbacks.receiving import (
     answer_after,
     check_request,
     is_for_the_log,
-    look_up,
     read_postback,
 )
+from wegetfinancing.postbacks.sources import look_up
 from wegetfinancing.testing import SignedPostback, credentials, signed_postback
 from wegetfinancing.testing.contract.ledger_checking import LedgerBench
 from wegetfinancing.testing.contract.ledger_checking import Shop as LedgerShop

@@ -67,18 +67,20 @@ class Telemetry:
     reader: InMemoryMetricReader = attrs.field(factory=InMemoryMetricReader)
     tracer_provider: TracerProvider = attrs.field(factory=TracerProvider)
 
-    def hook(self) -> OpenTelemetry:
+    def hook(self, **settings: Any) -> OpenTelemetry:
         self.tracer_provider.add_span_processor(SimpleSpanProcessor(self.exporter))
         return OpenTelemetry(
             tracer_provider=self.tracer_provider,
             meter_provider=MeterProvider(metric_readers=[self.reader]),
+            **settings,
         )
 
-    def client(self, transport: Transport, *middleware: Any, **settings: Any) -> AsyncClient:
+    def client(
+        self, transport: Transport, *middleware: Any, merchant_in_metrics: bool = False, **settings: Any
+    ) -> AsyncClient:
         middleware = middleware or (Retry(base_delay=0, sleep=at_once),)
-        return AsyncClient(
-            credentials(), transport=transport, middleware=middleware, hooks=[self.hook()], **settings
-        )
+        hooks = [self.hook(merchant_in_metrics=merchant_in_metrics)]
+        return AsyncClient(credentials(), transport=transport, middleware=middleware, hooks=hooks, **settings)
 
     @property
     def span(self) -> ReadableSpan:
@@ -111,6 +113,7 @@ async def test_a_call_makes_one_client_span_with_these_attributes_and_no_others(
     assert telemetry.span.status.status_code is trace.StatusCode.UNSET
     assert telemetry.span.attributes == SERVER | {
         "wegetfinancing.operation": "create_request",
+        "wegetfinancing.merchant_id": "1234",
         "wegetfinancing.outcome": "done",
         "wegetfinancing.attempts": 1,
         "http.response.status_code": 200,
@@ -118,7 +121,9 @@ async def test_a_call_makes_one_client_span_with_these_attributes_and_no_others(
     assert not telemetry.span.events
 
 
-async def test_metrics_have_the_same_attributes_but_for_the_attempts(telemetry: Telemetry) -> None:
+async def test_metrics_have_the_same_attributes_but_for_the_attempts_and_the_merchant(
+    telemetry: Telemetry,
+) -> None:
     async with telemetry.client(FakeTransport(error_response(503), shipping_response())) as client:
         await client.update_shipping(INV_ID, shipping_event())
     attributes = SERVER | {
@@ -133,7 +138,27 @@ async def test_metrics_have_the_same_attributes_but_for_the_attempts(telemetry: 
     assert (points["calls"][0].value, points["attempts"][0].value) == (1, 2)
     assert points["duration"][0].count == 1
     assert points["duration"][0].explicit_bounds[0] == 0.005
-    assert telemetry.span.attributes == attributes | {"wegetfinancing.attempts": 2}
+    assert telemetry.span.attributes == attributes | {
+        "wegetfinancing.attempts": 2,
+        "wegetfinancing.merchant_id": "1234",
+    }
+
+
+async def test_metrics_tell_merchants_apart_if_they_are_told_to(telemetry: Telemetry) -> None:
+    other = credentials(merchant_id="5678")
+    async with telemetry.client(FakeTransport(), merchant_in_metrics=True) as client:
+        await client.create_request(financing_request())
+        await client.for_merchant(other).create_request(financing_request())
+        await client.for_merchant(other).create_request(financing_request())
+    for points in telemetry.points.values():
+        assert [each.attributes["wegetfinancing.merchant_id"] for each in points] == ["1234", "5678"]
+    assert [each.value for each in telemetry.points["calls"]] == [1, 2]
+    spans = telemetry.exporter.get_finished_spans()
+    assert [(each.attributes or {})["wegetfinancing.merchant_id"] for each in spans] == [
+        "1234",
+        "5678",
+        "5678",
+    ]
 
 
 CASES = [

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any
@@ -174,6 +175,21 @@ async def test_one_that_has_expired_is_closed_and_not_used(shop: ConnectionCount
         shop.wait_for = 5
         await own.send(make_request(server.url))
         assert shop.used == [3]
+
+
+async def test_one_that_has_waited_through_a_suspend_is_not_used(
+    shop: ConnectionCounter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock of the event loop has stood still meanwhile, and a NAT has forgotten the connection."""
+    clock = time.time
+    async with raw_server(shop) as server, closing() as own:
+        await own.preconnect(server.url)
+        await shop.until(lambda: shop.opened == 1)
+        monkeypatch.setattr(time, "time", lambda: clock() + 60)
+        shop.wait_for = 3
+        await own.send(make_request(server.url))
+        assert shop.used == [1]
+        await shop.until(lambda: shop.ended[:1] == [0])
 
 
 @pytest.mark.parametrize(("seconds", "opened"), [(7.0, 1), (8.0, 2), (16.0, 2)])

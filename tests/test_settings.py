@@ -50,7 +50,7 @@ def test_from_env_takes_credentials_and_transport_as_overrides() -> None:
 
 def test_an_unknown_environment_is_refused_without_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
     set_environment(monkeypatch, environment="production")
-    with pytest.raises(ConfigurationError, match="^WEGETFINANCING_ENVIRONMENT must be 'sandbox'") as caught:
+    with pytest.raises(ConfigurationError, match=r"^WEGETFINANCING_ENVIRONMENT must be 'sandbox'") as caught:
         AsyncClient.from_env()
     assert "production" not in str(caught.value)
 

@@ -1,6 +1,7 @@
 """The example shop, without a browser: what happens to money when something fails."""
 
 import contextlib
+import re
 import sqlite3
 from collections.abc import AsyncIterator
 from decimal import Decimal
@@ -538,6 +539,70 @@ async def test_a_cart_whose_order_was_declined_is_a_new_order(tmp_path: Path) ->
         answer = await shop.browser.get("/checkout")
         assert "Three-seat sofa" in answer.text
         assert ORDER not in answer.text
+
+
+async def test_a_declined_order_is_paid_by_bank_transfer_once(tmp_path: Path) -> None:
+    async with visit(tmp_path) as shop:
+        await shop.apply()
+        for way in ("pay", "transfer"):  # it is not declined
+            method = "GET" if way == "pay" else "POST"
+            answer = await shop.browser.request(method, f"/orders/{ORDER}/{way}")
+            assert answer.headers["location"] == f"/orders/{ORDER}"
+        await shop.post("rejected", inv_id="inv-0")
+        assert f"/orders/{ORDER}/pay" in (await shop.browser.get(f"/orders/{ORDER}")).text
+        assert "$908.50" in (await shop.browser.get(f"/orders/{ORDER}/pay")).text
+        places = [
+            (await shop.browser.post(f"/orders/{ORDER}/transfer")).headers["location"] for _ in range(2)
+        ]
+        assert places[0] == places[1] != f"/orders/{ORDER}"
+        assert "awaiting payment" in (await shop.browser.get(places[0])).text
+        assert shop.order.told_to_the_customer == "replaced"
+        assert places[0] in (await shop.browser.get(f"/orders/{ORDER}")).text
+        assert (await shop.browser.post(f"/orders/{ORDER}/again")).headers["location"] == f"/orders/{ORDER}"
+        new_id = places[0].rpartition("/")[2]
+        for status in (303, 409):
+            assert (await shop.browser.post(f"/admin/{new_id}/transferred")).status_code == status
+        assert "shipped" in (await shop.browser.get(places[0])).text
+        assert (await shop.act("transferred")).status_code == 409
+
+
+async def test_an_approval_after_the_customer_chose_another_way_ships_nothing(tmp_path: Path) -> None:
+    async with visit(tmp_path) as shop:
+        await shop.apply()
+        await shop.post("rejected", inv_id="inv-0")
+        await shop.browser.post(f"/orders/{ORDER}/transfer")
+        await shop.post("approved", inv_id="inv-0", timestamp="2000000000")
+        assert shop.loan.status == "approved"
+        assert not shop.order.may_ship
+        assert (await shop.act("ship")).status_code == 409
+        assert "have the vendor cancel it" in (await shop.browser.get("/admin")).text
+
+
+@pytest.mark.parametrize("which", ["declined", "new"])
+async def test_an_order_that_is_paid_by_transfer_is_not_applied_for(which: str, tmp_path: Path) -> None:
+    async with visit(tmp_path) as shop:
+        await shop.apply()
+        await shop.post("rejected", inv_id="inv-0")
+        place = (await shop.browser.post(f"/orders/{ORDER}/transfer")).headers["location"]
+        order_id = ORDER if which == "declined" else place.rpartition("/")[2]
+        await shop.fill_cart()
+        assert (await shop.apply(order_id=order_id)).headers["location"] == f"/orders/{order_id}"
+        assert len(shop.emulator.applications) == 1
+        await shop.fill_cart()
+        shop.browser.cookies.set("order", order_id)
+        page = await shop.browser.get("/checkout")
+        assert order_id not in page.text or page.status_code == 303
+
+
+async def test_every_amount_is_written_in_the_same_way(tmp_path: Path) -> None:
+    async with visit(tmp_path) as shop:
+        shop.browser.cookies.set("cart", "sofa.1-table.1")
+        pages = [await shop.browser.get(path) for path in ("/", "/checkout")]
+        await shop.apply()
+        pages += [await shop.browser.get(path) for path in (f"/orders/{ORDER}", "/admin")]
+        for page in pages:
+            assert "$1,558.00" in page.text
+            assert re.findall(r"\$\d{4,}|\$\d+(?!\d|,|\.\d\d\b)", page.text) == []
 
 
 async def test_the_order_page_leads_to_the_application_until_it_is_decided(tmp_path: Path) -> None:

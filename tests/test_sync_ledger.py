@@ -279,6 +279,27 @@ def test_an_answer_whose_recording_was_interrupted_twice_is_recorded_in_another_
     assert ledger.seen[-1][1].startswith("wegetfinancing-ledger-answers")
 
 
+@pytest.mark.parametrize("step", ["begin", "record_answer"])
+def test_a_signal_handler_that_closes_the_client_does_not_wait_for_its_own_threads_call(step: str) -> None:
+    """Its steps run in that thread: waiting for the call would end with the call's deadline."""
+    ledger = WatchedLedger()
+    client = client_of(ledger, timeout=2.0)
+
+    def handle(*_: object) -> None:
+        client.close()
+
+    ledger.then[step] = interrupt_the_main_thread
+    before = signal.signal(signal.SIGUSR1, handle)
+    try:
+        assert client.create_request(financing_request()).inv_id == INV_ID
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert ledger.steps == ["begin", "record_answer"]
+    assert state_of(ledger) is ApplicationState.CREATED
+    with pytest.raises(ConfigurationError, match="closed"):
+        client.create_request(financing_request())
+
+
 def test_an_intent_that_nobody_waits_for_any_more_is_not_written() -> None:
     class Hasty(ClientCall[Any]):
         """Interrupted just before it runs its first step."""

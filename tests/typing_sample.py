@@ -46,8 +46,10 @@ from wegetfinancing import (
     UnknownPostback,
     default_middleware,
     parse_postback,
+    postback_from_dict,
     sign_postback,
 )
+from wegetfinancing.contrib.fastapi import OrderFields, financing_request_from
 from wegetfinancing.contrib.flask import financing_client, postback_view
 from wegetfinancing.contrib.opentelemetry import OpenTelemetry
 from wegetfinancing.emulator import Emulator
@@ -55,6 +57,7 @@ from wegetfinancing.http import Handler, Request, Response
 from wegetfinancing.postbacks import MemoryDeliveryStore, SyncMemoryDeliveryStore
 from wegetfinancing.postbacks.wsgi import PostbackApp, SyncPostbackHandler
 from wegetfinancing.testing import FakeTransport, created_response, signed_postback
+from wegetfinancing.testing.pytest import Deliver, SyncDeliver
 
 
 class Mine:
@@ -134,6 +137,7 @@ async def checkout(credentials: Credentials) -> None:
         )
         assert_type(request.problems(), dict[str, str])
         assert_type(request.expected_amount, Decimal)
+        assert_type(FinancingRequest.from_dict(request.to_dict()), FinancingRequest)
         assert_type(request.currency is None, bool)
         try:
             created = await client.create_request(request, timeout=5.0)
@@ -220,6 +224,7 @@ def mistakes(address: Address, item: CartItem) -> None:
 def receive(body: bytes, headers: dict[str, str], credentials: Credentials) -> str | Decimal | None:
     postback = parse_postback(body, headers, [credentials, credentials], max_age=300)
     assert_type(postback, Postback)
+    assert_type(postback_from_dict(postback.to_dict()), Postback)
     match postback:
         case Approved() | Preapproved() | Rejected():
             return postback.merchant_transaction_id
@@ -264,3 +269,26 @@ def postbacks_without_asgi(
     app.add_url_rule("/postbacks", view_func=postback_view([credentials], handle, patience=0))
     assert_type(financing_client(), Client)
     return PostbackApp(credentials, handle, store=SyncMemoryDeliveryStore())
+
+
+def order_of(order_id: str) -> OrderFields:
+    return {"merchant_transaction_id": order_id, "amount": "499.00", "currency": "USD"}
+
+
+async def order_of_a_row(order_id: str) -> OrderFields:
+    items = [CartItem(display_name="A chair", unit_price=1, quantity=1)]
+    return {"merchant_transaction_id": order_id, "cart_items": items}
+
+
+financing_request_from(order_of)
+financing_request_from(order_of_a_row, also_from_body=["shipping_amount"])
+financing_request_from(order_of, also_from_body=["postback_url"])  # type: ignore[list-item]
+
+
+def order_without_its_id() -> OrderFields:
+    return {"amount": 5}  # type: ignore[typeddict-item]
+
+
+async def test_of_a_shop(wegetfinancing_deliver: Deliver, wegetfinancing_sync_deliver: SyncDeliver) -> None:
+    assert_type(await wegetfinancing_deliver(signed_postback()), Response)
+    assert_type(wegetfinancing_sync_deliver(signed_postback(), url="http://shop.test/"), Response)

@@ -20,6 +20,7 @@ from .errors import (
     DecodingError,
     InvalidRequestError,
     LedgerError,
+    MalformedDictError,
     MalformedPostbackError,
     NotFoundError,
     Outcome,
@@ -40,7 +41,15 @@ from .models import (
     ShippingReceipt,
 )
 from .postbacks.dialects import parse_postback, parse_unverified_postback
-from .postbacks.events import Approved, Postback, Preapproved, Refunded, Rejected, UnknownPostback
+from .postbacks.events import (
+    Approved,
+    Postback,
+    Preapproved,
+    Refunded,
+    Rejected,
+    UnknownPostback,
+    postback_from_dict,
+)
 from .postbacks.signatures import sign_postback, verify_postback
 
 __all__ = [  # noqa: RUF022 - grouped by what they are for
@@ -49,7 +58,7 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
     "Client",
     "Credentials",
     "Environment",
-    # What goes out and what comes back
+    # Models
     "Address",
     "CartItem",
     "Country",
@@ -69,6 +78,7 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
     "DecodingError",
     "InvalidRequestError",
     "LedgerError",
+    "MalformedDictError",
     "NotFoundError",
     "Outcome",
     "PermissionDeniedError",
@@ -88,6 +98,7 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
     "UnknownPostback",
     "parse_postback",
     "parse_unverified_postback",
+    "postback_from_dict",
     "sign_postback",
     "verify_postback",
     # Watching calls

@@ -14,30 +14,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
-from ._json import read_amount, read_text
 from ._rules import Checked
-from .models import CartItem, CreatedRequest, ShippingReceipt
 
 if TYPE_CHECKING:
     import cattrs
 
 _T = TypeVar("_T")
-
-
-def _read_created(answer: Mapping[str, Any], _: object) -> CreatedRequest:
-    # One guide of the vendor shows `request_token` in place of `inv_id`, and no amount.
-    inv_id = answer.get("inv_id") or answer.get("request_token")
-    amount = answer.get("amount")
-    return CreatedRequest(
-        inv_id=read_text(inv_id, "inv_id"),
-        href=read_text(answer.get("href"), "href"),
-        amount=None if amount is None else read_amount(amount, "amount"),
-        raw=answer,
-    )
-
-
-def _read_receipt(answer: Mapping[str, Any], _: object) -> ShippingReceipt:
-    return ShippingReceipt(loan=read_text(answer.get("loan"), "loan"), raw=answer)
 
 
 def _as_it_is(value: _T, _: object) -> _T:
@@ -51,21 +33,24 @@ def _read_date(value: Any, _: object) -> Any:  # noqa: ANN401 - anything else is
         return value
 
 
-def _read_items(value: Any, _: object) -> Any:  # noqa: ANN401 - anything else is kept for problems() to report
-    return [from_wire(CartItem, item) for item in value] if isinstance(value, list) else value
-
-
-@functools.cache
-def _converter() -> "cattrs.Converter":
-    """Make the converter on first use, since importing cattrs takes as long as importing the rest.
+def make_converter(write_amount: Callable[[Decimal], str], *, is_strict: bool) -> "cattrs.Converter":
+    """Make a converter for the models of requests.
 
     The values of a model are read as they are: the fields' own converters turn texts into Decimal and
-    enums, and problems() reports what is wrong.
+    enums, and problems() reports what is wrong. Importing cattrs takes as long as importing the rest, so
+    make one on first use.
+
+    Args:
+        write_amount: writes an amount of money.
+        is_strict: whether unknown keys are refused, and errors name every field.
+
     """
     import cattrs  # noqa: PLC0415 - see the docstring
     from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override  # noqa: PLC0415 - see the docstring
 
-    converter = cattrs.Converter(prefer_attrib_converters=True, detailed_validation=False)
+    converter = cattrs.Converter(
+        prefer_attrib_converters=True, detailed_validation=is_strict, forbid_extra_keys=is_strict
+    )
 
     def omitting_unset(cls: type[Any]) -> Callable[[Any], dict[str, Any]]:
         unset = {
@@ -75,12 +60,22 @@ def _converter() -> "cattrs.Converter":
         }
         return make_dict_unstructure_fn(cls, converter, **unset)  # type: ignore[arg-type] # its flags are keywords too
 
+    def read_list_of(model: type[Checked]) -> Callable[[Any, Any], Any]:
+        def read(value: Any, _: object) -> Any:  # noqa: ANN401 - anything else is kept for problems() to report
+            return [converter.structure(item, model) for item in value] if isinstance(value, list) else value
+
+        return read
+
     def read_model(cls: type[Any]) -> Callable[[Any, Any], Any]:
-        items = {"cart_items": override(struct_hook=_read_items)} if hasattr(cls, "cart_items") else {}
-        read = make_dict_structure_fn(cls, converter, **items)  # type: ignore[arg-type] # its flags are keywords too
+        lists = {
+            field.name: override(struct_hook=read_list_of(each.model))
+            for field in attrs.fields(cls)
+            if (each := field.metadata["rule"].each) is not None and each.model is not None
+        }
+        read = make_dict_structure_fn(cls, converter, **lists)  # type: ignore[arg-type] # its flags are keywords too
         return lambda value, _: read(value, cls) if isinstance(value, Mapping) else value
 
-    converter.register_unstructure_hook(Decimal, lambda amount: f"{amount.copy_abs():.2f}")
+    converter.register_unstructure_hook(Decimal, write_amount)
     converter.register_unstructure_hook(dt.date, dt.date.isoformat)
     converter.register_unstructure_hook_factory(attrs.has, omitting_unset)
     for plain in (str, int, bool):
@@ -89,23 +84,25 @@ def _converter() -> "cattrs.Converter":
     converter.register_structure_hook_factory(
         lambda cls: attrs.has(cls) and issubclass(cls, Checked), read_model
     )
-    converter.register_structure_hook(CreatedRequest, _read_created)
-    converter.register_structure_hook(ShippingReceipt, _read_receipt)
     return converter
+
+
+@functools.cache
+def _wire() -> "cattrs.Converter":
+    return make_converter(lambda amount: f"{amount.copy_abs():.2f}", is_strict=False)
 
 
 def to_wire(model: Checked) -> dict[str, Any]:
     """Turn a model without problems into values that JSON can hold."""
-    wire: dict[str, Any] = _converter().unstructure(model)
+    wire: dict[str, Any] = _wire().unstructure(model)
     return wire
 
 
 def from_wire(cls: type[_T], wire: Mapping[str, Any]) -> _T:
-    """Turn decoded JSON into a model.
+    """Turn decoded JSON into a model of a request.
 
     Raises:
-        ValueError: an answer's member is missing or of the wrong type.
-        KeyError: a required field of an outgoing model is missing.
+        KeyError: a required field is missing.
 
     """
-    return _converter().structure(wire, cls)
+    return _wire().structure(wire, cls)

@@ -7,6 +7,8 @@ from decimal import Decimal
 from typing import Any, Final, NoReturn
 
 _AMOUNT: Final = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")
+# Neither UTF-8 nor a header can carry these, and PostgreSQL stores no NUL.
+NO_TEXT: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def to_json(value: object, *, sort_keys: bool = False) -> bytes:
@@ -81,7 +83,7 @@ def _refuse_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def read_text(value: object, name: str) -> str:
-    """Return ``value`` if it is a text that is not blank.
+    """Return ``value`` if it is a text that is not blank and can be stored anywhere.
 
     Raises:
         ValueError: it is something else; the message says ``name``.
@@ -89,6 +91,9 @@ def read_text(value: object, name: str) -> str:
     """
     if not isinstance(value, str) or not value.strip():
         msg = f"has no text as {name}"
+        raise ValueError(msg)
+    if NO_TEXT.search(value):
+        msg = f"has control characters or half of a surrogate pair in {name}"
         raise ValueError(msg)
     return value
 

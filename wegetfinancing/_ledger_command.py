@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ._ledger_listing import as_json, as_text, is_late, items_of
+from ._extras import install_command
+from ._ledger_listing import Item, as_json, as_text, is_late, items_of
 from ._loan import Loan
 from .credentials import Environment
 from .errors import ConfigurationError, LedgerError
@@ -21,7 +22,6 @@ _TOO_LONG_HOURS: Final = 24.0
 _WAITS: Final = 1
 _COMMAND: Final = "wegetfinancing ledger URL"
 _SQLITE: Final = ("sqlite", "sqlite+pysqlite")
-_INSTALL: Final = "python -m pip install 'wegetfinancing[sql]', or '.[sql]' in a checkout"
 _REMEDIES: Final = {
     "belong to the environment": "choose it with --environment",
     "tables are not there": "is the URL right?",
@@ -50,7 +50,7 @@ def add_parser(commands: Any) -> None:  # noqa: ANN401 - argparse's own type is 
         help="whose tables these are; default: WEGETFINANCING_ENVIRONMENT, or sandbox",
     )
     common.add_argument(
-        "--merchant", metavar="ID", help="whose orders, where the ledger has several merchants'"
+        "--merchant", metavar="ID", help="whose orders and decisions; default: those of all merchants"
     )
     parser = commands.add_parser(
         "ledger",
@@ -151,7 +151,7 @@ def _opened(url: str, environment: str) -> "Iterator[SQLLedger]":
 
         ledger = SQLLedger(url, environment=environment)
     except ImportError as error:
-        msg = f"{error.name or 'a library of the database'} is missing; {_INSTALL}"
+        msg = f"{error.name or 'a library of the database'} is missing; {install_command('sql')}"
         raise ConfigurationError(msg) from None
     try:
         yield ledger
@@ -198,13 +198,13 @@ def _what_is_open(loan: Loan) -> str:
 
 
 def _retry(ledger: "SQLLedger", chosen: argparse.Namespace) -> str:
-    ledger.retry(chosen.decision)
+    ledger.retry(chosen.decision, merchant_id=_merchant(chosen))
     alive = "" if ledger.has_worker() else "; no worker is alive: start one with run_worker"
     return f"decision {chosen.decision} is due now{alive}"
 
 
 def _dismiss(ledger: "SQLLedger", chosen: argparse.Namespace) -> str:
-    ledger.dismiss(chosen.decision)
+    ledger.dismiss(chosen.decision, merchant_id=_merchant(chosen))
     return f"decision {chosen.decision} is dismissed"
 
 
@@ -214,19 +214,35 @@ def _forget(ledger: "SQLLedger", chosen: argparse.Namespace) -> str:
 
 
 def _purge(ledger: "SQLLedger", chosen: argparse.Namespace) -> str:
-    return f"orders whose details were erased: {ledger.purge(dt.timedelta(days=chosen.older_than))}"
+    erased = ledger.purge(dt.timedelta(days=chosen.older_than), merchant_id=_merchant(chosen))
+    return f"orders whose details were erased: {erased}"
 
 
 # What needs review
 
 
 def _review(ledger: "SQLLedger", chosen: argparse.Namespace) -> int:
-    review = ledger.review(undecided_for=dt.timedelta(days=chosen.undecided_days))
-    items = items_of(review, _merchant(chosen))
+    undecided_for = dt.timedelta(days=chosen.undecided_days)
+    items = items_of(ledger.review(undecided_for=undecided_for, merchant_id=_merchant(chosen)))
     now, too_long = dt.datetime.now(dt.UTC), dt.timedelta(hours=chosen.too_long)
     has_worker = ledger.has_worker()
     if chosen.json:
         print(as_json(items, now, too_long, has_worker=has_worker))
     else:
-        print(as_text(items, now, too_long, command=_COMMAND, has_worker=has_worker))
+        print(
+            as_text(
+                items,
+                now,
+                too_long,
+                command=_COMMAND,
+                names_merchant=_has_several_merchants(ledger, items),
+                has_worker=has_worker,
+            )
+        )
     return _WAITS if is_late(items, now, too_long) else 0
+
+
+def _has_several_merchants(ledger: "SQLLedger", items: list[Item]) -> bool:
+    """Whether an order ID alone is not enough; a decision may be of a merchant without an order yet."""
+    with ledger.transaction(write=False) as tx:
+        return len(tx.merchants() | {str(each.data["merchant"]) for each in items}) > 1

@@ -38,15 +38,25 @@ def as_json(items: list[Item], now: dt.datetime, too_long: dt.timedelta, *, has_
 
 
 def as_text(
-    items: list[Item], now: dt.datetime, too_long: dt.timedelta, *, command: str, has_worker: bool
+    items: list[Item],
+    now: dt.datetime,
+    too_long: dt.timedelta,
+    *,
+    command: str,
+    names_merchant: bool,
+    has_worker: bool,
 ) -> str:
-    """Show the list to operators, each entry with the commands that end it."""
+    """Show the list to operators, each entry with the commands that end it.
+
+    ``names_merchant``: whether the commands say whose order is meant.
+    """
     lines = [] if items else ["nothing needs review"]
     for item in items:
         late = "  TOO LONG" if is_late([item], now, too_long) else ""
         lines.append(f"{item.title}, for {_age(now - item.since)}{late}")
         lines += [f"    {text}" for text in item.texts]
-        lines += [f"    -> {command} {remedy}" for remedy in item.remedies]
+        whose = f" --merchant {shlex.quote(item.data['merchant'])}" if names_merchant else ""
+        lines += [f"    -> {command}{whose} {remedy}" for remedy in item.remedies]
     if not has_worker and any("decision" in item.data for item in items):
         lines.append("no worker is alive: run_worker, or the lifespan of PostbackApp, handles what waits")
     return "\n".join(lines)
@@ -58,14 +68,13 @@ def _age(age: dt.timedelta) -> str:
     return f"{days} days" if days > 1 else f"{hours} hours" if hours > 1 else f"{minutes} minutes"
 
 
-def items_of(review: Review, merchant_id: str | None) -> list[Item]:
-    """List what waits, the oldest first, of one merchant or of all."""
+def items_of(review: Review) -> list[Item]:
+    """List what waits, the oldest first."""
     undecided = {(loan.merchant_id, loan.order_id) for loan in review.undecided}
     loans = {(loan.merchant_id, loan.order_id): loan for loan in (*review.loans, *review.undecided)}
     items = [_of_loan(loan, is_undecided=key in undecided) for key, loan in loans.items()]
     items += [_of_decision(each) for each in review.decisions]
-    shown = [each for each in items if merchant_id in (None, each.data["merchant"])]
-    return sorted(shown, key=lambda each: each.since)
+    return sorted(items, key=lambda each: each.since)
 
 
 def _of_loan(loan: Loan, *, is_undecided: bool) -> Item:
@@ -120,9 +129,10 @@ def _of_decision(decision: PendingDecision) -> Item:
         remedies.insert(0, f"retry {decision.id}      once the handler is fixed")
     else:
         texts.append("names two orders, or an ID of another one; see their holds")
-    order = f" of order {decision.order_id}" if decision.order_id else ""
+    whose = f"order {decision.order_id} of " if decision.order_id else ""
+    said = f"decision {decision.id} ({decision.status}, {decision.inv_id})"
     return Item(
-        title=f"decision {decision.id} ({decision.status}, {decision.inv_id}){order}: {decision.state}",
+        title=f"{said} of {whose}merchant {decision.merchant_id}: {decision.state}",
         since=decision.received_at,
         texts=texts,
         remedies=remedies,

@@ -15,6 +15,7 @@
     │   ├── OrderConflictError         the order's application has other contents (with a ledger)
     │   └── DecodingError              a 2xx answer that cannot be read
     ├── LedgerError                    a ledger's database failed
+    ├── MalformedDictError             from_dict() received what to_dict() has not written
     └── PostbackError
         ├── SignatureError             missing, malformed, wrong or too old
         └── MalformedPostbackError     authentic or not, it cannot be read
@@ -292,6 +293,10 @@ class LedgerError(WeGetFinancingError):
         """Accept a text without values of the shop's: it is logged."""
         super().__init__(text)
         self.uncertain = uncertain
+
+
+class MalformedDictError(WeGetFinancingError):
+    """What ``from_dict()`` received is not what ``to_dict()`` returned. Its text names fields, no values."""
 
 
 class PostbackError(WeGetFinancingError):

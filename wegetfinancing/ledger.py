@@ -13,7 +13,7 @@ from ._ledger.memory import MemoryLedger
 from ._loan import ApplicationState, Hold, Loan, PendingDecision, Review
 from .client.intents import ApplicationLedger
 from .errors import OrderConflictError
-from .postbacks.decisions import Decision, DecisionHandler, DecisionLedger
+from .postbacks.decisions import Decision, DecisionHandler, DecisionLedger, SyncDecisionHandler
 from .postbacks.events import Postback
 from .postbacks.worker import run_worker
 
@@ -28,6 +28,7 @@ __all__ = [
     "OrderConflictError",
     "PendingDecision",
     "Review",
+    "SyncDecisionHandler",
     "run_worker",
 ]
 
@@ -57,8 +58,8 @@ class Ledger(ApplicationLedger, DecisionLedger, Protocol):
         """Record a postback in the shop's own transaction, and return what to apply in it, or ``None``."""
         ...
 
-    def review(self, *, undecided_for: dt.timedelta | None = None) -> Review:
-        """List what someone should look at.
+    def review(self, *, undecided_for: dt.timedelta | None = None, merchant_id: str | None = None) -> Review:
+        """List what someone should look at, of one merchant or of all.
 
         ``undecided_for``: list also what was created so long ago and has had no final decision.
         """
@@ -107,7 +108,7 @@ class Ledger(ApplicationLedger, DecisionLedger, Protocol):
         """
         ...
 
-    def retry(self, decision_id: int) -> None:
+    def retry(self, decision_id: int, *, merchant_id: str | None = None) -> None:
         """Let a decision that waits be handled now, whatever its pause.
 
         Raises:
@@ -116,7 +117,7 @@ class Ledger(ApplicationLedger, DecisionLedger, Protocol):
         """
         ...
 
-    def dismiss(self, decision_id: int) -> None:
+    def dismiss(self, decision_id: int, *, merchant_id: str | None = None) -> None:
         """Let a decision be handled no more.
 
         Raises:
@@ -134,6 +135,9 @@ class Ledger(ApplicationLedger, DecisionLedger, Protocol):
         """
         ...
 
-    def purge(self, older_than: dt.timedelta) -> int:
-        """Erase the details of loans that have not changed for so long; return how many."""
+    def purge(self, older_than: dt.timedelta, *, merchant_id: str | None = None) -> int:
+        """Erase the details of loans that have not changed for so long; return how many.
+
+        ``merchant_id``: those of one merchant only.
+        """
         ...

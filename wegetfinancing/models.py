@@ -16,6 +16,7 @@ from typing import Any, Final
 import attrs
 
 from . import _rules as rules
+from ._dicts import DictModel
 from ._rules import rule
 from .enums import Country, Currency, PostbackVersion, ShippingState
 
@@ -99,7 +100,7 @@ def _texts(value: Sequence[str] | None) -> Sequence[str]:
 
 
 @attrs.frozen(kw_only=True)
-class Address(rules.Checked):
+class Address(rules.Checked, DictModel):
     """A postal address in the US or in Canada.
 
     Attributes:
@@ -129,7 +130,7 @@ class Address(rules.Checked):
 
 
 @attrs.frozen(kw_only=True)
-class CartItem(rules.Checked):
+class CartItem(rules.Checked, DictModel):
     """One line of the cart.
 
     Attributes:
@@ -162,7 +163,7 @@ def _cart_items(value: Sequence[CartItem] | None) -> Sequence[CartItem]:
 
 
 @attrs.frozen(kw_only=True)
-class FinancingRequest(rules.Checked):
+class FinancingRequest(rules.Checked, DictModel):
     """A customer's application for a loan that pays for a cart.
 
     ``cart_items`` or ``amount`` is required; both are allowed. Amounts are ``Decimal``, ``int`` or ``str``
@@ -184,7 +185,7 @@ class FinancingRequest(rules.Checked):
         version: the dialect of the postbacks, ``1.9`` by default. Always sent.
         merchant_transaction_id: your order id, echoed in postbacks. The server does not refuse or
             merge repeats (seen in the official clients).
-        postback_url: overrides the address set in the back-office. **With neither, postbacks are
+        postback_url: overrides the address set in the vendor's back-office. **With neither, postbacks are
             silently discarded.**
         success_url: where the customer's browser goes afterwards. Its arrival proves nothing.
         failure_url: where the customer's browser goes if the application fails.
@@ -258,7 +259,7 @@ class FinancingRequest(rules.Checked):
 
 
 @attrs.frozen(kw_only=True)
-class ShippingEvent(rules.Checked):
+class ShippingEvent(rules.Checked, DictModel):
     """What happened to the goods of one loan.
 
     Attributes:
@@ -286,7 +287,7 @@ class ShippingEvent(rules.Checked):
 
 
 @attrs.frozen
-class CreatedRequest:
+class CreatedRequest(DictModel):
     """A request that the vendor has accepted. Send the customer's browser to ``href``.
 
     Attributes:
@@ -305,7 +306,7 @@ class CreatedRequest:
 
 
 @attrs.frozen
-class ShippingReceipt:
+class ShippingReceipt(DictModel):
     """A shipping event that the vendor has recorded.
 
     Attributes:

@@ -40,6 +40,14 @@ async def ship(order_id: str, shop: TheShop) -> RedirectResponse:
     return _back()
 
 
+@router.post("/{order_id}/transferred")
+def transferred(order_id: str, shop: TheShop) -> RedirectResponse:
+    """Record that a bank transfer has arrived and that the goods have left."""
+    if not shop.database.transferred(shop.order(order_id).id):
+        raise HTTPException(HTTPStatus.CONFLICT, "this order is not paid by bank transfer, or was shipped")
+    return _back()
+
+
 @router.post("/{order_id}/accept")
 def accept(
     order_id: str, shop: TheShop, *, hold: Annotated[str, Form()], apply: Annotated[bool, Form()] = False

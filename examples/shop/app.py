@@ -18,7 +18,7 @@ from wegetfinancing import AsyncClient, Transport
 from wegetfinancing.ledger import run_worker
 from wegetfinancing.postbacks import PostbackApp
 
-from . import admin, checkout
+from . import admin, checkout, payment
 from .database import Database
 from .state import HERE, Settings, Shop
 
@@ -50,6 +50,7 @@ def make_app(settings: Settings, transport: Transport | None = None) -> FastAPI:
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[urlsplit(settings.own_url).hostname or ""])
     app.router.routes.append(Route("/postbacks", PostbackApp(settings.credentials, ledger=database.ledger)))
     app.include_router(checkout.router)
+    app.include_router(payment.router)
     app.include_router(admin.router)
     app.mount("/static", StaticFiles(directory=HERE / "static"))
     return app

@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import re
-import secrets
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -15,7 +14,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Resp
 from wegetfinancing import Address, CallError, FinancingRequest, InvalidRequestError, Outcome
 
 from .catalogue import MOST, PRODUCTS, SHIPPING, Cart, cart_items, read_cart, total, write_cart
-from .database import Order
+from .database import Order, new_order_id
 from .state import PAGES, Shop, TheShop, own_forms_only
 
 LOG = logging.getLogger("shop")
@@ -23,6 +22,7 @@ CartCookie = Annotated[str, Cookie()]
 OrderCookie = Annotated[str, Cookie()]
 ORDER_ID = re.compile(r"ORDER-[0-9a-f]{16}")
 OVER = {"failed", "rejected"}
+"""States after which the customer may begin again."""
 router = APIRouter(dependencies=[Depends(own_forms_only)])
 FIELDS = (
     "first_name",
@@ -39,7 +39,9 @@ FIELDS = (
 @router.get("/")
 def products(request: Request, cart: CartCookie = "") -> HTMLResponse:
     chosen = read_cart(cart)
-    values = {"products": PRODUCTS.values(), "items": cart_items(chosen), "cart": chosen, "most": MOST}
+    items = cart_items(chosen)
+    values = {"items": items, "shipping": SHIPPING, "total": total(items)}
+    values |= {"products": PRODUCTS.values(), "cart": chosen, "most": MOST}
     return PAGES.TemplateResponse(request, "products.html", values)
 
 
@@ -64,7 +66,7 @@ def checkout(request: Request, shop: TheShop, cart: CartCookie = "", order: Orde
     order_id = order if ORDER_ID.fullmatch(order) else new_order_id()
     known = shop.database.order(order_id)
     if known is not None and not known.may_apply:
-        if known.told_to_the_customer not in OVER:
+        if known.told_to_the_customer not in {*OVER, "replaced"}:
             return away(f"/orders/{order_id}")
         order_id = new_order_id()
     if not read_cart(cart):
@@ -86,7 +88,7 @@ async def apply(request: Request, shop: TheShop, cart: CartCookie = "") -> Respo
     if problems := financing_request.problems():
         return checkout_page(request, form, chosen, problems)
     order = await run_sync(shop.database.save, order_id, financing_request.expected_amount, contents)
-    if order.contents != contents or order.is_closed:
+    if order.contents != contents or order.is_closed or order.is_paid_otherwise:
         return another(request, order, form, contents)
     try:
         created = await shop.client.create_request(financing_request)  # at most once for each order
@@ -105,8 +107,9 @@ def problems_of(error: CallError) -> Mapping[str, str]:
 
 
 def another(request: Request, order: Order, form: Mapping[str, str], contents: Mapping[str, Any]) -> Response:
-    """Answer a form whose order was applied for with other contents, or is closed for ever."""
-    if not order.is_closed and (order.is_in_doubt or order.contents["cart"] == contents["cart"]):
+    """Answer a form whose order has other contents, is closed for ever, or is paid in another way."""
+    is_same = order.is_in_doubt or order.is_paid_otherwise or order.contents["cart"] == contents["cart"]
+    if is_same and not order.is_closed:
         # Another application for the same purchase would be a second loan.
         return away(f"/orders/{order.id}")
     why = "is closed" if order.is_closed else "has different contents"
@@ -137,7 +140,9 @@ def emptied(response: Response) -> Response:
 
 @router.get("/orders/{order_id}")
 def order_page(request: Request, order_id: str, shop: TheShop) -> HTMLResponse:
-    return PAGES.TemplateResponse(request, "order.html", {"order": shop.order(order_id)})
+    order = shop.order(order_id)
+    values = {"items": cart_items(order.contents["cart"]), "shipping": SHIPPING, "total": order.amount}
+    return PAGES.TemplateResponse(request, "order.html", {"order": order, **values})
 
 
 @router.get("/orders/{order_id}/state")
@@ -163,18 +168,14 @@ def again(order_id: str, shop: TheShop) -> Response:
     order = shop.order(order_id)
     if order.told_to_the_customer not in OVER:
         return RedirectResponse(f"/orders/{order_id}", HTTPStatus.SEE_OTHER)
-    response = RedirectResponse("/checkout", HTTPStatus.SEE_OTHER)
+    target = "/checkout" if order.told_to_the_customer == "failed" else "/#cart"
+    response = RedirectResponse(target, HTTPStatus.SEE_OTHER)
     keep(response, "cart", write_cart(order.contents["cart"]))
     return response
 
 
 def keep(response: Response, name: str, value: str) -> None:
     response.set_cookie(name, value, httponly=True, samesite="lax")
-
-
-def new_order_id() -> str:
-    """Make an id that nobody guesses: whoever knows it sees the order's page."""
-    return f"ORDER-{secrets.token_hex(8)}"
 
 
 def checkout_page(

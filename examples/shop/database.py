@@ -1,5 +1,6 @@
 """The shop's own orders: who bought what, and what has left. The ledger keeps the loans in the same file."""
 
+import secrets
 import time
 from collections.abc import Callable
 from decimal import Decimal
@@ -41,6 +42,8 @@ _ORDERS: Final = Table(
         "shipping_until", Float, nullable=False, default=0.0
     ),  # a call to the vendor is under way until then
     Column("shipped", Boolean, nullable=False, default=False),
+    Column("by_transfer", Boolean, nullable=False, default=False),
+    Column("replaced_by", String),  # the order that the customer pays in another way
 )
 _HISTORY: Final = Table(
     "history",
@@ -63,18 +66,32 @@ class Order:
     contents: dict[str, Any]
     amount: Decimal
     shipped: bool
+    is_by_transfer: bool
+    replaced_by: str | None
     history: list[str]
     loan: Loan | None
 
     @property
     def may_ship(self) -> bool:
         """Whether goods may leave."""
-        return self.loan is not None and self.loan.may_ship and not (self.shipped or self._is_refunded)
+        over = self.shipped or self._is_refunded or self.replaced_by is not None
+        return self.loan is not None and self.loan.may_ship and not over
+
+    @property
+    def is_paid_otherwise(self) -> bool:
+        """Whether a bank transfer pays it, or another order in its place."""
+        return self.is_by_transfer or self.replaced_by is not None
+
+    @property
+    def is_approved_in_vain(self) -> bool:
+        """Whether the lender has approved what the customer pays in another way meanwhile."""
+        return self.replaced_by is not None and self.loan is not None and self.loan.status == Approved.status
 
     @property
     def may_apply(self) -> bool:
         """Whether the vendor certainly has no application of it, and it may still be applied for."""
-        return self.loan is None or self.loan.state in _NOTHING_APPLIED
+        is_free = self.loan is None or self.loan.state in _NOTHING_APPLIED
+        return is_free and not self.is_paid_otherwise
 
     @property
     def is_in_doubt(self) -> bool:
@@ -92,8 +109,8 @@ class Order:
     @property
     def told_to_the_customer(self) -> str:
         """The state that the order page shows."""
-        if self.shipped:
-            return "shipped"
+        if self.shipped or self.is_paid_otherwise:
+            return self._without_a_loan
         if self.loan is None or self.may_apply:
             return "failed"
         if self._is_refunded:
@@ -105,6 +122,12 @@ class Order:
         return {ApplicationState.CREATED: "waiting", ApplicationState.ABSENT: "failed"}.get(
             self.loan.state, "pending"
         )
+
+    @property
+    def _without_a_loan(self) -> str:
+        if self.shipped:
+            return "shipped"
+        return "replaced" if self.replaced_by is not None else "awaiting payment"
 
     @property
     def _is_refunded(self) -> bool:
@@ -179,6 +202,34 @@ class Database:
             connection.commit()
             return True
 
+    def replace(self, order_id: str) -> str | None:
+        """Replace a declined order by one that is paid by bank transfer, once, and return the new one's ID.
+
+        ``None`` if the order is not declined.
+        """
+        new_id = new_order_id()
+        is_free = (_ORDERS.c.id == order_id) & _ORDERS.c.replaced_by.is_(None)
+        with self._engine.connect() as connection:
+            # The claim first: it keeps every other writer out while the loan is read.
+            before = connection.execute(update(_ORDERS).where(is_free).values(replaced_by=new_id)).rowcount
+            order = self._read(connection, order_id)
+            if before != 1:
+                return order.replaced_by
+            if attrs.evolve(order, replaced_by=None).told_to_the_customer != "rejected":
+                return None  # leaving the block rolls back
+            values = {"amount": str(order.amount), "contents": order.contents, "by_transfer": True}
+            connection.execute(insert(_ORDERS).values(id=new_id, **values))
+            _note(connection, order_id, f"the customer pays in another way, as {new_id}")
+            connection.commit()
+            return new_id
+
+    def transferred(self, order_id: str) -> bool:
+        """Record that a transfer has arrived and the goods have left; ``False`` if there is none to come."""
+        is_open = (_ORDERS.c.id == order_id) & _ORDERS.c.by_transfer & ~_ORDERS.c.shipped
+        with self._engine.begin() as connection:
+            changed = connection.execute(update(_ORDERS).where(is_open).values(shipped=True)).rowcount
+        return changed == 1
+
     def shipping_failed(self, order_id: str, note: str) -> None:
         """Record the failure, so that it can be tried again."""
         with self._engine.begin() as connection:
@@ -204,9 +255,16 @@ def _order(connection: Connection, row: Row[Any], loan: Loan | None) -> Order:
         contents=row.contents,
         amount=Decimal(row.amount),
         shipped=row.shipped,
+        is_by_transfer=row.by_transfer,
+        replaced_by=row.replaced_by,
         history=list(connection.scalars(texts)),
         loan=loan,
     )
+
+
+def new_order_id() -> str:
+    """Make an ID that nobody guesses: whoever knows it sees the order's page."""
+    return f"ORDER-{secrets.token_hex(8)}"
 
 
 def apply(connection: Connection, decision: Decision) -> None:

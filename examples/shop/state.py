@@ -14,6 +14,7 @@ from .database import Database, Order
 
 HERE = Path(__file__).parent
 PAGES = Jinja2Templates(HERE / "templates")
+PAGES.env.filters["dollars"] = "${:,.2f}".format
 
 
 @attrs.frozen(kw_only=True)

@@ -86,14 +86,23 @@ def test_buy_apply_approve_ship_refund(page: Page, addresses: Addresses, photogr
     expect(page.locator("#state")).to_have_text("refunded")
     photograph(page, "emulator-refund")
     page.goto(f"{addresses.shop}/admin")
-    expect(page.locator(f"#{order_id}")).to_contain_text("refunded by the vendor $100")
+    expect(page.locator(f"#{order_id}")).to_contain_text("refunded by the vendor $100.00")
 
 
-def test_a_declined_customer_is_told(page: Page, addresses: Addresses) -> None:
+def test_a_declined_customer_pays_in_another_way(
+    page: Page, addresses: Addresses, photograph: Photograph
+) -> None:
     order_id = apply(page, addresses)
     page.get_by_role("button", name="Decline").click()
     expect(page).to_have_url(f"{addresses.shop}/orders/{order_id}")
     state_is(page, "rejected")
+    expect(page.locator("main")).to_contain_text("Three-seat sofa")
+    photograph(page, "shop-declined")
+    page.get_by_role("link", name="Choose another way to pay").click()
+    photograph(page, "shop-pay")
+    page.get_by_role("button", name="Pay by bank transfer").click()
+    state_is(page, "awaiting payment")
+    photograph(page, "shop-transfer")
     page.goto(f"{addresses.shop}/admin")
     expect(page.get_by_role("button", name=f"Ship {order_id}")).to_have_count(0)
 

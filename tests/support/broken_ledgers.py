@@ -225,12 +225,12 @@ class SeesWorkersEverywhere(Broken):
 
 
 class RetriesNothing(Broken):
-    def retry(self, decision_id: int) -> None:
+    def retry(self, decision_id: int, **_: Any) -> None:
         pass
 
 
 class DismissesNothing(Broken):
-    def dismiss(self, decision_id: int) -> None:
+    def dismiss(self, decision_id: int, **_: Any) -> None:
         pass
 
 
@@ -276,8 +276,13 @@ class ListsNothing(Broken):
         return Review(loans=(), decisions=())
 
 
+class ListsAllMerchants(Broken):
+    def review(self, *, merchant_id: str | None = None, **settings: Any) -> Review:
+        return super().review(**settings)
+
+
 class ErasesNothing(Broken):
-    def purge(self, older_than: dt.timedelta) -> int:
+    def purge(self, older_than: dt.timedelta, **_: Any) -> int:
         return 0
 
 
@@ -325,4 +330,5 @@ BROKEN: list[tuple[Callable[..., MemoryLedger], str]] = [
     (ListsNothing, "what_waits_is_listed"),
     (ListsNothing, "what_stays_undecided_is_listed"),
     (ErasesNothing, "what_is_old_is_erased"),
+    (ListsAllMerchants, "operators_see_one_merchant_or_all"),
 ]

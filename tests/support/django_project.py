@@ -19,7 +19,7 @@ from .postgresql import Server
 
 FOLDER = Path(tempfile.mkdtemp(prefix="wegetfinancing-django-"))
 atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
-TABLES = ("wgf_decision", "wgf_inv", "wgf_loan", "wgf_worker", "wgf_meta")
+TABLES = ("wgf_shipment", "wgf_decision", "wgf_inv", "wgf_loan", "wgf_worker", "wgf_meta")
 MIDDLEWARE = (
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import pwd
 import shutil
 import signal
 import subprocess
@@ -55,6 +54,8 @@ def _unprivileged() -> tuple[list[str], int | None, int | None]:
     """Return how to run a command as somebody else where we are root, which initdb refuses."""
     if os.geteuid() != 0:
         return [], None, None
+    import pwd  # noqa: PLC0415 - not there on Windows, where no server is started
+
     user = pwd.getpwnam("nobody")
     command = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
     return command, user.pw_uid, user.pw_gid

@@ -161,7 +161,8 @@ def adopt(tx: Transaction, merchant_id: str, order_id: str, inv_id: str, amount:
         )
         raise ValueError(msg)
     row = rules.confirmed(row, inv_id)
-    row = attrs.evolve(row, amount=row.amount if amount is None else amount)
+    # Saved before anything is matched, which reads the loan again.
+    row = _save(tx, attrs.evolve(row, amount=row.amount if amount is None else amount))
     if owner_id is None:
         assign(tx, row, inv_id)
     row = match_unmatched(tx, match_named(tx, row), inv_id)

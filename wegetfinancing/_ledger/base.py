@@ -1,7 +1,6 @@
 """A ledger over any storage: its methods, one transaction each."""
 
 import contextlib
-import logging
 import secrets
 import time
 from collections.abc import Callable, Iterable
@@ -13,7 +12,7 @@ from .._loan import Application, Begun, Loan
 from ..credentials import Environment
 from ..errors import ConfigurationError, LedgerError, Outcome
 from ..models import CreatedRequest
-from ..postbacks.decisions import Claim, Decision, Recorded
+from ..postbacks.decisions import Claim, Decision, Recorded, log_failed_attempt
 from ..postbacks.events import Postback
 from . import applications, decisions, rows, rules
 from .operators import OperatedLedger, one_merchant
@@ -32,8 +31,6 @@ _STATES: Final = {
     Outcome.REFUSED: rows.REFUSED,
     Outcome.UNKNOWN: rows.UNKNOWN,
 }
-
-_log: Final = logging.getLogger("wegetfinancing")
 
 
 class _NothingToUndoError(Exception):
@@ -247,14 +244,7 @@ class StoredLedger(OperatedLedger):
         return True
 
     def _report(self, claim: Claim, error: Exception) -> None:
-        _log.error(
-            "the handler of decision %d (%s, order %s) failed in attempt %d; it is tried again",
-            claim.decision.id,
-            claim.decision.postback.status,
-            claim.decision.order_id,
-            claim.decision.attempt,
-            exc_info=error,
-        )
+        log_failed_attempt(claim, error)
         with contextlib.suppress(LedgerError):  # the lease ends by itself
             self.fail(claim, type(error).__name__)
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 import attrs
 
 from ..errors import ConfigurationError
+from ..postbacks.checking import is_of_a_check
 from ..postbacks.decisions import Claim, Decision, Recorded
 from ..postbacks.events import Approved, Postback, Preapproved, Refunded, Rejected, UnknownPostback
 from . import rows, rules
@@ -83,7 +84,10 @@ def record(tx: Transaction, postback: Postback) -> DecisionRow:
     repeated = tx.delivery(row.merchant_id, row.digest)
     if repeated is not None:
         return repeated
-    return match(tx, tx.insert_decision(attrs.evolve(row, received_at=tx.now())), owner_id)
+    row = attrs.evolve(row, received_at=tx.now())
+    if is_of_a_check(postback):
+        return tx.insert_decision(attrs.evolve(row, state=rows.DISMISSED))  # nobody has to review it
+    return match(tx, tx.insert_decision(row), owner_id)
 
 
 def recorded(tx: Transaction, row: DecisionRow) -> Recorded:
@@ -170,7 +174,8 @@ def once(tx: Transaction, postback: Postback) -> Decision | None:
         return None
     loan = tx.loan_by_id(row.loan_id, lock=True)
     locked = tx.decision(row.id, lock=True)
-    if locked is None or locked.state != rows.WAITING:
+    # Once more now that it is locked: a worker may have claimed it meanwhile.
+    if locked is None or locked.state != rows.WAITING or _is_leased(locked, tx.now()):
         return None
     if any(each.state == rows.WAITING and each.id < row.id for each in tx.decisions(loan.id)):
         return None
@@ -213,14 +218,14 @@ def _held_behind(tx: Transaction, loan: LoanRow, hold_ids: list[str]) -> list[De
     return [each for each in tx.decisions(loan.id) if each.id in ids and each.state == rows.HELD]
 
 
-def retry(tx: Transaction, decision_id: int) -> None:
+def retry(tx: Transaction, decision_id: int, merchant_id: str | None = None) -> None:
     """Let a waiting decision be due now. A lease that someone holds stays theirs.
 
     Raises:
-        ValueError: there is none, or it does not wait.
+        ValueError: there is none of this merchant, or it does not wait.
 
     """
-    row = tx.decision(decision_id, lock=True)
+    row = _of(merchant_id, tx.decision(decision_id, lock=True))
     if row is None or row.state != rows.WAITING:
         msg = (
             "the ledger does not know this decision"
@@ -231,14 +236,18 @@ def retry(tx: Transaction, decision_id: int) -> None:
     tx.save_decision(attrs.evolve(row, due=min(row.due, tx.now())))
 
 
-def dismiss(tx: Transaction, decision_id: int) -> None:
+def _of(merchant_id: str | None, row: DecisionRow | None) -> DecisionRow | None:
+    return row if row is not None and merchant_id in (None, row.merchant_id) else None
+
+
+def dismiss(tx: Transaction, decision_id: int, merchant_id: str | None = None) -> None:
     """Let nobody handle a decision any more.
 
     Raises:
-        ValueError: there is none, or it was handled.
+        ValueError: there is none of this merchant, or it was handled.
 
     """
-    row = tx.decision(decision_id)
+    row = _of(merchant_id, tx.decision(decision_id))
     if row is not None:
         # Whoever matches it or lets it count holds one of these, and would save what it has read before.
         owner_id = tx.lock_inv_id(row.merchant_id, row.inv_id)

@@ -183,40 +183,50 @@ class _Memory:
         row = self._decisions.get(decision_id)
         return row if row is not None and row.state == rows.WAITING else None
 
-    def loans_to_review(self, now: float, limit: int) -> list[LoanRow]:
+    def loans_to_review(self, now: float, limit: int, merchant_id: str | None = None) -> list[LoanRow]:
         return [
             row
             for row in self._loans.values()
-            if row.holds
-            or row.state == rows.UNKNOWN
-            or (row.state == rows.SENDING and not _is_ahead(row.deadline, now))
+            if merchant_id in (None, row.merchant_id)
+            and (
+                row.holds
+                or row.state == rows.UNKNOWN
+                or (row.state == rows.SENDING and not _is_ahead(row.deadline, now))
+            )
         ][:limit]
 
-    def decisions_to_review(self, now: float, limit: int) -> list[DecisionRow]:
+    def decisions_to_review(
+        self, now: float, limit: int, merchant_id: str | None = None
+    ) -> list[DecisionRow]:
         return [
             row
             for row in self._decisions.values()
-            if row.state == rows.UNMATCHED
-            or (row.state == rows.WAITING and (_has_failed(row) or row.received_at < now - _LONG_WAIT))
-            or (row.state == rows.HELD and row.loan_id is None)
+            if merchant_id in (None, row.merchant_id)
+            and (
+                row.state == rows.UNMATCHED
+                or (row.state == rows.WAITING and (_has_failed(row) or row.received_at < now - _LONG_WAIT))
+                or (row.state == rows.HELD and row.loan_id is None)
+            )
         ][:limit]
 
-    def undecided(self, before: float, limit: int) -> list[LoanRow]:
+    def undecided(self, before: float, limit: int, merchant_id: str | None = None) -> list[LoanRow]:
         return [
             row
             for row in self._loans.values()
-            if row.state == rows.CREATED
+            if merchant_id in (None, row.merchant_id)
+            and row.state == rows.CREATED
             and row.status in (None, PREAPPROVED)
             and not row.forgotten
             and row.created_at < before
         ][:limit]
 
-    def purgeable(self, before: float, limit: int) -> list[LoanRow]:
+    def purgeable(self, before: float, limit: int, merchant_id: str | None = None) -> list[LoanRow]:
         waiting = {row.loan_id for row in self._decisions.values() if row.state == rows.WAITING}
         return [
             row
             for row in self._loans.values()
-            if row.updated_at < before
+            if merchant_id in (None, row.merchant_id)
+            and row.updated_at < before
             and not row.forgotten
             and not row.holds
             and row.state not in (rows.SENDING, rows.UNKNOWN)

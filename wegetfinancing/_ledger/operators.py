@@ -33,21 +33,22 @@ class OperatedLedger(abc.ABC):
     ) -> AbstractContextManager[Transaction]:
         """Open a transaction; see ``Storage``. ``handler``: the shop's code runs in it, with a time limit."""
 
-    def review(self, *, undecided_for: dt.timedelta | None = None) -> Review:
+    def review(self, *, undecided_for: dt.timedelta | None = None, merchant_id: str | None = None) -> Review:
         """List what someone should look at, up to a thousand each.
 
         Args:
             undecided_for: list also what was created so long ago and has had no final decision.
+            merchant_id: list that of one merchant only.
 
         """
         with self.transaction(write=False) as tx:
-            loans = tx.loans_to_review(tx.now(), _REVIEW_LIMIT)
+            loans = tx.loans_to_review(tx.now(), _REVIEW_LIMIT, merchant_id)
             undecided = (
                 []
                 if undecided_for is None
-                else tx.undecided(tx.now() - undecided_for.total_seconds(), _REVIEW_LIMIT)
+                else tx.undecided(tx.now() - undecided_for.total_seconds(), _REVIEW_LIMIT, merchant_id)
             )
-            pending = tx.decisions_to_review(tx.now(), _REVIEW_LIMIT)
+            pending = tx.decisions_to_review(tx.now(), _REVIEW_LIMIT, merchant_id)
             named = {
                 each.loan_id: tx.loan_by_id(each.loan_id) for each in pending if each.loan_id is not None
             }
@@ -136,25 +137,33 @@ class OperatedLedger(abc.ABC):
             tx.save_loan(row)
             return rules.loan(row)
 
-    def retry(self, decision_id: int) -> None:
+    def retry(self, decision_id: int, *, merchant_id: str | None = None) -> None:
         """Let a decision that waits be handled now, whatever its pause: its handler was fixed.
+
+        Args:
+            decision_id: as listed by ``review``.
+            merchant_id: know only decisions of this merchant.
 
         Raises:
             ValueError: the ledger does not know it, or it does not wait for a handler.
 
         """
         with self.transaction(write=True) as tx:
-            decisions.retry(tx, decision_id)
+            decisions.retry(tx, decision_id, merchant_id)
 
-    def dismiss(self, decision_id: int) -> None:
+    def dismiss(self, decision_id: int, *, merchant_id: str | None = None) -> None:
         """Let a decision be handled no more, such as one of another system's order.
+
+        Args:
+            decision_id: as listed by ``review``.
+            merchant_id: know only decisions of this merchant.
 
         Raises:
             ValueError: the ledger does not know it, or it was handled.
 
         """
         with self.transaction(write=True) as tx:
-            decisions.dismiss(tx, decision_id)
+            decisions.dismiss(tx, decision_id, merchant_id)
 
     def forget(self, order_id: str, *, merchant_id: str | None = None) -> None:
         """Erase the details of an order now. Its ID and its decisions stay known, as tombstones.
@@ -173,8 +182,12 @@ class OperatedLedger(abc.ABC):
                 raise ValueError(msg)
             _erase(tx, row)
 
-    def purge(self, older_than: dt.timedelta) -> int:
+    def purge(self, older_than: dt.timedelta, *, merchant_id: str | None = None) -> int:
         """Erase the details of loans that have not changed for so long and have nothing open.
+
+        Args:
+            older_than: how long ago they have changed last.
+            merchant_id: erase those of one merchant only.
 
         Returns:
             how many were erased.
@@ -183,7 +196,7 @@ class OperatedLedger(abc.ABC):
         erased = 0
         while True:
             with self.transaction(write=True) as tx:
-                batch = tx.purgeable(tx.now() - older_than.total_seconds(), _BATCH)
+                batch = tx.purgeable(tx.now() - older_than.total_seconds(), _BATCH, merchant_id)
                 for row in batch:
                     _erase(tx, row)
             erased += len(batch)

@@ -223,19 +223,21 @@ class Transaction(Protocol):
         """Lock a waiting decision unless someone else has; ``None`` then."""
         ...
 
-    def loans_to_review(self, now: float, limit: int) -> list[LoanRow]:
+    def loans_to_review(self, now: float, limit: int, merchant_id: str | None = None) -> list[LoanRow]:
         """Read loans that are held, unknown, or sending although their deadline has passed."""
         ...
 
-    def decisions_to_review(self, now: float, limit: int) -> list[DecisionRow]:
+    def decisions_to_review(
+        self, now: float, limit: int, merchant_id: str | None = None
+    ) -> list[DecisionRow]:
         """Read decisions that are unmatched, failing, waiting for long, or held without a loan."""
         ...
 
-    def undecided(self, before: float, limit: int) -> list[LoanRow]:
+    def undecided(self, before: float, limit: int, merchant_id: str | None = None) -> list[LoanRow]:
         """Read loans that were created before and have had no final decision, the oldest first."""
         ...
 
-    def purgeable(self, before: float, limit: int) -> list[LoanRow]:
+    def purgeable(self, before: float, limit: int, merchant_id: str | None = None) -> list[LoanRow]:
         """Read loans unchanged since, with nothing open, unknown or waiting."""
         ...
 

@@ -7,7 +7,7 @@ from datetime import UTC
 from types import MappingProxyType
 from typing import Any, Final
 
-from .._json import from_json
+from .._json import from_json, read_amount, read_text
 from .._rules import paths
 from ..errors import (
     APIError,
@@ -21,7 +21,7 @@ from ..errors import (
     outcome_of_status,
 )
 from ..http import Response
-from ..models import FinancingRequest, ShippingEvent
+from ..models import CreatedRequest, FinancingRequest, ShippingEvent, ShippingReceipt
 
 # Real answers hold a dozen values. A mebibyte of `{},` would become 30 MiB of objects and block the event
 # loop for half a second.
@@ -52,6 +52,34 @@ def as_object(answer: object) -> Mapping[str, Any]:
         msg = "is not a JSON object"
         raise ValueError(msg)  # noqa: TRY004 - the answer is wrong, not the caller
     return answer
+
+
+def read_created(answer: Mapping[str, Any]) -> CreatedRequest:
+    """Read the answer to ``create_request``.
+
+    Raises:
+        ValueError: a member is missing or of the wrong type.
+
+    """
+    # One guide of the vendor shows `request_token` in place of `inv_id`, and no amount.
+    inv_id = answer.get("inv_id") or answer.get("request_token")
+    amount = answer.get("amount")
+    return CreatedRequest(
+        inv_id=read_text(inv_id, "inv_id"),
+        href=read_text(answer.get("href"), "href"),
+        amount=None if amount is None else read_amount(amount, "amount"),
+        raw=answer,
+    )
+
+
+def read_receipt(answer: Mapping[str, Any]) -> ShippingReceipt:
+    """Read the answer to ``update_shipping``.
+
+    Raises:
+        ValueError: a member is missing or of the wrong type.
+
+    """
+    return ShippingReceipt(loan=read_text(answer.get("loan"), "loan"), raw=answer)
 
 
 _ERRORS: Final[Mapping[int, type[APIError]]] = MappingProxyType(
@@ -95,6 +123,7 @@ _HINTS: Final = MappingProxyType(
     {
         401: "; check username and password: the sandbox and live each have their own",
         403: "; check that these credentials are of this merchant_id and environment",
+        404: "; check base_url and, in an update, that the inv_id is of this merchant_id and environment",
     }
 )
 

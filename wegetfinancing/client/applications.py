@@ -203,13 +203,19 @@ class Applications:
         loan = await self._record(record, deadline)
         if loan is None:
             _LOGGER.error(
-                "the application of order %s exists as %s, and the ledger could not record it;"
+                "the application of order %s of merchant %s exists as %s, and the ledger could not record it;"
                 " adopt it, or wait for its postback",
                 application.order_id,
+                application.merchant_id,
                 created.inv_id,
             )
         elif loan.inv_id != created.inv_id or loan.state.value == "absent":
-            _LOGGER.error("order %s was answered with %s; review it", application.order_id, created.inv_id)
+            _LOGGER.error(
+                "order %s of merchant %s was answered with %s; review it",
+                application.order_id,
+                application.merchant_id,
+                created.inv_id,
+            )
 
     async def _record_failure(
         self, application: Application, error: BaseException, outcome: Outcome, deadline: float
@@ -220,9 +226,10 @@ class Applications:
         recorded = await self._record(record, deadline)
         if recorded is None:
             _LOGGER.error(
-                "the application of order %s failed (%s), and the ledger could not record it;"
+                "the application of order %s of merchant %s failed (%s), and the ledger could not record it;"
                 " it stays as sending until someone resolves it",
                 application.order_id,
+                application.merchant_id,
                 outcome.value,
             )
         if isinstance(error, CallError):

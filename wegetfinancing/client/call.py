@@ -25,11 +25,22 @@ class Call:
 
     """
 
-    __slots__ = ("_authorization", "_ended", "_outcomes", "_request", "_transport", "attempts")
+    __slots__ = (
+        "_authorization",
+        "_ended",
+        "_merchant_id",
+        "_outcomes",
+        "_request",
+        "_transport",
+        "attempts",
+    )
 
-    def __init__(self, request: Request, transport: Transport, *, authorization: str) -> None:
+    def __init__(
+        self, request: Request, transport: Transport, *, authorization: str, merchant_id: str
+    ) -> None:
         """Start with nothing sent of ``request``, which is what the client made and nobody has changed."""
         self._authorization = authorization
+        self._merchant_id = merchant_id
         self._request = request
         self._transport = transport
         self._outcomes: list[Outcome] = []
@@ -113,6 +124,7 @@ class Call:
         self._outcomes[number - 1] = outcome
         attempt = Attempt(
             operation=self._request.operation,
+            merchant_id=self._merchant_id,
             number=number,
             status=None if response is None else response.status,
             outcome=DONE if response is not None and response.is_success else outcome.value,
@@ -130,13 +142,15 @@ def _log(attempt: Attempt) -> None:
         return
     fields = {
         "operation": attempt.operation,
+        "merchant_id": attempt.merchant_id,
         "attempt": attempt.number,
         "status": attempt.status,
         "outcome": attempt.outcome,
         "duration": attempt.seconds,
     }
     result = attempt.error_type or f"HTTP {attempt.status}"
-    text = f"%(operation)s attempt %(attempt)d: {result} in %(duration).3f s, %(outcome)s"
+    text = "%(operation)s of merchant %(merchant_id)s, attempt %(attempt)d: "
+    text += f"{result} in %(duration).3f s, %(outcome)s"
     _LOGGER.info(text, fields, extra=fields)
 
 

@@ -393,8 +393,11 @@ class AsyncClient:
         return await applications.create(application, sending, self._transport, send)
 
     async def _send(self, operation: Operation[_Answer], transport: Transport, request: Request) -> _Answer:
-        call = Call(request, transport, authorization=self._authorization)
-        started = CallStarted(operation=operation.name, base_url=self._endpoint.base_url)
+        merchant_id = self._merchant_id
+        call = Call(request, transport, authorization=self._authorization, merchant_id=merchant_id)
+        started = CallStarted(
+            operation=operation.name, merchant_id=merchant_id, base_url=self._endpoint.base_url
+        )
         with Watch(self._hooks, started, attempts=call.attempts, outcome=lambda: call.outcome):
             with anyio.CancelScope(deadline=request.deadline):
                 chain = compose(self._middleware, call.attempt)

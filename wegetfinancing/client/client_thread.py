@@ -53,6 +53,7 @@ class ClientThread:
         "_process",
         "_running",
         "_transport",
+        "_waiting",
         "closed",
     )
 
@@ -71,6 +72,7 @@ class ClientThread:
         # Reentrant, since a signal handler may call while its own thread is in here.
         self._lock = threading.RLock()
         self._running: _RunningThread | None = None
+        self._waiting: list[int] = []  # the thread of each call; twice if a signal handler calls too
         # Before any thread can hold the lock: a fork then replaces it in the child.
         self._process = this_process()
         self._process.add(self)
@@ -91,6 +93,7 @@ class ClientThread:
         """
         _refuse_to_block_an_event_loop()
         running: _RunningThread | None = None
+        self._waiting.append(threading.get_ident())
         try:
             with self._lock:  # a thread that is told to end accepts no call any more
                 running = self._open(call.name)
@@ -101,16 +104,23 @@ class ClientThread:
             if running is not None:
                 call.interrupt(interruption, running.event_loop)
             raise
+        finally:
+            with contextlib.suppress(ValueError):  # forgotten in a forked process
+                self._waiting.remove(threading.get_ident())
         return call.answer()
 
     def close(self) -> None:
-        """Accept no more calls, wait until those in flight have ended, and close the connections."""
+        """Accept no more calls, wait until those in flight have ended, and close the connections.
+
+        A signal handler whose own thread is in a call does not wait: steps of that call may run there.
+        """
         with self._lock:
             self.closed = True
             running, self._running = self._running, None
         if running is not None:
             running.end()
-            running.join()
+            if threading.get_ident() not in self._waiting:
+                running.join()
 
     def close_soon(self, *, cancel: bool = False) -> "threading.Thread | None":
         """Do the same without waiting, and return the thread that ends."""
@@ -125,6 +135,7 @@ class ClientThread:
         """Let go of what belongs to the process that forked. Its thread may have held the lock."""
         self._lock = threading.RLock()
         self._running = None
+        self._waiting = []
 
     def check_open(self, *, closed: bool = False) -> None:
         """Refuse to go on with a client that is closed, or that says so itself.

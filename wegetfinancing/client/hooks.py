@@ -26,6 +26,7 @@ class Attempt:
 
     Attributes:
         operation: ``create_request``, ``update_shipping`` or ``create_test_postback``.
+        merchant_id: whose call it is.
         number: its number in the call, from 1 on.
         status: the HTTP status; ``None`` where no answer came.
         outcome: the result of this attempt alone: ``done``, where the status is 2xx, or the value of
@@ -37,6 +38,7 @@ class Attempt:
     """
 
     operation: str
+    merchant_id: str
     number: int
     status: int | None
     outcome: str
@@ -50,11 +52,13 @@ class CallStarted:
 
     Attributes:
         operation: as in ``Attempt``.
+        merchant_id: whose call it is: that of the client, or the one of ``for_merchant``.
         base_url: the address that is called, such as ``https://api.wegetfinancing.com``.
 
     """
 
     operation: str
+    merchant_id: str
     base_url: str
 
 
@@ -64,6 +68,7 @@ class CallEnded:
 
     Attributes:
         operation: as in ``Attempt``.
+        merchant_id: whose call it was.
         attempts: those that have ended, in the order in which they did.
         outcome: ``done``, or the value of the ``Outcome`` that the caller's error has.
         seconds: how long the whole call took, with every attempt and pause.
@@ -73,6 +78,7 @@ class CallEnded:
     """
 
     operation: str
+    merchant_id: str
     attempts: tuple[Attempt, ...]
     outcome: str
     seconds: float
@@ -155,6 +161,7 @@ class Watch:
             return
         result = CallEnded(
             operation=self._call.operation,
+            merchant_id=self._call.merchant_id,
             attempts=tuple(self._attempts),
             outcome=self._outcome_with(error),
             seconds=anyio.current_time() - self._began,

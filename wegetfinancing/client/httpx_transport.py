@@ -381,7 +381,7 @@ class HttpxTransport:
         return self._network
 
     def _ssl_context(self) -> "ssl.SSLContext":
-        return self._ssl or _shared_ssl_context(*map(os.environ.get, _CA_VARIABLES))
+        return self._ssl or default_ssl_context()
 
     async def _put_back(self, idle: _Idle, *, reusable: bool) -> None:
         room = self._limit("max_keepalive_connections", _MAX_CONNECTIONS)
@@ -402,7 +402,7 @@ def load_libraries() -> None:
     """
     importlib.import_module("httpcore")  # httpx itself imports it for its first transport
     with contextlib.suppress(Exception):  # a call says what is wrong with the certificates
-        _shared_ssl_context(*map(os.environ.get, _CA_VARIABLES))
+        default_ssl_context()
 
 
 def _library_of(client_class: type) -> ModuleType:
@@ -420,6 +420,11 @@ def _parsed_url(library: ModuleType, url: str) -> Any:  # noqa: ANN401 - a URL o
 
 
 _CA_VARIABLES: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+
+
+def default_ssl_context() -> "ssl.SSLContext":
+    """Return the context that connections of our own use by default."""
+    return _shared_ssl_context(*map(os.environ.get, _CA_VARIABLES))
 
 
 @functools.lru_cache(maxsize=4)

@@ -12,14 +12,14 @@ from typing import Any, Final, Generic, TypeVar
 
 import attrs
 
-from .._converter import from_wire, to_wire
+from .._converter import to_wire
 from .._json import to_json
 from .._rules import REQUIRED, is_missing
 from .._version import __version__
 from ..errors import DecodingError, InvalidRequestError, Outcome
 from ..http import Headers, Request, Response
-from ..models import CreatedRequest, FinancingRequest, ShippingEvent, ShippingReceipt
-from .answers import api_error, as_object, read_json
+from ..models import FinancingRequest, ShippingEvent
+from .answers import api_error, as_object, read_created, read_json, read_receipt
 
 _Answer = TypeVar("_Answer")
 
@@ -93,14 +93,14 @@ CREATE_REQUEST: Final = Operation(
     path="requests",
     repeatable=False,  # a second one opens a second loan application
     sandbox_only=False,
-    decode=lambda answer: from_wire(CreatedRequest, as_object(answer)),
+    decode=lambda answer: read_created(as_object(answer)),
 )
 UPDATE_SHIPPING: Final = Operation(
     name="update_shipping",
     path="shipping",
     repeatable=True,
     sandbox_only=False,
-    decode=lambda answer: from_wire(ShippingReceipt, as_object(answer)),
+    decode=lambda answer: read_receipt(as_object(answer)),
 )
 # Nothing is known about its body and answer, so both are passed on as they are.
 CREATE_TEST_POSTBACK: Final = Operation[Any](

@@ -7,6 +7,7 @@ Nothing here sends a byte of a request, so a failure here is never more than a c
 
 import contextlib
 import logging
+import time
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -41,6 +42,11 @@ class _Ready:
     origin: Origin
     stream: "httpcore.AsyncNetworkStream"
     expires: float
+    expires_at: float  # on the wall clock: the event loop's may stand still while a machine is suspended
+
+    def is_old(self, ahead: float = 0.0) -> bool:
+        """Tell whether its time is over, or will be in so many seconds."""
+        return self.expires <= anyio.current_time() + ahead or self.expires_at <= time.time() + ahead
 
 
 class ReadyConnections:
@@ -96,7 +102,8 @@ class ReadyConnections:
         finally:
             self._opening -= 1
             if ready is not None and not self._closed:
-                self._ready.append(_Ready(origin, ready, anyio.current_time() + self._seconds))
+                expires, expires_at = anyio.current_time() + self._seconds, time.time() + self._seconds
+                self._ready.append(_Ready(origin, ready, expires, expires_at))
             elif stream is not None:
                 # The raw one: a handshake that was cancelled leaves its socket behind.
                 await close_quietly(stream)
@@ -104,10 +111,9 @@ class ReadyConnections:
 
     def pop(self, origin: Origin) -> "httpcore.AsyncNetworkStream | None":
         """Take the newest one that leads there; whoever calls closes it."""
-        now = anyio.current_time()
         for place in reversed(range(len(self._ready))):
             ready = self._ready[place]
-            if ready.origin == origin and ready.expires > now:
+            if ready.origin == origin and not ready.is_old():
                 return self._ready.pop(place).stream
         return None
 
@@ -131,10 +137,8 @@ class ReadyConnections:
 
     async def _close_old(self) -> None:
         """Close what has expired, and if there is no room, the oldest one that is past half its time."""
-        now = anyio.current_time()
         while self._ready and (
-            self._ready[0].expires <= now
-            or (self._is_full and self._ready[0].expires <= now + self._seconds / 2)
+            self._ready[0].is_old() or (self._is_full and self._ready[0].is_old(self._seconds / 2))
         ):
             await close_quietly(self._ready.pop(0).stream)
 

@@ -228,7 +228,8 @@ class Client:
         """Wait until calls in flight have ended, then close the connections and end the thread.
 
         A client that ``for_merchant`` has returned accepts no more calls, and closes nothing shared. Closing
-        twice is harmless. In a forked process it leaves what belongs to the other process alone.
+        twice is harmless. In a forked process it leaves what belongs to the other process alone. A signal
+        handler whose own thread is in a call does not wait: the connections close when that call has ended.
         """
         self._closed = True
         if self._parent is None:

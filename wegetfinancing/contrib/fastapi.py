@@ -1,4 +1,4 @@
-"""Postbacks in FastAPI. Needs ``wegetfinancing[fastapi]``."""
+"""Checkout forms and postbacks in FastAPI. Needs ``wegetfinancing[fastapi]``."""
 
 import contextlib
 import datetime as dt
@@ -13,27 +13,33 @@ from starlette.requests import ClientDisconnect
 from ..credentials import Credentials
 from ..errors import ConfigurationError
 from ..postbacks.events import Postback
-from ..postbacks.lookups import AwaitedLookup
+from ..postbacks.lookups import AwaitedSource
 from ..postbacks.receiving import (
     BAD_SIGNATURE,
     BODY_SECONDS,
     MALFORMED,
-    MERCHANT_PLACEHOLDER,
     TOO_LARGE,
     TOO_SLOW,
     UNAVAILABLE,
     Answer,
     BoundedBody,
-    CredentialsLookup,
     CredentialsUnavailableError,
     Refusal,
-    as_credentials_source,
-    check_merchant_id,
-    read_postback,
 )
 from ..postbacks.settings import as_max_age, as_seconds
+from ..postbacks.sources import CredentialsLookup, as_routed_source, check_routed_merchant
+from ._checkout import BodyField, OrderFields
+from ._fastapi_checkout import CHECKOUT_OPENAPI, financing_request_from
 
-__all__ = ["OPENAPI", "RESPONSES", "postback_from"]
+__all__ = [
+    "CHECKOUT_OPENAPI",
+    "OPENAPI",
+    "RESPONSES",
+    "BodyField",
+    "OrderFields",
+    "financing_request_from",
+    "postback_from",
+]
 
 _BODY: Final = {"schema": {"type": "object"}}
 OPENAPI: Final[dict[str, Any]] = {
@@ -82,23 +88,16 @@ def postback_from(
         ConfigurationError: no credentials, several merchants', or a setting out of range.
 
     """
-    # Which path it is, the route says.
-    path = MERCHANT_PLACEHOLDER if callable(credentials) else None
-    accepted, found_by = as_credentials_source(credentials, path=path)
-    lookup = None if found_by is None else AwaitedLookup(found_by)
-    max_seconds = as_max_age(max_age)
+    accepted, lookup = as_routed_source(credentials)
+    source = AwaitedSource(accepted, lookup, as_max_age(max_age))
     body_seconds = as_seconds("body_seconds", body_seconds)
 
     async def receive(request: Request, merchant_id: str | None) -> Postback:
         body = BoundedBody()
         try:
-            if merchant_id is not None:
-                check_merchant_id(merchant_id)
+            check_routed_merchant(lookup, merchant_id)
             await _collect(request, body, body_seconds)
-            credentials = accepted
-            if lookup is not None and merchant_id is not None:
-                credentials = await lookup(merchant_id)
-            return read_postback(bytes(body), request.headers, credentials, max_seconds, merchant_id)
+            return await source.read(bytes(body), request.headers, merchant_id)
         except Refusal as refusal:
             answer = refusal.answer
         except CredentialsUnavailableError as error:

@@ -10,11 +10,12 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from ..client.sync import Client
 from ..credentials import Credentials
 from ..errors import ConfigurationError
-from ..postbacks.decisions import DecisionLedger
+from ..postbacks.decisions import DecisionLedger, SyncDecisionHandler
 from ..postbacks.deliveries import SyncDeliveryStore
 from ..postbacks.handling import SyncPostbackHandler
 from ..postbacks.receiving import BODY_LIMIT, TOO_LARGE, Refusal, ResponseStatuses
 from ..postbacks.settings import PATIENCE_SECONDS
+from ..postbacks.sources import CredentialsLookup
 from ..postbacks.sync_endpoint import SyncEndpoint
 from ..postbacks.wsgi import CUT_SHORT, headers_of, read_chunk
 
@@ -44,8 +45,8 @@ def financing_client() -> Client:
 
 
 def postback_view(  # noqa: PLR0913 - keyword-only settings
-    credentials: Credentials | Iterable[Credentials],
-    handler: SyncPostbackHandler | None = None,
+    credentials: Credentials | Iterable[Credentials] | CredentialsLookup,
+    handler: SyncPostbackHandler | SyncDecisionHandler | None = None,
     *,
     ledger: DecisionLedger | None = None,
     repeat_handler: SyncPostbackHandler | None = None,
@@ -53,10 +54,14 @@ def postback_view(  # noqa: PLR0913 - keyword-only settings
     max_age: float | dt.timedelta | None = None,
     patience: float = PATIENCE_SECONDS,
     statuses: ResponseStatuses | None = None,
-) -> Callable[[], Response]:
+) -> Callable[..., Response]:
     """Make a view that receives postbacks, for ``POST`` only.
 
         app.add_url_rule("/postbacks", view_func=postback_view(credentials, handle))
+
+    For several merchants, pass a lookup in place of the credentials and let the rule name the merchant::
+
+        app.add_url_rule("/postbacks/<merchant_id>", view_func=postback_view(lookup, handle))
 
     It answers as ``wegetfinancing.postbacks.wsgi.PostbackApp`` does, whose parameters it has except ``path``.
     What the handler or the store raises is answered, and goes to the app's log and to
@@ -64,7 +69,8 @@ def postback_view(  # noqa: PLR0913 - keyword-only settings
     against CSRF has to exempt the view: its signature proves who sent a postback.
 
     Raises:
-        ConfigurationError: as ``PostbackApp`` does.
+        ConfigurationError: as ``PostbackApp`` does; answered as a failure and logged where the URL rule names
+            the merchant and there is no lookup, or the other way round.
 
     """
     endpoint = SyncEndpoint(
@@ -76,12 +82,12 @@ def postback_view(  # noqa: PLR0913 - keyword-only settings
         max_age=max_age,
         patience=patience,
         statuses=statuses,
-        path=None,
+        is_routed=True,
     )
 
-    def receive_postback() -> Response:
+    def receive_postback(merchant_id: str | None = None) -> Response:
         headers = headers_of(request.environ)
-        answer, failure = endpoint.respond(request.method, request.path, headers, _body_chunks())
+        answer, failure = endpoint.respond(request.method, request.path, headers, _body_chunks(), merchant_id)
         if failure is not None:
             app = current_app._get_current_object()  # type: ignore[attr-defined] # noqa: SLF001 - documented for senders of signals
             app.log_exception((type(failure), failure, failure.__traceback__))

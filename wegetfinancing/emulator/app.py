@@ -1,12 +1,11 @@
 """The emulator over HTTP, for any client and browser. Needs ``wegetfinancing[emulator]``."""
 
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
 import anyio
 from starlette.applications import Starlette
@@ -23,11 +22,12 @@ from ..client.transport import Transport
 from ..http import Request
 from ..postbacks.events import Approved, Preapproved, Refunded, Rejected
 from . import pages
+from .calls import CallLog
 from .core import Application, Emulator
 from .faults import SLOW_SECONDS, Effect
 from .guards import frame_ancestors, read_body, refuse_other_sites
 from .outbox import Outbox, OutgoingPostback
-from .report import call_line, loan_of
+from .report import call_line
 
 __all__ = ["emulator_app"]
 
@@ -35,7 +35,6 @@ LIGHTBOX_PATH: Final = "/libs/1.0/getfinancing.js"
 """Where the vendor's own server has the lightbox script (seen in the official clients)."""
 
 _STATIC: Final = Path(__file__).parent / "static"
-_CALLS_KEPT: Final = 50
 _CONTENT_SECURITY_POLICY: Final = (
     "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; "
     "base-uri 'none'"
@@ -94,6 +93,7 @@ def emulator_app(
             Route("/deliver/{number:int}", endpoints.deliver, methods=["POST"]),
             Route("/out-of-order/{inv_id}", endpoints.out_of_order, methods=["POST"]),
             Route("/faults", endpoints.fail_next, methods=["POST"]),
+            Route("/clear", endpoints.clear, methods=["POST"]),
             Route(LIGHTBOX_PATH, endpoints.lightbox),
             Mount("/static", StaticFiles(directory=_STATIC)),
         ]
@@ -118,31 +118,21 @@ class _Endpoints:
         self._report = report
         self._clock = clock
         self._sleep = sleep
-        self._calls: deque[pages.LoggedCall] = deque(maxlen=_CALLS_KEPT)
+        self._calls = CallLog(emulator)
 
     async def api(self, request: HTTPRequest) -> HTTPResponse:
+        began, at = anyio.current_time(), self._clock()
         body = await read_body(request)
-        applications = self._emulator.applications
-        known = len(applications)
-        reaction = self._emulator.react(
-            Request(
-                operation="",
-                method=request.method,
-                url=str(request.url),
-                headers=request.headers,
-                body=body,
-            )
+        known = len(self._emulator.applications)
+        received = Request(
+            operation="", method=request.method, url=str(request.url), headers=request.headers, body=body
         )
-        answer = reaction.response
-        arrives = reaction.effect in {Effect.ANSWER, Effect.SLOW}
-        result = f"HTTP {answer.status}" if arrives else "no answer"
-        if reaction.fault is not None:
-            result += f" ({reaction.fault.name})"
-        path = request.url.path
-        self._calls.append(pages.LoggedCall(at=self._clock(), what=f"{request.method} {path}", result=result))
-        is_new = len(applications) > known
-        application = next(reversed(applications.values())) if is_new else loan_of(body, self._emulator)
-        self._report(call_line(request.method, path, result, application))
+        reaction = self._emulator.react(received)
+        answer, path = reaction.response, request.url.path
+        is_new = len(self._emulator.applications) > known
+        call = self._calls.add(received, reaction, path=path, created=is_new, at=at)
+        result = f"{call.result} ({call.fault})" if call.fault else call.result
+        self._report(call_line(call.method, path, result, call.application))
         match reaction.effect:
             case Effect.SLOW:
                 await self._sleep(SLOW_SECONDS)
@@ -153,6 +143,7 @@ class _Endpoints:
                     return HTTPResponse(headers={"content-length": "1"})
                 self._reset(request.scope)
                 return _Silence()
+        call.seconds = anyio.current_time() - began
         return HTTPResponse(answer.body, answer.status, dict(answer.headers))
 
     async def application_page(self, request: HTTPRequest) -> HTTPResponse:
@@ -183,7 +174,7 @@ class _Endpoints:
         postback = self._outbox.add(application, signed)
         later = await self._deliver(postback, delivery)
         if wants_page:
-            return _onward(application, fields.get("then", ""), later)
+            return _onward(application, fields, later)
         answer = postback.attempts[-1].answer if postback.attempts else "not delivered yet"
         return JSONResponse({"decision": postback.status, "postback": answer}, background=later)
 
@@ -203,32 +194,43 @@ class _Endpoints:
 
     async def deliver(self, request: HTTPRequest) -> HTTPResponse:
         refuse_other_sites(request)
-        number = request.path_params["number"]
-        if not 0 < number <= len(self._outbox.postbacks):
+        postback = self._outbox.find(request.path_params["number"])
+        if postback is None:
             return _problem("unknown postback", HTTPStatus.NOT_FOUND)
-        how = (await _fields(request)).get("how", "")
+        fields = await _fields(request)
+        how = fields.get("how", "")
         try:
             _check_delivery(how, "again", "twice", "late", "forged")
         except ValueError as error:
             return _problem(str(error), HTTPStatus.BAD_REQUEST)
-        later = await self._deliver(self._outbox.postbacks[number - 1], how)
-        return RedirectResponse(f"/#postback-{number}", HTTPStatus.SEE_OTHER, background=later)
+        later = await self._deliver(postback, how)
+        return _to_dashboard(fields, f"postback-{postback.number}", later)
 
     async def out_of_order(self, request: HTTPRequest) -> HTTPResponse:
         refuse_other_sites(request)
+        fields = await _fields(request)
         await self._outbox.deliver_out_of_order(request.path_params["inv_id"])
-        return RedirectResponse("/#postbacks", HTTPStatus.SEE_OTHER)
+        return _to_dashboard(fields, "postbacks")
 
     async def fail_next(self, request: HTTPRequest) -> HTTPResponse:
         refuse_other_sites(request)
+        fields = await _fields(request)
         try:
-            self._emulator.fail_next((await _fields(request)).get("fault", ""))
+            self._emulator.fail_next(fields.get("fault", ""))
         except ValueError as error:
             return _problem(str(error), HTTPStatus.BAD_REQUEST)
-        return RedirectResponse("/#faults", HTTPStatus.SEE_OTHER)
+        return _to_dashboard(fields, "faults")
 
-    async def dashboard(self, _: HTTPRequest) -> HTTPResponse:
-        return _page(pages.dashboard(self._emulator, self._outbox, self._calls))
+    async def clear(self, request: HTTPRequest) -> HTTPResponse:
+        refuse_other_sites(request)
+        self._emulator.applications.clear()
+        self._outbox.clear()
+        self._calls.clear()
+        return RedirectResponse("/", HTTPStatus.SEE_OTHER)
+
+    async def dashboard(self, request: HTTPRequest) -> HTTPResponse:
+        order = request.query_params.get("order", "").strip()
+        return _page(pages.dashboard(self._emulator, self._outbox, self._calls, order=order))
 
     async def lightbox(self, _: HTTPRequest) -> HTTPResponse:
         return FileResponse(_STATIC / "getfinancing.js", headers={"cache-control": "no-store"})
@@ -264,15 +266,27 @@ async def _fields(request: HTTPRequest) -> dict[str, str]:
     return dict(parse_qsl((await read_body(request)).decode("ascii", "replace")))
 
 
-def _onward(application: Application, then: str, later: BackgroundTask | None) -> HTTPResponse:
+def _to_dashboard(
+    fields: Mapping[str, str], anchor: str, later: BackgroundTask | None = None
+) -> HTTPResponse:
+    """Redirect the browser to where it was on the dashboard, with its filter."""
+    order = fields.get("order", "")
+    query = f"?{urlencode({'order': order})}" if order else ""
+    return RedirectResponse(f"/{query}#{anchor}", HTTPStatus.SEE_OTHER, background=later)
+
+
+def _onward(
+    application: Application, fields: Mapping[str, str], later: BackgroundTask | None
+) -> HTTPResponse:
     """Redirect the browser after a decision."""
     granted = application.status in {Approved.status, Preapproved.status}
+    then = fields.get("then", "")
     if then == "lightbox":
         page = pages.finished_page(granted=granted)
         return _page(page, framed_for=application, background=later)
     if then == "dashboard":
-        destination: str | None = "/"
-    elif granted:
+        return _to_dashboard(fields, f"request-{application.inv_id}", later)
+    if granted:
         destination = application.request.success_url
     elif application.status == Rejected.status:
         destination = application.request.failure_url

@@ -28,7 +28,7 @@ from ..credentials import Credentials
 from ..errors import ConfigurationError, TransportError
 from ..http import Request, Response
 from ..models import FinancingRequest, ShippingEvent
-from ..postbacks.events import Refunded
+from ..postbacks.events import Approved, Refunded
 from .faults import SLOW_SECONDS, Effect, Fault, fault_of_order, named_fault
 from .postbacks import SignedPostback, signed_postback
 from .responses import created_response, done_response, error_response, shipping_response
@@ -48,6 +48,7 @@ class Application:
         request: what the shop sent.
         amount: what is financed, in USD.
         status: the last decision: ``approved``, ``preapproved``, ``rejected`` or ``refund``.
+        was_approved: whether it was approved at any time, whatever followed.
         refunded: the sum of all refunds, in USD.
         shipping_events: in the order of arrival, repeats included.
 
@@ -59,6 +60,7 @@ class Application:
     request: FinancingRequest = attrs.field(repr=False)
     amount: Decimal
     status: str | None = None
+    was_approved: bool = False
     refunded: Decimal = Decimal(0)
     shipping_events: list[ShippingEvent] = attrs.field(factory=list)
 
@@ -244,12 +246,15 @@ class Emulator:
 
         Raises:
             KeyError: the request is unknown.
-            ValueError: the status is unknown, the amount is not possible, or the requested dialect cannot
-                express the decision.
+            ValueError: the status is unknown, the amount is not possible, the requested dialect cannot
+                express the decision, or a refund is of a request that was never approved.
 
         """
         application = self.applications[inv_id]
         remaining = application.amount - application.refunded
+        if status == Refunded.status and not application.was_approved:
+            msg = "only a request that was approved can be refunded"
+            raise ValueError(msg)
         if status == Refunded.status and amount is None:
             amount = remaining
         postback = signed_postback(
@@ -267,6 +272,7 @@ class Emulator:
                 raise ValueError(msg)
             application.refunded += to_decimal(amount)
         application.status = status
+        application.was_approved |= status == Approved.status
         return postback
 
     def _create_request(self, merchant_id: str, wire: dict[str, Any]) -> Response:

@@ -51,6 +51,13 @@ class Fault:
     effect: Effect = Effect.ANSWER
     answer: Callable[[Response], Response] = lambda good: good
 
+    @property
+    def status(self) -> str:
+        """What the caller sees of it: ``HTTP 502``, ``no answer`` or ``reset``."""
+        if self.effect in {Effect.SILENCE, Effect.RESET}:
+            return "no answer" if self.effect is Effect.SILENCE else "reset"
+        return f"HTTP {self.answer(Response(200, body=b'{}')).status}"
+
 
 def _proxy_page(status: int, text: str, **headers: str) -> Callable[[Response], Response]:
     page = f"<html><body><h1>{status} {text}</h1></body></html>".encode()

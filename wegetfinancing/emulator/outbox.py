@@ -19,6 +19,7 @@ LATE_SECONDS: Final = 10.0
 """Seconds before a late delivery."""
 
 _DELIVERY_SECONDS: Final = 10.0
+_MAX_CHARACTERS: Final = 1000
 
 
 @attrs.frozen(kw_only=True)
@@ -29,12 +30,16 @@ class Attempt:
         at: seconds since the epoch.
         how: what was special about it, such as ``late``; empty for an ordinary delivery.
         answer: the shop's status, or why the postback was not sent.
+        body: the beginning of what the shop answered.
+        seconds: until the answer; ``None`` if nothing was sent.
 
     """
 
     at: float
     how: str
     answer: str
+    body: str = attrs.field(default="", repr=False)
+    seconds: float | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -72,7 +77,7 @@ class Outbox:
         sleep: waits for a number of seconds.
 
     Attributes:
-        postbacks: all of them, oldest first.
+        postbacks: all that were not cleared, oldest first.
 
     """
 
@@ -87,6 +92,7 @@ class Outbox:
     ) -> None:
         """Start empty."""
         self.postbacks: list[OutgoingPostback] = []
+        self._added = 0
         self._transport = transport
         self._hosts = frozenset(host.lower() for host in hosts)
         self._report = report
@@ -95,8 +101,9 @@ class Outbox:
 
     def add(self, application: Application, signed: SignedPostback) -> OutgoingPostback:
         """Add the postback of a decision, without delivering it."""
+        self._added += 1
         postback = OutgoingPostback(
-            number=len(self.postbacks) + 1,
+            number=self._added,
             inv_id=application.inv_id,
             order=order_of(application),
             status=str(application.status),
@@ -105,6 +112,14 @@ class Outbox:
         )
         self.postbacks.append(postback)
         return postback
+
+    def find(self, number: int) -> OutgoingPostback | None:
+        """Return the postback of that number, if it was not cleared."""
+        return next((each for each in self.postbacks if each.number == number), None)
+
+    def clear(self) -> None:
+        """Forget all postbacks; the numbers go on. What is to be delivered late still is."""
+        self.postbacks.clear()
 
     async def deliver(self, postback: OutgoingPostback, how: str = "") -> None:
         """Deliver it unchanged."""
@@ -132,20 +147,30 @@ class Outbox:
 
     async def _attempt(self, postback: OutgoingPostback, signed: SignedPostback, how: str) -> None:
         began = anyio.current_time()
-        answer = await self._answer_to(postback.url, signed)
+        refusal = self._refusal(postback.url)
+        answer, body = (
+            (refusal, "") if postback.url is None or refusal else await self._send(postback.url, signed)
+        )
         seconds = anyio.current_time() - began
         self._report(delivery_line(postback.status, postback.order, answer, seconds, how))
-        postback.attempts.append(Attempt(at=self._clock(), how=how, answer=answer))
+        attempt = Attempt(
+            at=self._clock(), how=how, answer=answer, body=body, seconds=None if refusal else seconds
+        )
+        postback.attempts.append(attempt)
 
-    async def _answer_to(self, url: str | None, signed: SignedPostback) -> str:
+    def _refusal(self, url: str | None) -> str:
+        """Return why nothing may be sent to that address; empty if it may."""
         if url is None:
             return "discarded: the request named no postback_url"
         host = urlsplit(url).hostname or ""
         if not is_loopback(host) and host not in self._hosts:
             return f"discarded: {host} is not a loopback address and was not allowed"
+        return ""
+
+    async def _send(self, url: str, signed: SignedPostback) -> tuple[str, str]:
         request = delivery(signed, url, anyio.current_time() + _DELIVERY_SECONDS)
         try:
             answer = await self._transport.send(request)
         except TransportError as error:
-            return str(error)
-        return f"HTTP {answer.status}"
+            return str(error), ""
+        return f"HTTP {answer.status}", answer.body.decode("utf-8", "replace")[:_MAX_CHARACTERS]

@@ -1,19 +1,19 @@
 """The HTML of a served emulator."""
 
 import datetime as dt
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-import attrs
 import jinja2
 
 from ..enums import PostbackVersion
 from ..postbacks.events import Approved, Preapproved, Refunded, Rejected
+from .calls import CallLog
 from .core import Application, Emulator
 from .faults import FAULTS
 from .outbox import LATE_SECONDS, Outbox
 from .postbacks import STATUSES
+from .report import order_of
 
 _STATUS_TEXTS: Final = {
     None: "waiting for a decision",
@@ -40,38 +40,20 @@ def _time_of_day(seconds: float) -> str:
 
 _environment.filters["time"] = _time_of_day
 _environment.filters["dollars"] = "${:,.2f}".format
+_environment.filters["milliseconds"] = lambda seconds: f"{seconds * 1000:,.0f} ms"
 _environment.filters["words"] = _STATUS_TEXTS.get
-
-
-@attrs.frozen(kw_only=True)
-class LoggedCall:
-    """A call of the API, for the dashboard.
-
-    Attributes:
-        at: seconds since the epoch.
-        what: method and path.
-        result: the answer's status, or the fault.
-
-    """
-
-    at: float
-    what: str
-    result: str
 
 
 def application_page(application: Application, *, problem: str | None = None) -> str:
     """Render what the shop's customer sees: the cart and the decisions that are possible now."""
-    remaining = application.amount - application.refunded
     return _render(
         "application.html",
         application=application,
         request=application.request,
         problem=problem,
         can_be_decided=application.status in _OPEN,
-        can_be_refunded=application.status in _DONE
-        and remaining > 0
-        and application.request.version is PostbackVersion.V1_9,
-        remaining=remaining,
+        can_be_refunded=application.status in _DONE and _can_be_refunded(application),
+        remaining=application.amount - application.refunded,
         late_seconds=LATE_SECONDS,
     )
 
@@ -86,19 +68,36 @@ def missing_page() -> str:
     return _render("missing.html")
 
 
-def dashboard(emulator: Emulator, outbox: Outbox, calls: Iterable[LoggedCall]) -> str:
-    """Render every request, postback and call."""
+def dashboard(emulator: Emulator, outbox: Outbox, calls: CallLog, *, order: str = "") -> str:
+    """Render every request, postback and call, or those whose order ID or ``inv_id`` contains ``order``."""
+
+    def is_shown(*names: str) -> bool:
+        return any(order.lower() in name.lower() for name in names)
+
+    applications = [
+        each for each in reversed(emulator.applications.values()) if is_shown(order_of(each), each.inv_id)
+    ]
     return _render(
         "dashboard.html",
-        applications=list(reversed(emulator.applications.values())),
-        postbacks=list(reversed(outbox.postbacks)),
-        calls=list(calls)[::-1],
+        order=order,
+        applications=applications,
+        decisions={each.inv_id: _decisions(each) for each in applications},
+        postbacks=[each for each in reversed(outbox.postbacks) if is_shown(each.order, each.inv_id)],
+        calls=[each for each in calls.newest_first() if is_shown(each.order, each.inv_id)],
         faults=FAULTS.values(),
         next_faults=emulator.next_faults,
         several_merchants=len(emulator.merchants) > 1,
-        statuses=STATUSES,
         late_seconds=LATE_SECONDS,
     )
+
+
+def _can_be_refunded(application: Application) -> bool:
+    is_known = application.request.version is PostbackVersion.V1_9
+    return is_known and application.was_approved and application.refunded < application.amount
+
+
+def _decisions(application: Application) -> list[str]:
+    return [each for each in STATUSES if each != Refunded.status or _can_be_refunded(application)]
 
 
 def _render(template: str, **values: object) -> str:

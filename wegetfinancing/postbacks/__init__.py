@@ -11,7 +11,8 @@ from .deliveries import (
 )
 from .handling import PostbackHandler
 from .loan_state import Advice, LoanState
-from .receiving import BODY_LIMIT, BODY_SECONDS, CredentialsLookup, NotYet, ResponseStatuses
+from .receiving import BODY_LIMIT, BODY_SECONDS, NotYet, ResponseStatuses
+from .sources import CredentialsLookup
 
 __all__ = [
     "BODY_LIMIT",

@@ -12,24 +12,21 @@ from .decisions import DecisionHandler, DecisionLedger
 from .deliveries import DeliveryStore, MemoryDeliveryStore
 from .events import Postback
 from .handling import PostbackHandler, SingleHandling
-from .lookups import AwaitedLookup
+from .lookups import AwaitedSource
 from .receiving import (
     BODY_SECONDS,
     TOO_SLOW,
     Answer,
     BoundedBody,
-    CredentialsLookup,
-    CredentialsUnavailableError,
     Refusal,
     ResponseStatuses,
     answer_after,
-    as_credentials_source,
     check_request,
     is_for_the_log,
-    read_postback,
 )
 from .recording import refuse_beside_a_ledger
 from .settings import PATIENCE_SECONDS, as_max_age, as_seconds, check_replays
+from .sources import CredentialsLookup, as_credentials_source
 from .worker import LedgerHandling
 
 __all__ = ["PostbackApp"]
@@ -81,7 +78,7 @@ class PostbackApp:
 
     """
 
-    __slots__ = ("_body_seconds", "_credentials", "_handle", "_lookup", "_max_age", "_path", "_statuses")
+    __slots__ = ("_body_seconds", "_handle", "_path", "_source", "_statuses")
 
     def __init__(  # noqa: PLR0913 - keyword-only settings
         self,
@@ -98,9 +95,9 @@ class PostbackApp:
         path: str | None = None,
     ) -> None:
         """Check the settings."""
-        self._credentials, lookup = as_credentials_source(credentials, path=path)
-        self._lookup = None if lookup is None else AwaitedLookup(lookup)
-        self._max_age = as_max_age(max_age)
+        accepted, lookup = as_credentials_source(credentials, path=path)
+        max_seconds = as_max_age(max_age)
+        self._source = AwaitedSource(accepted, lookup, max_seconds)
         patience = as_seconds("patience", patience, may_be_zero=True)
         self._handle: SingleHandling | LedgerHandling
         if ledger is not None:
@@ -108,7 +105,7 @@ class PostbackApp:
             self._handle = LedgerHandling(ledger, cast("DecisionHandler | None", handler), patience)
         else:
             remembers = MemoryDeliveryStore() if store is None else store
-            check_replays(remembers.keep_seconds, self._max_age)
+            check_replays(remembers.keep_seconds, max_seconds)
             handler = cast("PostbackHandler", handler)
             self._handle = SingleHandling(handler, repeat_handler, remembers, patience)
         self._body_seconds = as_seconds("body_seconds", body_seconds)
@@ -154,14 +151,9 @@ class PostbackApp:
             body = await _read_body(receive)
         if body is None:
             raise Refusal(TOO_SLOW)
-        try:
-            credentials = self._credentials
-            if self._lookup is not None and merchant_id is not None:
-                credentials = await self._lookup(merchant_id)
-            return read_postback(bytes(body), headers, credentials, self._max_age, merchant_id)
-        except CredentialsUnavailableError:
-            del body, headers  # as above
-            raise
+        reading = self._source.read(bytes(body), headers, merchant_id)
+        del body, headers  # as above
+        return await reading
 
 
 class _DisconnectedError(Exception):

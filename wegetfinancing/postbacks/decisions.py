@@ -1,14 +1,25 @@
 """What the endpoint and the worker need of a ledger: to record a decision, and to have it handled."""
 
+import logging
 from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import attrs
 
 from .._loan import Loan
 from .events import Postback
 
-__all__ = ["Claim", "Decision", "DecisionHandler", "DecisionLedger", "Recorded"]
+__all__ = [
+    "Claim",
+    "Decision",
+    "DecisionHandler",
+    "DecisionLedger",
+    "Recorded",
+    "SyncDecisionHandler",
+    "log_failed_attempt",
+]
+
+_LOGGER: Final = logging.getLogger("wegetfinancing")
 
 
 @attrs.frozen(kw_only=True)
@@ -35,6 +46,9 @@ class Decision:
 
 DecisionHandler: TypeAlias = Callable[[Decision], Awaitable[object]]
 """What a shop does with a decision. It runs at least once, until it has returned."""
+
+SyncDecisionHandler: TypeAlias = Callable[[Decision], object]
+"""The same as a plain function. Nothing can interrupt it: give what it calls a timeout."""
 
 
 @attrs.frozen(kw_only=True)
@@ -128,3 +142,16 @@ class DecisionLedger(Protocol):
     def has_worker(self) -> bool:
         """Whether a worker was alive lately."""
         ...
+
+
+def log_failed_attempt(claim: Claim, error: Exception) -> None:
+    """Log that a handler, or a ledger's ``apply``, has failed."""
+    _LOGGER.error(
+        "the handler of decision %d (%s, order %s of merchant %s) failed in attempt %d; it is tried again",
+        claim.decision.id,
+        claim.decision.postback.status,
+        claim.decision.order_id,
+        claim.decision.merchant_id,
+        claim.decision.attempt,
+        exc_info=error,
+    )

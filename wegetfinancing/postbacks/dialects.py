@@ -7,7 +7,6 @@ vendor's official clients where a comment says so.
 
 import datetime as dt
 import hashlib
-import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
@@ -15,7 +14,7 @@ from urllib.parse import parse_qsl
 
 import attrs
 
-from .._json import from_json, read_amount, to_json
+from .._json import NO_TEXT, from_json, read_amount, to_json
 from .._tracebacks import clears_locals
 from ..credentials import Credentials
 from ..enums import PostbackVersion
@@ -23,7 +22,6 @@ from ..errors import MalformedPostbackError
 from .events import Approved, Postback, Preapproved, Refunded, Rejected, UnknownPostback
 from .signatures import check_signature, require_bytes
 
-_NO_TEXT: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _MAX_FORM_FIELDS: Final = 100  # real ones have nine
 
 
@@ -187,7 +185,7 @@ def _text(value: object) -> str | None:
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
     if not value.strip():
         return None
-    if _NO_TEXT.search(value):
+    if NO_TEXT.search(value):
         msg = "holds control characters or half of a surrogate pair"
         raise ValueError(msg)
     return value

@@ -3,10 +3,13 @@
 import datetime as dt
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Final, TypeAlias
 from urllib.parse import quote
 
 import attrs
+
+from .._dicts import from_dict, malformed, to_dict
+from .._tracebacks import clears_locals
 
 
 @attrs.frozen(kw_only=True)
@@ -30,6 +33,13 @@ class _Postback:
         """
         merchant = "" if self.merchant_id is None else f"{self.merchant_id}:"
         return f"{merchant}{quote(self.inv_id, safe='')}:{self._decision()}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the postback as a dict that JSON can hold, for ``postback_from_dict``.
+
+        It holds the whole postback, and no signature: whoever can write to your queue can write an approval.
+        """
+        return {"status": self.status, **to_dict(self)}
 
     def _decision(self) -> str:
         return self.status
@@ -77,7 +87,7 @@ class Refunded(_Postback):
     clients do the same.
 
     Attributes:
-        amount: USD; ``None`` where the vendor named none: look it up in the back-office.
+        amount: USD; ``None`` where the vendor named none: look it up in the vendor's back-office.
 
     The others are as on ``Approved``.
     """
@@ -114,3 +124,21 @@ class UnknownPostback(_Postback):
 
 Postback: TypeAlias = Approved | Preapproved | Rejected | Refunded | UnknownPostback
 """What a postback can say. ``match`` on it; type checkers see when a case is missing."""
+
+_KINDS: Final[tuple[type[Postback], ...]] = (Approved, Preapproved, Rejected, Refunded, UnknownPostback)
+
+
+@clears_locals  # a signed body's contents
+def postback_from_dict(data: Mapping[str, Any]) -> Postback:
+    """Return the postback that ``to_dict()`` was called on. It verifies nothing.
+
+    Raises:
+        MalformedDictError: a key is unknown or missing, or a value cannot be read.
+
+    """
+    status = data.get("status") if isinstance(data, Mapping) else None
+    for kind in _KINDS:
+        if kind.status == status:
+            return from_dict(kind, {key: data[key] for key in data if key != "status"}, kind.__name__)
+    msg = "it has no known status"
+    raise malformed(msg, name="postback")

@@ -3,10 +3,8 @@
 Without a protocol and without I/O: an endpoint reads a request, asks here, and writes the answer.
 """
 
-import inspect
-import secrets
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Final, TypeAlias, cast
+from collections.abc import Iterable, Mapping
+from typing import Final
 
 import attrs
 
@@ -15,11 +13,6 @@ from ..credentials import MERCHANT_ID, Credentials
 from ..errors import ConfigurationError, MalformedPostbackError, SignatureError
 from .dialects import parse_postback
 from .events import Postback
-from .signatures import as_credentials_tuple
-
-FoundCredentials: TypeAlias = Credentials | Iterable[Credentials] | None
-CredentialsLookup: TypeAlias = Callable[[str], FoundCredentials | Awaitable[FoundCredentials]]
-"""Returns the credentials of the merchant with this ID, several while a password is rotated, or ``None``."""
 
 BODY_LIMIT: Final = 64 * 1024
 """Bytes; real postbacks have a few hundred."""
@@ -103,10 +96,6 @@ TOO_LARGE: Final = Answer(413, "the body is over 64 KiB")
 UNAVAILABLE: Final = Answer(503, "not now")
 
 MERCHANT_PLACEHOLDER: Final = "{merchant_id}"
-_ONE_LOOKUP_AND_ITS_PATH: Final = (
-    f"path must name the merchant, as in '/postbacks/{MERCHANT_PLACEHOLDER}', if and only if the credentials"
-    " come from a lookup"
-)
 
 
 class Refusal(Exception):  # noqa: N818 - an answer, not an error
@@ -116,24 +105,6 @@ class Refusal(Exception):  # noqa: N818 - an answer, not an error
         """Keep the answer."""
         super().__init__(answer.text)
         self.answer = answer
-
-
-def as_credentials_source(
-    credentials: Credentials | Iterable[Credentials] | CredentialsLookup, *, path: str | None
-) -> tuple[tuple[Credentials, ...], CredentialsLookup | None]:
-    """Return one merchant's credentials, or none and the lookup.
-
-    Raises:
-        ConfigurationError: no credentials, several merchants', or a ``path`` with a place for the merchant
-            where there is no lookup, or without one where there is.
-
-    """
-    is_lookup = callable(credentials) and not isinstance(credentials, type)
-    if (path or "").count(MERCHANT_PLACEHOLDER) != is_lookup:
-        raise ConfigurationError(_ONE_LOOKUP_AND_ITS_PATH)
-    if is_lookup:
-        return (), cast("CredentialsLookup", credentials)
-    return as_credentials_tuple(cast("Credentials | Iterable[Credentials]", credentials)), None
 
 
 def check_request(method: str, path: str, *, only_path: str | None) -> str | None:
@@ -174,43 +145,6 @@ def check_merchant_id(text: str) -> str:
     return text
 
 
-def as_found(merchant_id: str, found: FoundCredentials) -> tuple[Credentials, ...]:
-    """Turn the result of a lookup into credentials to verify with.
-
-    For a merchant that is not known these are random, so that nothing matches them: whatever is sent, the
-    answer is that of a known merchant to somebody else's signature.
-
-    Raises:
-        ConfigurationError: it is something else, or several merchants' credentials.
-
-    """
-    if found is None:
-        return (Credentials(merchant_id, f"unknown-{secrets.token_hex(8)}", secrets.token_hex(32)),)
-    return as_credentials_tuple(found)
-
-
-def look_up(lookup: CredentialsLookup, merchant_id: str) -> tuple[Credentials, ...]:
-    """Call a lookup that does not await.
-
-    Raises:
-        CredentialsUnavailableError: it raised, or returned something else than one merchant's credentials.
-
-    """
-    try:
-        return as_found(merchant_id, _not_awaitable(lookup(merchant_id)))
-    except Exception as error:
-        raise CredentialsUnavailableError from error
-
-
-def _not_awaitable(found: FoundCredentials | Awaitable[FoundCredentials]) -> FoundCredentials:
-    if not inspect.isawaitable(found):
-        return found
-    if inspect.iscoroutine(found):
-        found.close()  # or Python warns that nobody has awaited it
-    msg = "the lookup is async; this endpoint requires a plain function"
-    raise ConfigurationError(msg)
-
-
 class BoundedBody:
     """Collects the chunks of a body, up to ``BODY_LIMIT``."""
 
@@ -234,6 +168,20 @@ class BoundedBody:
     def __bytes__(self) -> bytes:
         """Return what was collected."""
         return bytes(self._collected)
+
+
+@clears_locals
+def collect(chunks: Iterable[bytes]) -> bytes:
+    """Put a body together.
+
+    Raises:
+        Refusal: it is larger than ``BODY_LIMIT``.
+
+    """
+    body = BoundedBody()
+    for chunk in chunks:
+        body.add(chunk)
+    return bytes(body)
 
 
 @clears_locals

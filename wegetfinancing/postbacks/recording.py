@@ -4,13 +4,16 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import attrs
 
+from .._checks import is_async
 from ..errors import ConfigurationError, LedgerError
-from .decisions import Claim, DecisionLedger, Recorded
+from .decisions import Claim, DecisionLedger, Recorded, SyncDecisionHandler
 from .events import Postback
+from .leases import hand_over
 from .receiving import NotYet, UnhandledError
 from .steps import Call, Pause, Steps, run
 
@@ -29,6 +32,25 @@ def check_ledger(ledger: DecisionLedger) -> None:
     """
     if not callable(getattr(ledger, "record", None)) or isinstance(ledger, type):
         msg = "ledger must be a ledger, such as SQLLedger(...) of wegetfinancing.contrib.sqlalchemy"
+        raise ConfigurationError(msg)
+
+
+def check_handler(ledger: DecisionLedger, handler: object) -> None:
+    """Require exactly one of the ledger's ``apply`` and ``handler``.
+
+    Raises:
+        ConfigurationError: both, neither, not a ledger, or something that cannot be called.
+
+    """
+    check_ledger(ledger)
+    if ledger.applies and handler is not None:
+        msg = "the ledger has an apply of its own, and a handler was passed too; choose one"
+        raise ConfigurationError(msg)
+    if not ledger.applies and handler is None:
+        msg = "nothing handles decisions: make the ledger with apply=, or pass handler="
+        raise ConfigurationError(msg)
+    if not (handler is None or callable(handler)):
+        msg = "handler must be a function of one decision"
         raise ConfigurationError(msg)
 
 
@@ -83,10 +105,12 @@ class RecordingRules:
             is_done = is_done or (yield from self._is_handled(postback, recorded.id))
         if not is_done:
             _LOGGER.error(
-                "decision %d (%s, order %s) is stored and not handled, and no worker is alive to try again",
+                "decision %d (%s, order %s of merchant %s) is stored and not handled, and no worker is alive"
+                " to try again",
                 recorded.id,
                 postback.status,
                 recorded.order_id or postback.merchant_transaction_id,
+                postback.merchant_id,
             )
             raise UnhandledError
 
@@ -108,10 +132,11 @@ class RecordingRules:
             except LedgerError as error:
                 if clock() + pause > give_up:
                     _LOGGER.error(  # noqa: TRY400 - the error's text says it all
-                        "a postback could not be stored: order %s, %s, %s: %s",
+                        "a postback could not be stored: order %s, %s, %s, merchant %s: %s",
                         postback.merchant_transaction_id,
                         postback.inv_id,
                         postback.status,
+                        postback.merchant_id,
                         error,
                     )
                     raise NotYet from None
@@ -122,27 +147,24 @@ class RecordingRules:
 
 
 class SyncLedgerHandling:
-    """Stores postbacks in a ledger that applies them, in the caller's thread.
+    """Stores postbacks in a ledger and has their decisions handled, in the caller's thread.
 
     Raises:
-        ConfigurationError: not a ledger, one that has no ``apply``, or a handler beside it.
+        ConfigurationError: not a ledger, one with both an ``apply`` and a handler or with neither, or a
+            handler that is ``async``.
 
     """
 
     __slots__ = ("_rules",)
 
-    def __init__(self, ledger: DecisionLedger, handler: object, patience: float) -> None:
-        """Check the ledger."""
-        check_ledger(ledger)
-        if handler is not None or not ledger.applies:
-            # A handler outside the ledger's transaction needs a lease that is renewed while it runs, and has
-            # to be cut off when the lease is lost; in the request's own thread neither can be done.
-            msg = (
-                "without ASGI a ledger handles decisions by its own apply:"
-                " make the ledger with apply=, and pass no handler"
-            )
+    def __init__(self, ledger: DecisionLedger, handler: SyncDecisionHandler | None, patience: float) -> None:
+        """``handler``: ``None`` where the ledger applies. ``patience``: seconds to try to store."""
+        check_handler(ledger, handler)
+        if is_async(handler):
+            msg = "handler must be a plain 'def (decision)' here; 'async def' needs ASGI"
             raise ConfigurationError(msg)
-        self._rules = RecordingRules(ledger.record, ledger.claim, ledger.apply, ledger.has_worker, patience)
+        handle = ledger.apply if handler is None else partial(hand_over, ledger, handler)
+        self._rules = RecordingRules(ledger.record, ledger.claim, handle, ledger.has_worker, patience)
 
     def __call__(self, postback: Postback) -> None:
         """Return if the vendor is to be answered OK.

@@ -90,11 +90,22 @@ def _call(step: Call | Pause) -> object:
     if isinstance(step, Pause):
         time.sleep(step.seconds)
         return None
-    done = step.function(*step.args)
+    return call(step.function, *step.args)
+
+
+def call(function: Callable[..., Any], *args: object) -> object:
+    """Call a plain function.
+
+    Raises:
+        ConfigurationError: it returned an awaitable.
+        Exception: what it raised.
+
+    """
+    done: object = function(*args)
     if inspect.isawaitable(done):  # nothing has happened yet, and nobody will await it
         if inspect.iscoroutine(done):
             done.close()
-        name = getattr(step.function, "__qualname__", type(step.function).__name__)
+        name = getattr(function, "__qualname__", type(function).__name__)
         msg = f"{name} returned an awaitable, and nothing awaits it here: use a plain function"
         raise ConfigurationError(msg)
     return done

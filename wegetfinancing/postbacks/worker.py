@@ -5,58 +5,58 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 
 import anyio
 
 from .._checks import is_async
 from .._threads import Threads
 from ..errors import ConfigurationError, LedgerError
-from .decisions import Claim, DecisionHandler, DecisionLedger
+from .decisions import Claim, DecisionHandler, DecisionLedger, SyncDecisionHandler, log_failed_attempt
 from .events import Postback
-from .recording import RecordingRules, check_ledger
+from .leases import RENEWALS, hand_over
+from .recording import RecordingRules, check_handler
 from .steps import run_async
 
 _Result = TypeVar("_Result")
 
 POLL_SECONDS: Final = 1.0
 _BEAT_SECONDS: Final = 10.0
-_RENEWALS: Final = 6  # of a lease, for each lease
 _PLACES: Final = 16
 _ENDING_SECONDS: Final = 2.0
 
 _LOGGER: Final = logging.getLogger("wegetfinancing")
 
 
-def check_handler(ledger: DecisionLedger, handler: DecisionHandler | None) -> None:
-    """Require exactly one of the ledger's ``apply`` and ``handler``.
+class LedgerHandling:
+    """Awaits a ledger, whose methods block, in threads of its own; hands decisions to the handler.
 
     Raises:
-        ConfigurationError: both, neither, or not a ledger.
+        ConfigurationError: not a ledger, one with both an ``apply`` and a handler or with neither, or a plain
+            handler without ``may_be_plain``.
 
     """
-    check_ledger(ledger)
-    if ledger.applies and handler is not None:
-        msg = "the ledger has an apply of its own, and a handler was passed too; choose one"
-        raise ConfigurationError(msg)
-    if not (handler is None or is_async(handler)):
-        msg = "handler must be 'async def (decision)'; a plain function is the ledger's apply="
-        raise ConfigurationError(msg)
-    if not ledger.applies and handler is None:
-        msg = "nothing handles decisions: make the ledger with apply=, or pass handler="
-        raise ConfigurationError(msg)
-
-
-class LedgerHandling:
-    """Awaits a ledger, whose methods block, in threads of its own; hands decisions to the handler."""
 
     def __init__(
-        self, ledger: DecisionLedger, handler: DecisionHandler | None, patience: float = 0.0
+        self,
+        ledger: DecisionLedger,
+        handler: DecisionHandler | SyncDecisionHandler | None,
+        patience: float = 0.0,
+        *,
+        may_be_plain: bool = False,
     ) -> None:
         """``handler``: ``None`` where the ledger applies. ``patience``: seconds to try to store."""
         check_handler(ledger, handler)
+        self._handler: DecisionHandler | None = None
+        self._apply = ledger.apply  # blocks
+        if is_async(handler):
+            self._handler = cast("DecisionHandler", handler)
+        elif handler is not None and may_be_plain:
+            self._apply = partial(hand_over, ledger, handler)
+        elif handler is not None:
+            msg = "handler must be 'async def (decision)'; a plain function is the ledger's apply="
+            raise ConfigurationError(msg)
         self.ledger = ledger
-        self._handler = handler
         self._threads = Threads(_PLACES, "decisions")
         self._rules = RecordingRules(
             record=self._awaited(ledger.record),
@@ -95,7 +95,7 @@ class LedgerHandling:
     async def handle(self, claim: Claim) -> bool:
         """Hand a claimed decision over, and say whether that has succeeded."""
         if self._handler is None:
-            return await self._threads.run(partial(self.ledger.apply, claim))
+            return await self._threads.run(partial(self._apply, claim))
         try:
             error = await self._call_handler(claim, self._handler)
         except BaseException:
@@ -121,21 +121,15 @@ class LedgerHandling:
                 try:
                     await handler(claim.decision)
                     error = None
-                except Exception as failure:
-                    _LOGGER.exception(
-                        "the handler of decision %d (%s, order %s) failed in attempt %d; it is tried again",
-                        claim.decision.id,
-                        claim.decision.postback.status,
-                        claim.decision.order_id,
-                        claim.decision.attempt,
-                    )
+                except Exception as failure:  # noqa: BLE001 - the border to the shop's code
+                    log_failed_attempt(claim, failure)
                     error = type(failure).__name__
             tasks.cancel_scope.cancel()
         return error
 
     async def _keep_lease(self, claim: Claim, scope: anyio.CancelScope) -> None:
         while True:
-            await anyio.sleep(claim.seconds / _RENEWALS)
+            await anyio.sleep(claim.seconds / RENEWALS)
             try:
                 is_kept = await self._threads.run(partial(self.ledger.renew, claim))
             except LedgerError:
@@ -179,14 +173,18 @@ class LedgerHandling:
 
 
 async def run_worker(
-    ledger: DecisionLedger, *, handler: DecisionHandler | None = None, until_idle: bool = False
+    ledger: DecisionLedger,
+    *,
+    handler: DecisionHandler | SyncDecisionHandler | None = None,
+    until_idle: bool = False,
 ) -> None:
     """Handle every decision that waits, and try again what has failed. Run it in any number of processes.
 
     Args:
         ledger: its ``apply`` handles decisions, exactly once.
-        handler: ``async def (decision)`` where the ledger has no ``apply``. It runs at least once, and is
-            cut off after half a lease, 30 seconds by default.
+        handler: ``async def (decision)`` or ``def (decision)`` where the ledger has no ``apply``. It runs at
+            least once. One that is ``async`` is cut off after half a lease, 30 seconds by default. A plain
+            one runs in a thread, where nothing can interrupt it: the worker waits for it.
         until_idle: return when nothing is due, for cron jobs and tests; by default run until cancelled.
 
     Raises:
@@ -194,7 +192,7 @@ async def run_worker(
         LedgerError: the database failed, with ``until_idle``; otherwise it is tried again.
 
     """
-    handling = LedgerHandling(ledger, handler)
+    handling = LedgerHandling(ledger, handler, may_be_plain=True)
     try:
         if until_idle:
             while await handling.work_once():

@@ -8,11 +8,12 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from ..credentials import Credentials
 from ..http import Headers
-from .decisions import DecisionLedger
+from .decisions import DecisionLedger, SyncDecisionHandler
 from .deliveries import SyncDeliveryStore
 from .handling import SyncPostbackHandler
 from .receiving import BODY_LIMIT, MALFORMED, TOO_LARGE, TOO_SLOW, Answer, Refusal, ResponseStatuses
 from .settings import PATIENCE_SECONDS
+from .sources import CredentialsLookup
 from .sync_endpoint import SyncEndpoint
 
 __all__ = ["PostbackApp", "SyncPostbackHandler"]
@@ -36,15 +37,19 @@ class PostbackApp:
     How long a body may take to arrive is up to the server: nothing here can interrupt its reading.
 
     Args:
-        credentials: one, or several while a password is being rotated.
+        credentials: one merchant's, several while a password is being rotated. For several merchants, a
+            plain function that returns those of the merchant with the ID that it is passed, or ``None``,
+            which is answered as a wrong signature. It runs in the request's thread, and nothing here can
+            interrupt it: let its database have a timeout. If it raises, the answer is 503, and the
+            exception goes on to the server.
         handler: a plain ``def (postback) -> None``. When it returns, the decision is settled and the
             vendor is answered ``OK``; when it raises, the claim is released. It runs at least once, and
-            in several threads at once for different decisions.
-        ledger: in place of a handler; made with ``apply=``. It stores each postback before it is answered,
-            and applies the decision in the request's thread. What failed is tried again by
-            ``wegetfinancing.ledger.run_worker``, which needs a process of its own: while none is alive, a
-            failure is answered with ``statuses.failed``. It refuses ``store``, ``repeat_handler`` and
-            ``max_age``.
+            in several threads at once for different decisions. With a ledger that has no ``apply``:
+            ``def (decision) -> None``.
+        ledger: stores each postback before it is answered, and has it handled in the request's thread, by its
+            ``apply`` or by ``handler``. What failed is tried again by ``wegetfinancing.ledger.run_worker``,
+            which needs a process of its own: while none is alive, a failure is answered with
+            ``statuses.failed``. It refuses ``store``, ``repeat_handler`` and ``max_age``.
         repeat_handler: the same for a postback whose ``key`` was handled before. Without it a repeat is
             answered ``OK`` and nothing else happens. See ``wegetfinancing.postbacks.PostbackApp``.
         store: remembers what was handled; by default in this process alone, until it ends.
@@ -53,11 +58,13 @@ class PostbackApp:
         patience: seconds to try again while the handler raises ``NotYet`` or another delivery of the
             decision is being handled. The request occupies its thread meanwhile.
         statuses: the statuses to answer with where a redelivery would help.
-        path: answer 404 on any other; ``None`` where a router decides.
+        path: answer 404 on any other; ``None`` where a router decides. With a lookup it names the merchant,
+            as in ``/postbacks/{merchant_id}``, who must be the one who signed.
 
     Raises:
-        ConfigurationError: no credentials, a handler or a store that is ``async``, a setting out of range,
-            a ledger without an ``apply`` or with a handler, or a store that forgets a decision while a
+        ConfigurationError: no credentials, several merchants', a lookup without a ``path`` that names the
+            merchant, a lookup, a handler or a store that is ``async``, a setting out of range, a ledger
+            with both an ``apply`` and a handler or with neither, or a store that forgets a decision while a
             captured postback of it would still be accepted.
 
     """
@@ -66,8 +73,8 @@ class PostbackApp:
 
     def __init__(  # noqa: PLR0913 - keyword-only settings
         self,
-        credentials: Credentials | Iterable[Credentials],
-        handler: SyncPostbackHandler | None = None,
+        credentials: Credentials | Iterable[Credentials] | CredentialsLookup,
+        handler: SyncPostbackHandler | SyncDecisionHandler | None = None,
         *,
         ledger: DecisionLedger | None = None,
         repeat_handler: SyncPostbackHandler | None = None,

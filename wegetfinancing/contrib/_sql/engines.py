@@ -3,7 +3,6 @@
 import contextlib
 import os
 import sqlite3
-import threading
 import time
 from collections.abc import Iterator
 from typing import Any, Final
@@ -14,6 +13,7 @@ from sqlalchemy.exc import ArgumentError, InvalidRequestError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
 from ...errors import ConfigurationError, LedgerError
+from .watchdog import Watchdog, too_long
 
 _WRITE: Final = "wgf_write"
 _PROGRESS_STEPS: Final = 10_000  # of SQLite's virtual machine; some tenth of a millisecond
@@ -133,8 +133,7 @@ def transaction(engine: Engine, *, write: bool, timeout: float, handler: bool) -
 
 
 def _commit(connection: Connection) -> None:
-    if connection.dialect.name == "postgresql":
-        _refuse_failed_transaction(connection)
+    _refuse_failed_transaction(connection)
     try:
         connection.commit()
     except BaseException:
@@ -144,8 +143,17 @@ def _commit(connection: Connection) -> None:
 
 
 def _refuse_failed_transaction(connection: Connection) -> None:
-    """A handler may swallow an error, after which PostgreSQL answers COMMIT by rolling back, without one."""
-    if _raw(connection).info.transaction_status.name == "INERROR":
+    """Refuse to commit after an error that the handler has swallowed: nothing would be kept.
+
+    PostgreSQL answers COMMIT by rolling back then, and SQLite has rolled back already after some errors, such
+    as a full disk; neither says so.
+    """
+    raw = _raw(connection)
+    if connection.dialect.name == "postgresql":
+        has_failed = raw.info.transaction_status.name == "INERROR"
+    else:
+        has_failed = not raw.in_transaction
+    if has_failed:
         msg = "the handler has swallowed an error of the database, after which nothing can be committed"
         raise InvalidRequestError(msg)
 
@@ -186,57 +194,13 @@ def _limits(connection: Connection, timeout: float, *, watch: bool) -> Iterator[
     except Exception:
         if watchdog is None or not watchdog.has_expired:
             raise
-        msg = f"the handler took longer than {timeout:g} seconds, and its transaction was rolled back"
-        raise TimeoutError(msg) from None
+        raise too_long(timeout) from None
     finally:
         if watchdog is not None and watchdog.stop():
             connection.invalidate()
         else:
             with contextlib.suppress(sqlite3.ProgrammingError):  # it is closed
                 raw.set_progress_handler(None, 0)
-
-
-class Watchdog:
-    """Rolls back when a handler takes too long: its lock keeps every other writer out.
-
-    What the handler writes afterwards would be outside of any transaction, so each statement asks first. The
-    connection is not closed from another thread: a statement that runs there, if only one that waits for a
-    lock, would crash the process.
-    """
-
-    def __init__(
-        self, raw: sqlite3.Connection, seconds: float, *, timer: type[threading.Timer] = threading.Timer
-    ) -> None:
-        """Do not count yet."""
-        self.has_expired: bool = False
-        self._raw = raw
-        self._lock = threading.Lock()
-        self._stopped = False
-        self._timer = timer(seconds, self._expire)
-        self._timer.daemon = True
-
-    def start(self) -> None:
-        """Begin to count: the lock is held from now on."""
-        self._timer.start()
-
-    def forbids(self) -> bool:
-        """Whether a statement must not run any more; SQLite asks at its beginning and at each jump."""
-        return self.has_expired and threading.current_thread() is not self._timer
-
-    def _expire(self) -> None:
-        with self._lock:
-            if not self._stopped:
-                self.has_expired = True
-                self._raw.interrupt()
-                with contextlib.suppress(sqlite3.OperationalError):  # the interruption has rolled back
-                    self._raw.execute("ROLLBACK")
-
-    def stop(self) -> bool:
-        """Let the transaction be committed, unless it has been rolled back; say whether it has."""
-        with self._lock:
-            self._stopped = True
-        self._timer.cancel()
-        return self.has_expired
 
 
 def description(error: Exception) -> str:

@@ -8,6 +8,7 @@ import attrs
 from sqlalchemy import (
     ColumnElement,
     Select,
+    Table,
     and_,
     bindparam,
     delete,
@@ -183,14 +184,17 @@ class SQLTransaction:
         key = and_(tables.decision.c.id == decision_id, tables.decision.c.state == rows.WAITING)
         return self._first(select(tables.decision).where(key).with_for_update(skip_locked=True))
 
-    def loans_to_review(self, now: float, limit: int) -> list[LoanRow]:
+    def loans_to_review(self, now: float, limit: int, merchant_id: str | None = None) -> list[LoanRow]:
         """Read loans that are held, unknown, or sending although their deadline has passed."""
         loan = tables.loan.c
         overdue = and_(loan.state == rows.SENDING, _not_ahead(loan.deadline, now))
         condition = or_(loan.holds != "[]", loan.state == rows.UNKNOWN, overdue)
-        return self._loans(select(tables.loan).where(condition).order_by(loan.id).limit(limit))
+        statement = _of(merchant_id, tables.loan).where(condition)
+        return self._loans(statement.order_by(loan.id).limit(limit))
 
-    def decisions_to_review(self, now: float, limit: int) -> list[DecisionRow]:
+    def decisions_to_review(
+        self, now: float, limit: int, merchant_id: str | None = None
+    ) -> list[DecisionRow]:
         """Read decisions that are unmatched, failing, waiting for long, or held without a loan."""
         decision = tables.decision.c
         has_failed = and_(decision.attempts > 0, decision.lease.is_(None))
@@ -200,19 +204,21 @@ class SQLTransaction:
             and_(decision.state == rows.WAITING, failing),
             and_(decision.state == rows.HELD, decision.loan_id.is_(None)),
         )
-        return self._decisions(select(tables.decision).where(condition).order_by(decision.id).limit(limit))
+        statement = _of(merchant_id, tables.decision).where(condition)
+        return self._decisions(statement.order_by(decision.id).limit(limit))
 
-    def undecided(self, before: float, limit: int) -> list[LoanRow]:
+    def undecided(self, before: float, limit: int, merchant_id: str | None = None) -> list[LoanRow]:
         """Read loans that were created before and have had no final decision, the oldest first."""
         loan = tables.loan.c
         condition = and_(tables.undecided, ~loan.forgotten, loan.created_at < before)
-        return self._loans(select(tables.loan).where(condition).order_by(loan.created_at).limit(limit))
+        statement = _of(merchant_id, tables.loan).where(condition)
+        return self._loans(statement.order_by(loan.created_at).limit(limit))
 
-    def purgeable(self, before: float, limit: int) -> list[LoanRow]:
+    def purgeable(self, before: float, limit: int, merchant_id: str | None = None) -> list[LoanRow]:
         """Read loans unchanged since, with nothing open, unknown or waiting."""
         loan, decision = tables.loan.c, tables.decision.c
         waits = exists().where(decision.loan_id == loan.id, decision.state == rows.WAITING)
-        statement = select(tables.loan).where(
+        statement = _of(merchant_id, tables.loan).where(
             loan.updated_at < before,
             ~loan.forgotten,
             loan.holds == "[]",
@@ -245,6 +251,11 @@ class SQLTransaction:
     def _first(self, statement: Select[Any]) -> DecisionRow | None:
         found = self._decisions(statement)
         return found[0] if found else None
+
+
+def _of(merchant_id: str | None, table: Table) -> Select[Any]:
+    statement = select(table)
+    return statement if merchant_id is None else statement.where(table.c.merchant_id == merchant_id)
 
 
 def _not_ahead(column: ColumnElement[float], now: float) -> ColumnElement[bool]:

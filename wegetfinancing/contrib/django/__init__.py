@@ -4,13 +4,11 @@ Needs ``wegetfinancing[django]``, and ``"wegetfinancing.contrib.django"`` in ``I
 """
 
 from .conf import get_client, get_ledger
-from .handling import SyncDecisionHandler
 from .ledger import DjangoLedger
 from .views import async_postback_view, postback_view
 
 __all__ = [
     "DjangoLedger",
-    "SyncDecisionHandler",
     "async_postback_view",
     "get_client",
     "get_ledger",

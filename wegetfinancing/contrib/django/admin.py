@@ -1,9 +1,12 @@
-"""Admin pages: loans, decisions, and what needs review. Nothing is edited; actions go through the ledger."""
+"""Admin pages: loans, decisions, shipments, and what needs review.
+
+Nothing is edited; actions go through the ledger.
+"""
 
 import datetime as dt
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
@@ -16,9 +19,10 @@ from ..._ledger import rules
 from ..._ledger.rows import loan_from_columns
 from ...errors import WeGetFinancingError
 from .conf import get_ledger
-from .models import Decision, Loan
+from .models import Decision, Loan, Shipment
 from .storage import decisions_to_review, loans_to_review
 
+_MAX_MERCHANTS: Final = 20  # to choose from: a platform may have thousands
 _TEMPLATE: Final = "admin/wegetfinancing/confirm.html"
 
 
@@ -36,6 +40,24 @@ class _NeedsReview(admin.SimpleListFilter):
         return queryset.filter(select(time.time()))
 
 
+class _Merchant(admin.SimpleListFilter):
+    """Offers the merchants, if they are few; any other is found by the search, which knows whole IDs."""
+
+    title = "merchant"
+    parameter_name = "merchant_id"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:  # noqa: ANN401 - Django's signature
+        rows = model_admin.get_queryset(request).order_by("merchant_id")
+        found = list(rows.values_list("merchant_id", flat=True).distinct()[: _MAX_MERCHANTS + 1])
+        chosen = self.value()
+        if not 1 < len(found) <= _MAX_MERCHANTS:
+            found = [] if chosen is None else [chosen]  # a filter without a choice would not be applied
+        return [(each, each) for each in found]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:  # noqa: ARG002 - the same
+        return queryset if self.value() is None else queryset.filter(merchant_id=self.value())
+
+
 def _moment(name: str, title: str) -> Callable[[Any], Any]:
     @admin.display(description=title, ordering=name)
     def show(row: Model) -> dt.datetime | None:
@@ -45,16 +67,17 @@ def _moment(name: str, title: str) -> Callable[[Any], Any]:
     return show
 
 
-class _LedgerAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # generic in its stubs only
-    """Shows what the ledger has written to those who may view it; actions need the right to change it."""
+_RECEIVED: Final = _moment("received_at", "received")
+_TOLD: Final = _moment("told_at", "told")
 
-    ordering = ("-id",)
-    list_filter = ("state", "status", _NeedsReview)
+
+class _ReadOnly:
+    """Shows what was written to those who may view it, from the ledger's database."""
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        return super().get_queryset(request).using(get_ledger().using)
+        return super().get_queryset(request).using(get_ledger().using)  # type: ignore[misc,no-any-return] # of the admin class beside it
 
-    def has_add_permission(self, request: HttpRequest) -> bool:  # noqa: ARG002 - the same
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ANN401, ARG002 - the same
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ANN401, ARG002 - the same
@@ -63,9 +86,21 @@ class _LedgerAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # generic in its
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ANN401, ARG002 - the same
         return False
 
+
+class _LedgerAdmin(_ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg] # generic in its stubs only
+    """Actions need the right to change what is shown."""
+
+    ordering = ("-id",)
+    list_filter: ClassVar[Any] = ("state", "status", _NeedsReview)
+
     def has_operate_permission(self, request: HttpRequest) -> bool:
         """Tell who may run the actions; Django asks by this name."""
         return bool(request.user.has_perm(f"wegetfinancing.change_{self.opts.model_name}"))  # type: ignore[union-attr] # never AnonymousUser in the admin
+
+    def get_list_filter(self, request: HttpRequest) -> Any:  # noqa: ANN401 - as Django declares it
+        """Filter by merchant too."""
+        filters = tuple(super().get_list_filter(request))
+        return (_Merchant, *filters) if hasattr(self.model, "merchant_id") else filters
 
     def changelist_view(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Django's own response
         return super().changelist_view(*args, **kwargs)
@@ -105,12 +140,35 @@ for _alias in connections:
     transaction.non_atomic_requests(_alias)(_LedgerAdmin.changelist_view)
 
 
+class _OfLoan(_ReadOnly, admin.TabularInline):  # type: ignore[type-arg] # generic in its stubs only
+    """A list on the page of a loan, the oldest first."""
+
+    can_delete = False
+    extra = 0
+    ordering = ("id",)
+
+
+class _DecisionsOfLoan(_OfLoan):
+    model = Decision
+    fields = ("status", "amount", "state", "attempts", "error", "received")
+    readonly_fields = ("received",)
+    received = staticmethod(_RECEIVED)
+
+
+class _ShipmentsOfLoan(_OfLoan):
+    model = Shipment
+    fields = ("state", "date", "outcome", "error", "told")
+    readonly_fields = ("told",)
+    told = staticmethod(_TOLD)
+
+
 @admin.register(Loan)
 class LoanAdmin(_LedgerAdmin):
     """Loans."""
 
     list_display = (
         "order_id",
+        "merchant_id",
         "state",
         "status",
         "may_ship",
@@ -119,7 +177,7 @@ class LoanAdmin(_LedgerAdmin):
         "held",
         _moment("updated_at", "changed"),
     )
-    search_fields = ("order_id", "inv_id")
+    search_fields = ("order_id", "inv_id", "=merchant_id")
     fields = (
         "merchant_id",
         "order_id",
@@ -134,6 +192,8 @@ class LoanAdmin(_LedgerAdmin):
         "forgotten",
     )
     readonly_fields = ("held",)
+    list_filter = ("state", "status", "may_ship", _NeedsReview)
+    inlines = (_DecisionsOfLoan, _ShipmentsOfLoan)
     actions = ("accept", "resolve")
 
     @admin.display(description="holds")
@@ -189,13 +249,14 @@ class DecisionAdmin(_LedgerAdmin):
         "status",
         "inv_id",
         "order_id",
+        "merchant_id",
         "state",
         "attempts",
         "error",
-        _moment("received_at", "received"),
+        _RECEIVED,
         _moment("due", "tried again"),
     )
-    search_fields = ("order_id", "inv_id")
+    search_fields = ("order_id", "inv_id", "=merchant_id")
     fields = (
         "merchant_id",
         "inv_id",
@@ -241,3 +302,14 @@ class DecisionAdmin(_LedgerAdmin):
 
     def _dismiss(self, request: HttpRequest, row: Decision) -> None:
         self._try(request, row, "dismissed", lambda: get_ledger().dismiss(row.pk))
+
+
+@admin.register(Shipment)
+class ShipmentAdmin(_LedgerAdmin):
+    """Shipments: what the vendor was told."""
+
+    list_display = ("loan", "inv_id", "state", "date", "outcome", "error", _TOLD)
+    list_filter = ("state", "outcome")
+    list_select_related = ("loan",)
+    search_fields = ("loan__order_id", "inv_id")
+    fields = ("loan", "inv_id", "state", "date", "outcome", "error")

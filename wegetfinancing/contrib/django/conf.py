@@ -12,13 +12,19 @@ from django.utils.module_loading import import_string
 from ...client.sync import Client
 from ...credentials import Credentials, Environment
 from ...errors import ConfigurationError
+from ...postbacks.decisions import DecisionHandler, SyncDecisionHandler
 from .ledger import DjangoLedger
+from .shipments import RecordingClient
 
-__all__ = ["get_client", "get_credentials", "get_ledger", "problems"]
+__all__ = ["get_client", "get_credentials", "get_handler", "get_ledger", "problems"]
 
 NAME: Final = "WEGETFINANCING"
 _REQUIRED: Final = ("MERCHANT_ID", "USERNAME", "PASSWORD", "ENVIRONMENT")
-_OPTIONAL: Final = ("APPLY", "BASE_URL", "DATABASE", "TIMEOUT")
+_FUNCTIONS: Final = {
+    "APPLY": "def apply(connection, decision)",
+    "HANDLER": "def handle(decision)",
+}
+_OPTIONAL: Final = (*_FUNCTIONS, "BASE_URL", "DATABASE", "TIMEOUT")
 _ENVIRONMENTS: Final = tuple(each.value for each in Environment)
 
 
@@ -43,20 +49,23 @@ def problems() -> list[str]:
         texts.append(f"settings.{NAME}['ENVIRONMENT'] is neither of {', '.join(_ENVIRONMENTS)}.")
     if found.get("DATABASE", DEFAULT_DB_ALIAS) not in settings.DATABASES:
         texts.append(f"settings.{NAME}['DATABASE'] is not one of DATABASES.")
-    try:
-        _apply(found)
-    except (ConfigurationError, ImportError) as error:
-        texts.append(f"settings.{NAME}['APPLY'] cannot be used: {error}.")
+    for name in _FUNCTIONS:
+        try:
+            _function(found, name)
+        except (ConfigurationError, ImportError) as error:
+            texts.append(f"settings.{NAME}[{name!r}] cannot be used: {error}.")
+    if all(found.get(name) for name in _FUNCTIONS):
+        texts.append(f"settings.{NAME} has both 'APPLY' and 'HANDLER': decisions need one of them.")
     return texts
 
 
-def _apply(found: Mapping[str, Any]) -> Callable[..., object] | None:
-    name = found.get("APPLY")
-    if name is None:
+def _function(found: Mapping[str, Any], name: str) -> Callable[..., object] | None:
+    value = found.get(name)
+    if value is None:
         return None
-    function = import_string(name) if isinstance(name, str) else name
+    function = import_string(value) if isinstance(value, str) else value
     if not callable(function):
-        msg = "it is not a function 'def apply(connection, decision)', or the dotted path of one"
+        msg = f"it is not a function {_FUNCTIONS[name]!r}, or the dotted path of one"
         raise ConfigurationError(msg)
     checked: Callable[..., object] = function
     return checked
@@ -93,14 +102,27 @@ def get_ledger() -> DjangoLedger:
     found = _require_settings()
     return DjangoLedger(
         environment=found["ENVIRONMENT"],
-        apply=_apply(found),
+        apply=_function(found, "APPLY"),
         using=found.get("DATABASE", DEFAULT_DB_ALIAS),
     )
 
 
 @functools.cache
+def get_handler() -> DecisionHandler | SyncDecisionHandler | None:
+    """Return the ``"HANDLER"`` of ``settings.WEGETFINANCING``, plain or ``async``, if there is one.
+
+    Raises:
+        ConfigurationError: a setting is missing or wrong.
+
+    """
+    return _function(_require_settings(), "HANDLER")
+
+
+@functools.cache
 def get_client() -> Client:
     """Return this process's client, with its ledger, made from ``settings.WEGETFINANCING``.
+
+    What its ``update_shipping`` tells the vendor is listed in the admin pages.
 
     Raises:
         ConfigurationError: a setting is missing or wrong.
@@ -108,12 +130,14 @@ def get_client() -> Client:
     """
     found = _require_settings()
     others = {"base_url": found.get("BASE_URL"), "timeout": found.get("TIMEOUT")}
-    return Client(
+    client = RecordingClient(
         get_credentials(),
         environment=found["ENVIRONMENT"],
         ledger=get_ledger(),
         **{name: value for name, value in others.items() if value is not None},
     )
+    client.using = get_ledger().using
+    return client
 
 
 def _forget(*, setting: str, **_: object) -> None:
@@ -121,7 +145,7 @@ def _forget(*, setting: str, **_: object) -> None:
     if setting == NAME:
         if get_client.cache_info().currsize:
             get_client().close()
-        for each in (get_client, get_ledger, get_credentials):
+        for each in (get_client, get_handler, get_ledger, get_credentials):
             each.cache_clear()
 
 

@@ -38,7 +38,8 @@ class DjangoLedger(StoredLedger):
         lease: seconds that a claimed decision is left alone.
         grace: seconds after its deadline before an application can be resolved as absent.
         patience: seconds that a statement may take on PostgreSQL, or wait for a lock.
-        handler_seconds: the same inside ``apply``. On SQLite it keeps every other writer out meanwhile.
+        handler_seconds: the same inside ``apply``. On SQLite, where it keeps other writers out, all of it is
+            rolled back after so long.
 
     Raises:
         ConfigurationError: a setting that cannot be right.

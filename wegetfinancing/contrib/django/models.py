@@ -1,4 +1,6 @@
-"""The ledger's tables, those of ``contrib.sqlalchemy``. Amounts and lists are texts, times epoch seconds.
+"""The ledger's tables, those of ``contrib.sqlalchemy``, and what the vendor was told about shipments.
+
+Amounts and lists are texts, times epoch seconds.
 
 Read them, join them, and leave the writing to the ledger, whose rules are not in the database.
 """
@@ -134,6 +136,25 @@ class Decision(models.Model):
     def __str__(self) -> str:
         """Say what was decided, and of which ID."""
         return f"{self.status}: {self.inv_id}"
+
+
+class Shipment(models.Model):
+    """One shipping update by ``get_client()``: what the vendor was told, and with which result."""
+
+    loan = models.ForeignKey(Loan, models.PROTECT, null=True, related_name="shipments")
+    inv_id = models.TextField()
+    state = models.CharField(max_length=20)
+    date = models.DateField()
+    outcome = models.CharField(max_length=20)
+    error = models.CharField(max_length=60, null=True)
+    told_at = models.FloatField()
+
+    class Meta:
+        db_table = "wgf_shipment"
+
+    def __str__(self) -> str:
+        """Say what was told, and of which ID."""
+        return f"{self.state}: {self.inv_id}"
 
 
 class Worker(models.Model):

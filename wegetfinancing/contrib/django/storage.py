@@ -19,6 +19,10 @@ def _not_ahead(column: str, now: float) -> Q:
     return Q(**{f"{column}__lte": now}) | Q(**{f"{column}__gt": now + rows.MAX_AHEAD})
 
 
+def _of(merchant_id: str | None) -> Q:
+    return Q() if merchant_id is None else Q(merchant_id=merchant_id)
+
+
 def loans_to_review(now: float) -> Q:
     """Select loans that are held, unknown, or sending although their deadline has passed."""
     return ~Q(holds="[]") | Q(state=rows.UNKNOWN) | (Q(state=rows.SENDING) & _not_ahead("deadline", now))
@@ -154,23 +158,29 @@ class DjangoTransaction:
         found = self._decision.filter(id=decision_id, state=rows.WAITING)
         return _first(found.select_for_update(skip_locked=True))
 
-    def loans_to_review(self, now: float, limit: int) -> list[LoanRow]:
+    def loans_to_review(self, now: float, limit: int, merchant_id: str | None = None) -> list[LoanRow]:
         """Read loans that are held, unknown, or sending although their deadline has passed."""
-        return _loans(self._loan.filter(loans_to_review(now)).order_by("id")[:limit])
+        return _loans(self._loan.filter(loans_to_review(now), _of(merchant_id)).order_by("id")[:limit])
 
-    def decisions_to_review(self, now: float, limit: int) -> list[DecisionRow]:
+    def decisions_to_review(
+        self, now: float, limit: int, merchant_id: str | None = None
+    ) -> list[DecisionRow]:
         """Read decisions that are unmatched, failing, waiting for long, or held without a loan."""
-        return _decisions(self._decision.filter(decisions_to_review(now)).order_by("id")[:limit])
+        return _decisions(
+            self._decision.filter(decisions_to_review(now), _of(merchant_id)).order_by("id")[:limit]
+        )
 
-    def undecided(self, before: float, limit: int) -> list[LoanRow]:
+    def undecided(self, before: float, limit: int, merchant_id: str | None = None) -> list[LoanRow]:
         """Read loans that were created before and have had no final decision, the oldest first."""
-        found = self._loan.filter(UNDECIDED, forgotten=False, created_at__lt=before)
+        found = self._loan.filter(UNDECIDED, _of(merchant_id), forgotten=False, created_at__lt=before)
         return _loans(found.order_by("created_at")[:limit])
 
-    def purgeable(self, before: float, limit: int) -> list[LoanRow]:
+    def purgeable(self, before: float, limit: int, merchant_id: str | None = None) -> list[LoanRow]:
         """Read loans unchanged since, with nothing open, unknown or waiting."""
         waits = self._decision.filter(loan_id=OuterRef("id"), state=rows.WAITING)
-        found = self._loan.filter(~Exists(waits), updated_at__lt=before, forgotten=False, holds="[]")
+        found = self._loan.filter(
+            ~Exists(waits), _of(merchant_id), updated_at__lt=before, forgotten=False, holds="[]"
+        )
         found = found.exclude(state__in=[rows.SENDING, rows.UNKNOWN])
         return _loans(_locking(found.order_by("id")[:limit], lock=True))
 

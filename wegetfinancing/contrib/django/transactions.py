@@ -9,8 +9,16 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.transaction import TransactionManagementError
 
 from ...errors import ConfigurationError, LedgerError
+from .._sql.watchdog import Watchdog, too_long
 
-__all__ = ["DEFAULT_DB_ALIAS", "connection_of", "description", "own_transaction", "refuse_to_nest"]
+__all__ = [
+    "DEFAULT_DB_ALIAS",
+    "connection_of",
+    "description",
+    "left_as_found",
+    "own_transaction",
+    "refuse_to_nest",
+]
 
 VENDORS: Final = ("sqlite", "postgresql")
 NESTED: Final = (
@@ -82,17 +90,20 @@ def own_transaction(
     """
     committing = False
     try:
-        with _left_as_found(alias) as connection:
+        with left_as_found(alias) as connection:
             if write:
                 connection.ensure_connection()  # only then it is known whether it commits by itself
                 refuse_to_nest(connection)
-            elif connection.in_atomic_block:
+            elif connection.in_atomic_block or not connection.get_autocommit():
                 yield connection
                 return
             with _limits(connection, timeout, write=write), _durable(connection):
                 _begin(connection, timeout, write=write)
-                yield connection
+                with _time_limit(connection, timeout, watch=handler):
+                    yield connection
                 _require_commit(connection)
+                if handler:
+                    _refuse_swallowed_error(connection)
                 committing = write  # what was only read cannot be in doubt
     except _FAILURES as error:
         if handler:
@@ -101,7 +112,7 @@ def own_transaction(
 
 
 @contextlib.contextmanager
-def _left_as_found(alias: str) -> Iterator[BaseDatabaseWrapper]:
+def left_as_found(alias: str) -> Iterator[BaseDatabaseWrapper]:
     """Close afterwards what was opened meanwhile: only in the threads of requests does Django do that."""
     connection = connection_of(alias)
     were_open = {each.alias for each in connections.all(initialized_only=True) if each.connection is not None}
@@ -133,6 +144,30 @@ def _limits(connection: BaseDatabaseWrapper, timeout: float, *, write: bool) -> 
                 cursor.execute(f"PRAGMA synchronous = {before[1]}")
 
 
+@contextlib.contextmanager
+def _time_limit(connection: BaseDatabaseWrapper, seconds: float, *, watch: bool) -> Iterator[None]:
+    """Roll a handler on SQLite back that takes too long: its lock keeps every other writer out."""
+    if not watch or connection.vendor != "sqlite" or connection.savepoint_ids:
+        yield  # a transaction of Django's TestCase is not ours
+        return
+    raw = connection.connection
+    watchdog = Watchdog(raw, seconds)
+    raw.set_progress_handler(watchdog.forbids, 1)
+    watchdog.start()
+    try:
+        yield
+    except Exception:
+        if not watchdog.stop():
+            raise
+    finally:
+        is_rolled_back = watchdog.stop()
+        raw.set_progress_handler(None, 0)
+        if is_rolled_back:
+            connection.close()  # Django then rolls back no more, and opens another one for what comes next
+    if is_rolled_back:
+        raise too_long(seconds)
+
+
 def _begin(connection: BaseDatabaseWrapper, timeout: float, *, write: bool) -> None:
     with connection.cursor() as cursor:
         if connection.vendor == "sqlite":
@@ -149,6 +184,21 @@ def _begin(connection: BaseDatabaseWrapper, timeout: float, *, write: bool) -> N
 def _require_commit(connection: BaseDatabaseWrapper) -> None:
     if connection.needs_rollback:  # Django would roll back at the end, and say nothing
         msg = "the transaction was marked for rollback, by set_rollback or an error inside an inner atomic()"
+        raise TransactionManagementError(msg)
+
+
+def _refuse_swallowed_error(connection: BaseDatabaseWrapper) -> None:
+    """Refuse to commit after an error that the handler has swallowed: nothing would be kept.
+
+    Raises:
+        DatabaseError: the transaction has failed, or SQLite has rolled it back.
+
+    """
+    if connection.vendor != "sqlite":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")  # fails where PostgreSQL would answer COMMIT by rolling back
+    elif not connection.connection.in_transaction:  # some errors, such as a full disk, end it at once
+        msg = "the handler has swallowed an error after which SQLite has rolled its transaction back"
         raise TransactionManagementError(msg)
 
 

@@ -2,41 +2,47 @@
 
 import functools
 import logging
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any, Final, TypeAlias, TypeVar
 
 from django.db import connections, transaction
 from django.http import HttpRequest, HttpResponse
 
-from ..._tracebacks import clears_locals
+from ..._checks import is_async
 from ...credentials import Credentials
 from ...http import Headers
-from ...postbacks.decisions import DecisionHandler, DecisionLedger
-from ...postbacks.events import Postback
+from ...postbacks.decisions import DecisionHandler, DecisionLedger, SyncDecisionHandler
+from ...postbacks.lookups import AwaitedSource
 from ...postbacks.receiving import (
     BODY_LIMIT,
     MALFORMED,
     TOO_SLOW,
     Answer,
-    BoundedBody,
     Refusal,
     ResponseStatuses,
     answer_after,
     check_request,
+    collect,
     is_for_the_log,
-    read_postback,
 )
 from ...postbacks.settings import as_seconds
-from ...postbacks.signatures import as_credentials_tuple
+from ...postbacks.sources import (
+    CredentialsLookup,
+    as_routed_source,
+    check_plain,
+    check_routed_merchant,
+    find_now,
+)
+from ...postbacks.sync_endpoint import SyncEndpoint
 from ...postbacks.worker import LedgerHandling
-from .conf import get_credentials, get_ledger
-from .handling import SyncDecisionHandler, SyncLedgerHandling
+from .conf import get_credentials, get_handler, get_ledger
+from .threads import in_any_thread
 
 __all__ = ["async_postback_view", "postback_view"]
 
 _View = TypeVar("_View", bound=Callable[..., Any])
-AsyncView: TypeAlias = Callable[[HttpRequest], Coroutine[Any, Any, HttpResponse]]
-View: TypeAlias = Callable[[HttpRequest], HttpResponse]
+AsyncView: TypeAlias = Callable[..., Coroutine[Any, Any, HttpResponse]]
+View: TypeAlias = Callable[..., HttpResponse]
 
 PATIENCE_SECONDS: Final = 5.0
 _CUT_SHORT: Final = Answer(MALFORMED, "the body ended early")
@@ -47,7 +53,7 @@ def postback_view(
     handler: SyncDecisionHandler | None = None,
     *,
     ledger: DecisionLedger | None = None,
-    credentials: Credentials | Iterable[Credentials] | None = None,
+    credentials: Credentials | Iterable[Credentials] | CredentialsLookup | None = None,
     patience: float = PATIENCE_SECONDS,
     statuses: ResponseStatuses | None = None,
 ) -> View:
@@ -57,52 +63,72 @@ def postback_view(
     again by ``manage.py wegetfinancing_worker``. The view is exempt from CSRF and from ``ATOMIC_REQUESTS``.
 
     Args:
-        handler: a plain ``def (decision)`` where the ledger has no ``apply``. It runs at least once.
+        handler: a plain ``def (decision)`` where the ledger has no ``apply``. It runs at least once. By
+            default the ``"HANDLER"`` of the settings, which the worker calls too.
         ledger: by default the one of ``settings.WEGETFINANCING``.
-        credentials: one, or several while a password is being rotated; by default those of the settings.
+        credentials: one merchant's, several while a password is being rotated; by default those of the
+            settings. For several merchants, a plain function that returns those of the merchant with the ID
+            that it is passed, or ``None``, which is answered as a wrong signature; the path then names the
+            merchant, as in ``path("postbacks/<str:merchant_id>", ...)``, who must be the one who signed. What
+            it raises is logged, and answered with 503.
         patience: seconds to try again while the database fails.
         statuses: the statuses to answer with where a redelivery would help.
 
     Raises:
-        ConfigurationError: ``patience`` is out of range; at the first request, a setting is missing, or
-            there is not exactly one of the ledger's ``apply`` and ``handler``.
+        ConfigurationError: ``patience`` is out of range, no credentials, several merchants', or a lookup that
+            is ``async``; at the first request, a setting is missing, there is not exactly one of the ledger's
+            ``apply`` and ``handler``, or the path names a merchant and there is no lookup, or the other way
+            round.
 
     """
     seconds = as_seconds("patience", patience, may_be_zero=True)
     own = ResponseStatuses() if statuses is None else statuses
-    trusted = _credentials(credentials)
+    accepted, lookup = _given(credentials)
+    check_plain(lookup)
 
     @functools.lru_cache(maxsize=1)
-    def handling(found: Any) -> SyncLedgerHandling:  # noqa: ANN401 - a ledger, by its identity
-        return SyncLedgerHandling(found, handler, seconds)
+    def endpoint_with(found: Any, handles: Any, trusted: tuple[Credentials, ...]) -> SyncEndpoint:  # noqa: ANN401 - by their identity
+        return SyncEndpoint(
+            lookup or trusted,
+            handles if handler is None else handler,
+            ledger=found,
+            repeat_handler=None,
+            store=None,
+            max_age=None,
+            patience=seconds,
+            statuses=own,
+            is_routed=True,
+        )
 
-    def view(request: HttpRequest) -> HttpResponse:
-        failure: Exception | None = None
+    def view(request: HttpRequest, merchant_id: str | None = None) -> HttpResponse:
         try:
-            handle = handling(_of_settings(ledger))
-            handle(_read(request, trusted()))
+            endpoint = endpoint_with(*_of_settings(ledger), _trusted(accepted, lookup))
         except Exception as error:  # noqa: BLE001 - answered and logged
-            failure = error
-        return _response(failure, own)
+            return _response(answer_after(error, own), error)
+        headers = Headers(request.headers.items())
+        return _response(
+            *endpoint.respond(str(request.method), request.path, headers, _body_chunks(request), merchant_id)
+        )
 
     return _exempt(view)
 
 
 def async_postback_view(
-    handler: DecisionHandler | None = None,
+    handler: DecisionHandler | SyncDecisionHandler | None = None,
     *,
     ledger: DecisionLedger | None = None,
-    credentials: Credentials | Iterable[Credentials] | None = None,
+    credentials: Credentials | Iterable[Credentials] | CredentialsLookup | None = None,
     patience: float = PATIENCE_SECONDS,
     statuses: ResponseStatuses | None = None,
 ) -> AsyncView:
     """Make the same as an async view, for ASGI. The ledger runs in threads of its own.
 
     Args:
-        handler: ``async def (decision)`` where the ledger has no ``apply``. It runs at least once, and is
-            cut off after half a lease.
+        handler: ``async def (decision)`` or ``def (decision)`` where the ledger has no ``apply``. It runs at
+            least once. One that is ``async`` is cut off after half a lease, and a plain one runs in a thread.
         ledger: by default the one of ``settings.WEGETFINANCING``.
-        credentials: one, or several while a password is being rotated; by default those of the settings.
+        credentials: as of ``postback_view``; a lookup may be ``async``, and has 5 seconds. A plain one runs
+            in a thread, whose connections are closed afterwards.
         patience: seconds to try again while the database fails.
         statuses: the statuses to answer with where a redelivery would help.
 
@@ -112,35 +138,50 @@ def async_postback_view(
     """
     seconds = as_seconds("patience", patience, may_be_zero=True)
     own = ResponseStatuses() if statuses is None else statuses
-    trusted = _credentials(credentials)
+    accepted, lookup = _given(credentials)
+    awaited = lookup
+    if lookup is not None and not is_async(lookup):
+        awaited = in_any_thread(functools.partial(find_now, lookup))
 
     @functools.lru_cache(maxsize=1)
-    def handling(found: Any) -> LedgerHandling:  # noqa: ANN401 - a ledger, by its identity
-        return LedgerHandling(found, handler, seconds)
+    def handling_with(found: Any, handles: Any) -> LedgerHandling:  # noqa: ANN401 - by their identity
+        handles = handles if handler is None else handler
+        return LedgerHandling(found, in_any_thread(handles), seconds, may_be_plain=True)
 
-    async def view(request: HttpRequest) -> HttpResponse:
+    @functools.lru_cache(maxsize=1)
+    def source_with(trusted: tuple[Credentials, ...]) -> AwaitedSource:
+        return AwaitedSource(trusted, awaited, None)
+
+    async def view(request: HttpRequest, merchant_id: str | None = None) -> HttpResponse:
         failure: Exception | None = None
         try:
-            handle = handling(_of_settings(ledger))
-            await handle(_read(request, trusted()))
+            handle = handling_with(*_of_settings(ledger))
+            source = source_with(_trusted(accepted, lookup))
+            check_request(str(request.method), request.path, only_path=None)
+            named = check_routed_merchant(lookup, merchant_id)
+            await handle(
+                await source.read(collect(_body_chunks(request)), Headers(request.headers.items()), named)
+            )
         except Exception as error:  # noqa: BLE001 - answered and logged
             failure = error
-        return _response(failure, own)
+        return _response(answer_after(failure, own), failure)
 
     return _exempt(view)
 
 
-def _of_settings(ledger: DecisionLedger | None) -> Any:  # noqa: ANN401 - hashable, which a protocol does not say
-    return get_ledger() if ledger is None else ledger
+def _given(
+    credentials: Credentials | Iterable[Credentials] | CredentialsLookup | None,
+) -> tuple[tuple[Credentials, ...], CredentialsLookup | None]:
+    return ((), None) if credentials is None else as_routed_source(credentials)
 
 
-def _credentials(
-    credentials: Credentials | Iterable[Credentials] | None,
-) -> Callable[[], tuple[Credentials, ...]]:
-    if credentials is None:
-        return lambda: (get_credentials(),)
-    checked = as_credentials_tuple(credentials)
-    return lambda: checked
+def _trusted(accepted: tuple[Credentials, ...], lookup: object) -> tuple[Credentials, ...]:
+    return accepted if accepted or lookup is not None else (get_credentials(),)
+
+
+def _of_settings(ledger: DecisionLedger | None) -> tuple[Any, Any]:
+    """Return the ledger and, with that of the settings, their handler."""
+    return (get_ledger(), get_handler()) if ledger is None else (ledger, None)
 
 
 def _exempt(view: _View) -> _View:
@@ -151,26 +192,18 @@ def _exempt(view: _View) -> _View:
     return view
 
 
-def _read(request: HttpRequest, credentials: tuple[Credentials, ...]) -> Postback:
-    check_request(str(request.method), request.path, only_path=None)
-    return read_postback(_body(request), Headers(request.headers.items()), credentials, None)
-
-
-@clears_locals
-def _body(request: HttpRequest) -> bytes:
-    body = BoundedBody()
+def _body_chunks(request: HttpRequest) -> Iterator[bytes]:
     try:
         while chunk := request.read(BODY_LIMIT + 1):
-            body.add(chunk)
+            yield chunk
     except OSError as error:  # Django's UnreadablePostError is one
         answer = TOO_SLOW if isinstance(error.__cause__ or error, TimeoutError) else _CUT_SHORT
     else:
-        return bytes(body)
+        return
     raise Refusal(answer)
 
 
-def _response(failure: Exception | None, statuses: ResponseStatuses) -> HttpResponse:
+def _response(answer: Answer, failure: Exception | None) -> HttpResponse:
     if is_for_the_log(failure):
         _LOGGER.error("a postback could not be handled", exc_info=failure)
-    answer = answer_after(failure, statuses)
     return HttpResponse(answer.body, status=answer.status, headers=answer.headers)

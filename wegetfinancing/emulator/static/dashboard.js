@@ -19,8 +19,8 @@ function adopt(fresh) {
 let shown = null;
 
 async function look() {
-  if (document.hidden || document.activeElement?.matches("select")) return;
-  const response = await fetch("/", { cache: "no-store" });
+  if (document.hidden || document.activeElement?.matches("select, input")) return;
+  const response = await fetch(location.pathname + location.search, { cache: "no-store" });
   const text = await response.text();
   if (shown !== null && text !== shown) adopt(new DOMParser().parseFromString(text, "text/html"));
   shown = text;

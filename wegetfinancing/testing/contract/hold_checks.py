@@ -2,11 +2,14 @@
 
 import datetime as dt
 from decimal import Decimal
+from functools import partial
 
 from ...emulator.responses import INV_ID
 from ...errors import Outcome
 from ...ledger import Ledger
+from ..fakes import credentials
 from .ledger_checking import (
+    MERCHANT,
     ORDER,
     LedgerBench,
     Shop,
@@ -249,3 +252,31 @@ def what_is_old_is_erased(bench: LedgerBench) -> None:
     require(erased == [1, 0], f"purging twice has erased {erased}")
     loan = bench.loan(ledger)
     require(loan.forgotten and loan.inv_id == INV_ID, "the details are there, or the keys are not")
+
+
+@ledger_check
+def operators_see_one_merchant_or_all(bench: LedgerBench) -> None:
+    """What is listed, tried again, dismissed or erased for one merchant is no other merchant's."""
+    ledger = bench.ledger(apply=Shop(failures=1))
+    other = credentials(merchant_id="other")
+    for merchant_id in (MERCHANT, other.merchant_id):
+        bench.applied(ledger, merchant_id=merchant_id)
+        bench.applied(ledger, "held", "held", amount=None, merchant_id=merchant_id)
+    failing = ledger.record(postback())
+    bench.handle(ledger, failing)
+    lost = ledger.record(postback(inv_id="lost", merchant_transaction_id=None, credentials=other))
+    long_ago = dt.timedelta(seconds=-5)
+    for merchant_id, decision_id in ((MERCHANT, failing.id), (other.merchant_id, lost.id)):
+        review = ledger.review(undecided_for=long_ago, merchant_id=merchant_id)
+        for loans in (review.loans, review.undecided):
+            listed = {each.merchant_id for each in loans}
+            require(listed == {merchant_id}, f"orders of {listed} are listed for {merchant_id}")
+        decisions = [each.id for each in review.decisions]
+        require(decisions == [decision_id], f"the decisions {decisions} are listed for {merchant_id}")
+    for operate in (ledger.retry, ledger.dismiss):
+        require_refusal(
+            partial(operate, failing.id, merchant_id="other"), ValueError, "another's decision was changed"
+        )
+    ledger.dismiss(failing.id, merchant_id=MERCHANT)
+    require(ledger.purge(long_ago, merchant_id=MERCHANT) == 1, "not exactly one loan was erased")
+    require(bench.loan(ledger).forgotten, "another loan was erased")

@@ -60,6 +60,7 @@ LEDGER_CHECKS: Final[tuple[LedgerCheck, ...]] = (
     hold_checks.what_waits_is_listed,
     hold_checks.what_stays_undecided_is_listed,
     hold_checks.what_is_old_is_erased,
+    hold_checks.operators_see_one_merchant_or_all,
 )
 
 

@@ -190,4 +190,33 @@ class Migration(migrations.Migration):
                 ],
             },
         ),
+        migrations.CreateModel(
+            name="Shipment",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("inv_id", models.TextField()),
+                ("state", models.CharField(max_length=20)),
+                ("date", models.DateField()),
+                ("outcome", models.CharField(max_length=20)),
+                ("error", models.CharField(max_length=60, null=True)),
+                ("told_at", models.FloatField()),
+                (
+                    "loan",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="shipments",
+                        to="wegetfinancing.loan",
+                    ),
+                ),
+            ],
+            options={
+                "db_table": "wgf_shipment",
+            },
+        ),
     ]

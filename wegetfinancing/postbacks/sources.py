@@ -1,0 +1,165 @@
+"""Whose credentials a postback is verified with: those of one merchant, or those that a lookup returns.
+
+Without I/O of its own, as ``receiving``: ``lookups`` awaits what has to be awaited.
+"""
+
+import inspect
+import secrets
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Final, TypeAlias, TypeGuard, cast
+
+from .._checks import is_async
+from ..credentials import Credentials
+from ..errors import ConfigurationError
+from .events import Postback
+from .receiving import MERCHANT_PLACEHOLDER, CredentialsUnavailableError, check_merchant_id, read_postback
+from .signatures import as_credentials_tuple
+
+FoundCredentials: TypeAlias = Credentials | Iterable[Credentials] | None
+CredentialsLookup: TypeAlias = Callable[[str], FoundCredentials | Awaitable[FoundCredentials]]
+"""Returns the credentials of the merchant with this ID, several while a password is rotated, or ``None``."""
+
+_ONE_LOOKUP_AND_ITS_PATH: Final = (
+    f"path must name the merchant, as in '/postbacks/{MERCHANT_PLACEHOLDER}', if and only if the credentials"
+    " come from a lookup"
+)
+_AWAITED_LOOKUP: Final = (
+    "the lookup is async, and nothing awaits it here: use a plain function, or the endpoint for ASGI"
+)
+
+
+def as_credentials_source(
+    credentials: Credentials | Iterable[Credentials] | CredentialsLookup, *, path: str | None
+) -> tuple[tuple[Credentials, ...], CredentialsLookup | None]:
+    """Return one merchant's credentials, or none and the lookup.
+
+    Raises:
+        ConfigurationError: no credentials, several merchants', or a ``path`` with a place for the merchant
+            where there is no lookup, or without one where there is.
+
+    """
+    if (path or "").count(MERCHANT_PLACEHOLDER) != _is_lookup(credentials):
+        raise ConfigurationError(_ONE_LOOKUP_AND_ITS_PATH)
+    if _is_lookup(credentials):
+        return (), credentials
+    return as_credentials_tuple(cast("Credentials | Iterable[Credentials]", credentials)), None
+
+
+def _is_lookup(credentials: object) -> TypeGuard[CredentialsLookup]:
+    return callable(credentials) and not isinstance(credentials, type)
+
+
+def as_routed_source(
+    credentials: Credentials | Iterable[Credentials] | CredentialsLookup,
+) -> tuple[tuple[Credentials, ...], CredentialsLookup | None]:
+    """Do what ``as_credentials_source`` does, where a router says which path it is and passes the merchant.
+
+    Raises:
+        ConfigurationError: no credentials, or several merchants'.
+
+    """
+    path = MERCHANT_PLACEHOLDER if _is_lookup(credentials) else None
+    return as_credentials_source(credentials, path=path)
+
+
+def check_plain(lookup: CredentialsLookup | None) -> None:
+    """Refuse a lookup that has to be awaited.
+
+    Raises:
+        ConfigurationError: it is ``async``.
+
+    """
+    if lookup is not None and is_async(lookup):
+        raise ConfigurationError(_AWAITED_LOOKUP)
+
+
+def check_routed_merchant(lookup: object, merchant_id: str | None) -> str | None:
+    """Return the merchant that a router has found in the path, if it names one.
+
+    Raises:
+        ConfigurationError: there is a lookup, and the path names nobody; or the other way round.
+        Refusal: no merchant can have this ID.
+
+    """
+    if (lookup is None) != (merchant_id is None):
+        raise ConfigurationError(_ONE_LOOKUP_AND_ITS_PATH)
+    return None if merchant_id is None else check_merchant_id(merchant_id)
+
+
+def as_found(merchant_id: str, found: FoundCredentials) -> tuple[Credentials, ...]:
+    """Turn the result of a lookup into credentials to verify with.
+
+    For a merchant that is not known these are random, so that nothing matches them: whatever is sent, the
+    answer is that of a known merchant to somebody else's signature.
+
+    Raises:
+        ConfigurationError: it is something else, or several merchants' credentials.
+
+    """
+    if found is None:
+        return (Credentials(merchant_id, f"unknown-{secrets.token_hex(8)}", secrets.token_hex(32)),)
+    return as_credentials_tuple(found)
+
+
+def find_now(lookup: CredentialsLookup, merchant_id: str) -> FoundCredentials | Awaitable[FoundCredentials]:
+    """Call a lookup, and read in the same thread what it returns, which may be a query; or an awaitable."""
+    found = lookup(merchant_id)
+    return found if inspect.isawaitable(found) else as_found(merchant_id, found)
+
+
+def look_up(lookup: CredentialsLookup, merchant_id: str) -> tuple[Credentials, ...]:
+    """Call a lookup that does not await.
+
+    Raises:
+        CredentialsUnavailableError: it raised, or returned something else than one merchant's credentials.
+
+    """
+    try:
+        return as_found(merchant_id, _not_awaitable(lookup(merchant_id)))
+    except Exception as error:
+        raise CredentialsUnavailableError from error
+
+
+def _not_awaitable(found: FoundCredentials | Awaitable[FoundCredentials]) -> FoundCredentials:
+    if not inspect.isawaitable(found):
+        return found
+    if inspect.iscoroutine(found):
+        found.close()  # or Python warns that nobody has awaited it
+    raise ConfigurationError(_AWAITED_LOOKUP)
+
+
+class Source:
+    """Verifies with the credentials of one merchant, or with those that a plain lookup returns.
+
+    Raises:
+        ConfigurationError: the lookup is ``async``.
+
+    """
+
+    __slots__ = ("_credentials", "_max_age", "lookup")
+
+    def __init__(
+        self, credentials: tuple[Credentials, ...], lookup: CredentialsLookup | None, max_age: float | None
+    ) -> None:
+        """Accept what ``as_credentials_source`` returns. ``max_age``: seconds."""
+        check_plain(lookup)
+        self._credentials = credentials
+        self._max_age = max_age
+        self.lookup = lookup
+
+    def read(self, body: bytes, headers: Mapping[str, str], merchant_id: str | None) -> Postback:
+        """Do what ``read_postback`` does, with the credentials of ``merchant_id`` where there is a lookup.
+
+        Raises:
+            Refusal: it is not authentic, or cannot be read.
+            CredentialsUnavailableError: the lookup has not told whose credentials to verify with.
+
+        """
+        try:
+            credentials = self._credentials
+            if self.lookup is not None and merchant_id is not None:
+                credentials = look_up(self.lookup, merchant_id)
+            return read_postback(body, headers, credentials, self._max_age, merchant_id)
+        except CredentialsUnavailableError:
+            del body, headers  # it goes on to the server, and crash reporters show local variables
+            raise
