@@ -40,6 +40,7 @@ class Exchange:
         socket: the connection's raw stream, once there is one.
         traced: httpcore has reported something.
         head: the answer's status and headers, once they were read.
+        opening_seconds: how long its connection took to open; ``None`` if it was open before.
         when_it_waits: what may be done while it waits for its answer.
         opened_ahead: the connection for another request that was opened in the meantime.
 
@@ -51,6 +52,7 @@ class Exchange:
         "_body_began",
         "_host",
         "_is_connect",
+        "_opening_began",
         "_own",
         "_plain_loopback",
         "_sending_began",
@@ -59,6 +61,7 @@ class Exchange:
         "head",
         "margin",
         "opened_ahead",
+        "opening_seconds",
         "request",
         "socket",
         "traced",
@@ -72,9 +75,11 @@ class Exchange:
         self.socket: Any = None
         self.traced: bool = False
         self.head: Response | None = None
+        self.opening_seconds: float | None = None
         self.when_it_waits: Beside = Beside()
         self.opened_ahead: Any = None
         self._own = own
+        self._opening_began: float | None = None
         self._begun = False  # handed to the library
         self._sending_began = False  # its first byte may have left
         self._body_began = False  # its body was read, presumably to be sent
@@ -167,6 +172,8 @@ class Exchange:
         """Take httpcore's word for how far the request is."""
         self.traced = True
         if event.endswith("connect_tcp.started"):
+            if self.socket is None:  # else httpcore is handed one that is open
+                self._opening_began = anyio.current_time()
             host, port = info["host"], info["port"]
             is_proxy = (host, port) != self._address
             literal = f"[{host}]" if ":" in host else host
@@ -174,18 +181,7 @@ class Exchange:
         elif event.endswith(("connect_tcp.complete", "connect_unix_socket.complete")):
             self.socket = info["return_value"]
         elif event == "http11.send_request_headers.started":
-            # A proxy's CONNECT sends nothing of ours, unless a middleware has made CONNECT our own method.
-            self._tunnelling = info["request"].method == b"CONNECT" and not self._is_connect
-            # A proxy that passes plain http on is sent the whole URL in place of the path.
-            if self._plain_loopback and not info["request"].url.target.startswith(b"/"):
-                msg = "the client given sends plain http to this machine through a proxy; make it without"
-                raise ConfigurationError(msg)
-            if self.socket is None and not self.request.repeatable:
-                msg = "the client given reused a connection; give it to HttpxTransport and to nothing else"
-                raise ConfigurationError(msg)
-            if self._sending_began:
-                raise ConfigurationError(_SENDS_AGAIN)
-            self._sending_began = not self._tunnelling
+            self._start_sending(info["request"])
         elif event == "http11.receive_response_headers.started":
             self.when_it_waits.start()
         elif event == "http11.receive_response_headers.complete" and not self._tunnelling:
@@ -194,6 +190,22 @@ class Exchange:
         elif event.startswith("http2."):
             msg = "the client given speaks HTTP/2, which may send a request twice; make it with http2=False"
             raise ConfigurationError(msg)
+
+    def _start_sending(self, request: Any) -> None:  # noqa: ANN401 - of either library's httpcore
+        if self._opening_began is not None:
+            self.opening_seconds = anyio.current_time() - self._opening_began
+        # A proxy's CONNECT sends nothing of ours, unless a middleware has made CONNECT our own method.
+        self._tunnelling = request.method == b"CONNECT" and not self._is_connect
+        # A proxy that passes plain http on is sent the whole URL in place of the path.
+        if self._plain_loopback and not request.url.target.startswith(b"/"):
+            msg = "the client given sends plain http to this machine through a proxy; make it without"
+            raise ConfigurationError(msg)
+        if self.socket is None and not self.request.repeatable:
+            msg = "the client given reused a connection; give it to HttpxTransport and to nothing else"
+            raise ConfigurationError(msg)
+        if self._sending_began:
+            raise ConfigurationError(_SENDS_AGAIN)
+        self._sending_began = not self._tunnelling
 
     async def read(self, response: Any) -> Response:  # noqa: ANN401 - a Response of either library
         """Read the answer's body, raw and bounded."""
