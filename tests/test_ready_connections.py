@@ -187,11 +187,8 @@ class AnswersLate(httpcore.AsyncNetworkStream):
 def send_creates(time: VirtualTime, own: HttpxTransport, network: SlowToOpen, number: int) -> None:
     for _ in range(number):
         sent = time.portal.start_task_soon(own.send, time.portal.call(make_request_now))
-        for seconds in (
-            network.seconds,
-            network.seconds,
-            1.0,
-        ):  # its own opens, the next one opens, the answer
+        # It begins, its own opens, the next one opens, the answer comes.
+        for seconds in (0.0, network.seconds, network.seconds, 1.0):
             time.advance(seconds)
         assert sent.result(PLENTY).body == GOOD
 

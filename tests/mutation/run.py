@@ -51,6 +51,8 @@ FUNCTIONS: Final = {
     "client.httpx_exchange": {
         "__init__",
         "prepare",
+        "prepare_direct",
+        "_extensions",
         "trace",
         "_start_sending",
         "failure",

@@ -199,7 +199,6 @@ class HttpxTransport:
         attempt = functools.partial(self._attempt, exchange, sys.exception())
         result: Response | Failure | None = None
         with anyio.CancelScope(deadline=request.deadline - exchange.margin):
-            await anyio.lowlevel.checkpoint_if_cancelled()
             # On behalf of the exchange, since one task may have several in flight.
             await limiter.acquire_on_behalf_of(exchange)
             try:
@@ -220,8 +219,8 @@ class HttpxTransport:
         if isinstance(result, Response):
             return result
         failure = exchange.out_of_time() if result is None else result
-        if exchange.head is not None:  # its status decides
-            return attrs.evolve(exchange.head, body_error=failure.text)
+        if (head := exchange.head) is not None:  # its status decides
+            return attrs.evolve(head, body_error=failure.text)
         if failure.timed_out:
             raise DeadlineExceededError(failure.text, outcome=failure.outcome, operation=request.operation)
         raise TransportError(
@@ -312,37 +311,43 @@ class HttpxTransport:
         if self._trace_is_dropped and not request.repeatable:
             msg = "the client given drops the 'trace' extension, so nobody can tell what it sends; pass it on"
             raise ConfigurationError(msg)
-        library = self._library or importlib.import_module("httpx")
-        url = _parsed_url(library, request.url)
+        url = _parsed_url(self._library or importlib.import_module("httpx"), request.url)
+        origin = Origin.of(url)
         connection: Any = self._client
         whole = False
         try:
             if own:
-                connection = await self._own_connection(exchange, url, keep_alive=keep_alive)
-            prepared = exchange.prepare(library, url, keep_alive=keep_alive)
-            if hasattr(connection, "handle_async_request"):
-                response = await connection.handle_async_request(prepared)
-            else:
-                response = await connection.send(prepared, stream=True, auth=None, follow_redirects=False)
+                connection = await self._own_connection(exchange, url, origin, keep_alive=keep_alive)
+            response = await self._hand_over(exchange, connection, url, keep_alive=keep_alive)
             self._check_trace(exchange, by_httpcore=is_of_httpcore(response.extensions.get("network_stream")))
             try:
                 answer = await exchange.read(response)
             finally:
-                if not response.is_closed:
+                # A connection that is not kept is closed below, and what is left of its answer with it.
+                if not response.is_closed and (keep_alive or not isinstance(connection, DirectConnection)):
                     await close_quietly(response)
             whole = answer.body_error is None
         finally:
             if not whole:
                 await exchange.close_socket()
             if own and connection is not None:
-                idle = _Idle(Origin.of(url), connection, exchange.socket)
+                idle = _Idle(origin, connection, exchange.socket)
                 await self._put_back(idle, reusable=whole and keep_alive)
         return answer
 
+    async def _hand_over(self, exchange: Exchange, connection: Any, url: Any, *, keep_alive: bool) -> Any:  # noqa: ANN401 - types of either library
+        if isinstance(connection, DirectConnection):
+            library = importlib.import_module("httpcore")
+            return await connection.send(exchange.prepare_direct(library, url, keep_alive=keep_alive))
+        library = self._library or importlib.import_module("httpx")
+        prepared = exchange.prepare(library, url, keep_alive=keep_alive)
+        if hasattr(connection, "handle_async_request"):
+            return await connection.handle_async_request(prepared)
+        return await connection.send(prepared, stream=True, auth=None, follow_redirects=False)
+
     async def _own_connection(
-        self, exchange: Exchange, url: "httpx.URL", *, keep_alive: bool
+        self, exchange: Exchange, url: "httpx.URL", origin: Origin, *, keep_alive: bool
     ) -> "Connection":
-        origin = Origin.of(url)
         if keep_alive and (idle := await self._pop_idle(origin)):
             exchange.socket = idle.socket
             return idle.connection

@@ -118,10 +118,9 @@ class ReadyConnections:
 
     def pop(self, origin: Origin) -> "httpcore.AsyncNetworkStream | None":
         """Take the newest one that leads there; whoever calls closes it."""
-        now = anyio.current_time()
         for place in reversed(range(len(self._ready))):
             ready = self._ready[place]
-            if ready.origin == origin and ready.expires > now:
+            if ready.origin == origin and ready.expires > anyio.current_time():
                 return self._ready.pop(place).stream
         return None
 
