@@ -5,6 +5,7 @@ import sys
 import anyio
 
 from . import (
+    bulk,
     calls,
     first_call,
     imports,
@@ -13,6 +14,7 @@ from . import (
     memory,
     merchants,
     postbacks,
+    receiving,
     retry,
     round_trips,
     without_await,
@@ -32,6 +34,8 @@ SECTIONS = {
         memory,
         merchants,
         postbacks,
+        receiving,
+        bulk,
         retry,
     )
 }
