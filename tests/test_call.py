@@ -261,8 +261,8 @@ async def test_the_log_has_the_allowed_fields_and_no_others(
         (3, 200, "done"),
     ]
     texts = [each.getMessage() for each in records]
-    assert texts[0].startswith("update_shipping of merchant 1234, attempt 1: HTTP 503 in 0.0")
-    assert texts[1].startswith("update_shipping of merchant 1234, attempt 2: TransportError in 0.0")
+    assert texts[0].startswith("update_shipping of merchant 1234, attempt 1: HTTP 503 in ")
+    assert texts[1].startswith("update_shipping of merchant 1234, attempt 2: TransportError in ")
     assert "jane@example.com" not in caplog.text
 
 
