@@ -28,6 +28,7 @@ from wegetfinancing import (
     Outcome,
     Transport,
     TransportError,
+    sign_postback,
 )
 from wegetfinancing.emulator import FAULTS
 from wegetfinancing.postbacks import wsgi
@@ -133,6 +134,11 @@ async def check_the_app(names: dict[str, Any]) -> None:
         assert (response.status_code, response.text) == (200, "OK")
     forged = await post(names["app"], made.body + b" ", made.headers, path=path)
     assert forged.status_code == 401
+    # As `wegetfinancing check` posts it: whoever copies the example has an endpoint that passes.
+    unknown = b'{"request_token": "wegetfinancing-check", "updates": {"status": "wegetfinancing-check"}}'
+    signature = sign_postback(unknown, made.headers["x-timestamp"], credentials())
+    response = await post(names["app"], unknown, made.headers | {"x-signature": signature}, path=path)
+    assert (response.status_code, response.text) == (200, "OK")
     # As the vendor documents it, without the order id.
     made = signed_postback("rejected", merchant_transaction_id=None)
     response = await post(names["app"], made.body, made.headers, path=path)

@@ -5,7 +5,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from test_main import running_emulator
+from support.commands import running_emulator
 from wegetfinancing import (
     AsyncClient,
     AuthenticationError,

@@ -209,6 +209,12 @@ async def test_a_field_that_comes_twice_is_told() -> None:
     assert problems == {("body", "email"): ("came more than once", "value_error")}
 
 
+async def test_a_file_is_no_text() -> None:
+    without = {name: value for name, value in FORM.items() if name != "email"}
+    problems = await Checkout().problems(data=without, files={"email": b"jane@example.com"})
+    assert problems == {("body", "email"): ("is required", "missing")}
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b'{"email": NaN}', b'{"email": "a", "email": "b"}', b"\xff"]
 )
@@ -230,11 +236,13 @@ async def test_what_another_site_can_send_as_text_is_no_json(content_type: str |
     assert checkout.requests == []
 
 
-async def test_a_body_without_measure_is_refused() -> None:
+@pytest.mark.parametrize(("size", "status"), [(65_536, 200), (65_537, 413)])
+async def test_a_body_is_bounded(size: int, status: int) -> None:
     checkout = Checkout()
-    answer = await checkout.post(json=JSON_BODY | {"note": "x" * 65_536})
-    assert answer.status_code == 413
-    assert checkout.requests == []
+    body = json.dumps(JSON_BODY).ljust(size)
+    answer = await checkout.post(content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == status
+    assert len(checkout.requests) == (1 if status == 200 else 0)
 
 
 # What the shop supplies

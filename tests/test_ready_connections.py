@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import os
 import threading
 import time
@@ -20,7 +21,7 @@ from support.fault_server import FaultServer, Peer
 from support.faults import GOOD, answers_well, client_context, server_context
 from support.networks import WatchedNetwork
 from support.raw_server import Connection, http_answer, raw_server
-from support.virtual_time import virtual_time
+from support.virtual_time import VirtualTime, virtual_time
 from wegetfinancing import AsyncClient, Client, ConfigurationError, HttpxTransport, TransportError
 from wegetfinancing.client.direct_connection import Origin
 from wegetfinancing.client.ready_connections import ReadyConnections
@@ -78,7 +79,8 @@ class ConnectionCounter:
 
 @contextlib.asynccontextmanager
 async def closing(**settings: Any) -> AsyncIterator[HttpxTransport]:
-    transport = HttpxTransport(**settings)
+    """A transport that opens ahead although connections open fast on this machine."""
+    transport = HttpxTransport(**{"open_ahead_from": 0, **settings})
     async with contextlib.aclosing(transport):
         yield transport
 
@@ -151,6 +153,73 @@ async def test_without_any_allowed_none_is_opened(shop: ConnectionCounter) -> No
             await own.send(make_request(server.url))
             await anyio.wait_all_tasks_blocked()
         assert shop.opened == 3
+
+
+class SlowToOpen(httpcore.AsyncNetworkBackend):
+    """Opens a connection in ``seconds``, and answers each request a second later."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.opened = 0
+
+    async def connect_tcp(self, *_: Any, **__: Any) -> httpcore.AsyncNetworkStream:
+        await anyio.sleep(self.seconds)
+        self.opened += 1
+        return AnswersLate()
+
+
+class AnswersLate(httpcore.AsyncNetworkStream):
+    asked = False
+
+    async def write(self, *_: Any, **__: Any) -> None:
+        self.asked = True
+
+    async def read(self, *_: Any, **__: Any) -> bytes:
+        await anyio.sleep(1.0 if self.asked else math.inf)
+        return http_answer(GOOD)
+
+    def get_extra_info(self, _: str) -> Any:
+        return None
+
+    async def aclose(self) -> None:
+        pass
+
+
+def send_creates(time: VirtualTime, own: HttpxTransport, network: SlowToOpen, number: int) -> None:
+    for _ in range(number):
+        sent = time.portal.start_task_soon(own.send, time.portal.call(make_request_now))
+        # It begins, its own opens, the next one opens, the answer comes.
+        for seconds in (0.0, network.seconds, network.seconds, 1.0):
+            time.advance(seconds)
+        assert sent.result(PLENTY).body == GOOD
+
+
+async def make_request_now() -> Request:
+    return make_request("http://x.example")
+
+
+@pytest.mark.parametrize(("seconds", "opened"), [(0.004, 4), (0.006, 5)])
+def test_the_next_one_is_opened_only_if_the_last_one_took_noticeable_time(
+    anyio_backend: str, seconds: float, opened: int
+) -> None:
+    """The first create of all cannot know, and opens it."""
+    network = SlowToOpen(seconds)
+    own = HttpxTransport(network_backend=network)
+    with virtual_time(anyio_backend) as time:
+        send_creates(time, own, network, 4)
+    assert network.opened == opened
+
+
+def test_a_network_that_becomes_slow_is_noticed(anyio_backend: str) -> None:
+    network = SlowToOpen(0.001)
+    own = HttpxTransport(network_backend=network)
+    with virtual_time(anyio_backend) as time:
+        send_creates(time, own, network, 2)
+        network.seconds = 0.1
+        send_creates(time, own, network, 2)
+        before = network.opened
+        send_creates(time, own, network, 2)
+    assert network.opened == before + 2
 
 
 async def test_a_burst_leaves_no_more_than_a_few(shop: ConnectionCounter) -> None:
@@ -333,6 +402,12 @@ async def test_a_count_that_cannot_be_right_is_refused(count: Any) -> None:
 async def test_a_time_that_cannot_be_right_is_refused(seconds: Any) -> None:
     with pytest.raises(ConfigurationError, match="ready_seconds must be"):
         HttpxTransport(ready_seconds=seconds)
+
+
+@pytest.mark.parametrize("seconds", [-0.001, float("nan"), float("inf"), "5", None])
+async def test_a_time_to_open_that_cannot_be_right_is_refused(seconds: Any) -> None:
+    with pytest.raises(ConfigurationError, match="open_ahead_from must be"):
+        HttpxTransport(open_ahead_from=seconds)
 
 
 async def test_a_network_does_not_go_with_a_ready_client(library: Any) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
+from ._extras import install_command
 from .credentials import Credentials
 from .emulator.env_file import read_merchants, read_settings, write_merchants, write_settings
 from .emulator.report import ReportLine
@@ -74,10 +75,7 @@ def _run(chosen: argparse.Namespace) -> None:
     try:
         from .emulator.server import emulator_server  # noqa: PLC0415 - an extra
     except ImportError as error:
-        msg = (
-            f"{error.name} is missing; python -m pip install 'wegetfinancing[emulator]', "
-            "or '.[emulator]' in a checkout"
-        )
+        msg = f"{error.name} is missing; {install_command('emulator')}"
         raise ConfigurationError(msg) from None
     stored = read_settings(chosen.env_file) if chosen.env_file else {}
     credentials = Credentials(

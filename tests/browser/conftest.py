@@ -93,16 +93,16 @@ def page(request: pytest.FixtureRequest, browser: Browser, complaints: list[str]
 
 @pytest.fixture
 def photograph(request: pytest.FixtureRequest) -> Photograph:
-    """Check that a page fits this width and that axe finds no fault; keep a picture if asked to."""
+    """Check that a page fits this width, and with axe in light and dark; keep a picture if asked to."""
     folder = request.config.getoption("--pictures")
 
     def take(page: Page, name: str) -> None:
         width = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
         assert width <= 0, f"{name} is {width} pixels too wide"
-        violations = [
-            each["id"] for each in Axe().run(page, options={"iframes": False}).response["violations"]
-        ]
-        assert violations == [], f"axe finds fault with {name}"
+        for scheme in ("dark", "light"):
+            page.emulate_media(color_scheme=scheme)
+            found = Axe().run(page, options={"iframes": False}).response["violations"]
+            assert [each["id"] for each in found] == [], f"axe finds fault with {name}, {scheme}"
         device = "phone" if page.viewport_size == {"width": PHONE[0], "height": PHONE[1]} else "desktop"
         if folder:
             page.evaluate("window.scrollTo(0, 0)")

@@ -253,6 +253,6 @@ def _load_libraries() -> None:
     import anyio.from_thread  # noqa: F401, PLC0415 - as the docstring says
     import cattrs.gen  # noqa: F401, PLC0415 - as the docstring says
 
-    from .httpx_transport import load_libraries  # noqa: PLC0415 - as the docstring says
+    from .httpx_connections import load_libraries  # noqa: PLC0415 - as the docstring says
 
     load_libraries()
