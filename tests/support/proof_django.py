@@ -186,7 +186,7 @@ def prove_django(site: Site, checkouts: int, kills: int, *, end_leases: bool = F
 def _settle(site: Site, found: Found, *, end_leases: bool) -> None:
     """Wait until every decision has been handled."""
     if end_leases:
-        _rows(site, "UPDATE wgf_decision SET lease_until = 0 WHERE state = 'waiting'")
+        _rows(site, "UPDATE wgf_decision SET lease_until = 0, due = 0 WHERE state = 'waiting'")
     give_up = time.monotonic() + SETTLE_SECONDS
     while waiting := _rows(site, "SELECT id, attempts, error FROM wgf_decision WHERE state = 'waiting'"):
         if time.monotonic() > give_up:
