@@ -203,8 +203,16 @@ def shop(session: nox.Session) -> None:
 
 
 @nox.session
+def django_shop(session: nox.Session) -> None:
+    """Run the example shop in Django beside a local emulator, and print both addresses."""
+    session.install("-e", ".[django,emulator]")
+    session.chdir("examples")
+    session.run("python", "-m", "django_shop", *session.posargs)
+
+
+@nox.session
 def browser(session: nox.Session) -> None:
-    """Use the example shop and the emulator in a real browser (needs chromium)."""
+    """Use the example shops and the emulator in a real browser (needs chromium)."""
     if shutil.which("chromium") is None and "CI" not in os.environ:
         session.skip("there is no chromium")
     install(session, "browser", extras=EXTRAS)
@@ -223,6 +231,13 @@ def ledger(session: nox.Session) -> None:
     """Kill workers and restart PostgreSQL under a ledger, with figures (needs PostgreSQL; ten minutes)."""
     install(session, "tests", extras=EXTRAS)
     session.run("python", "tests/ledger_proof.py", *session.posargs)
+
+
+@nox.session
+def django_shop_proof(session: nox.Session) -> None:
+    """Kill workers of gunicorn and uvicorn under the example shop in Django, with figures (ten minutes)."""
+    install(session, "tests", extras=EXTRAS)
+    session.run("python", "tests/django_proof.py", *session.posargs)
 
 
 @nox.session

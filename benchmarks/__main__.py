@@ -4,13 +4,28 @@ import sys
 
 import anyio
 
-from . import calls, imports, load, loopback, memory, merchants, postbacks, retry, round_trips, without_await
+from . import (
+    bulk,
+    calls,
+    first_call,
+    imports,
+    load,
+    loopback,
+    memory,
+    merchants,
+    postbacks,
+    receiving,
+    retry,
+    round_trips,
+    without_await,
+)
 from .harness import Row, table
 
 SECTIONS = {
     each.__name__.rpartition(".")[2]: each.measure
     for each in (
         round_trips,
+        first_call,
         calls,
         without_await,
         loopback,
@@ -19,6 +34,8 @@ SECTIONS = {
         memory,
         merchants,
         postbacks,
+        receiving,
+        bulk,
         retry,
     )
 }

@@ -79,7 +79,9 @@ async def against_by_hand(
 async def measure() -> list[Row]:
     """Measure on both libraries, through httpcore and h11 and over ``MockTransport``."""
     rows = []
-    for library, bound in ((httpx, 1.05), (httpx2, 1.2)):
+    # What a connection of its own, the deadline and the guard cost is paid for by what is not done of httpx's
+    # client. Checking the model is on top, and httpcore2 below httpx2 takes less than httpcore.
+    for library, bound in ((httpx, 1.1), (httpx2, 1.4)):
 
         def mock(library: Any = library) -> Any:
             headers = {"content-type": "application/json"}
@@ -88,8 +90,7 @@ async def measure() -> list[Row]:
             )
 
         through = fake_network_transport(library)
-        # What a shop gets by default: each create on a connection of its own, the next one opened ahead and
-        # inspected. By hand one connection is kept alive.
+        # What a shop gets by default: each create on a connection of its own. By hand one is kept alive.
         own = HttpxTransport(network_backend=fake_network(httpcore)())
         rows += await against_by_hand(library, "httpcore on a fake socket", through, own, bound=bound)
         rows += await against_by_hand(library, "`MockTransport`", mock, HttpxTransport(mock()))

@@ -1,12 +1,12 @@
 """CPU of a whole process that imports the package, beside one that imports httpx."""
 
-import os
 import resource
 import subprocess
 import sys
 from typing import Final
 
 from .harness import Row, compared
+from .processes import with_compiled_files
 
 _USED: Final = """
 import datetime as dt
@@ -24,9 +24,8 @@ _ROUNDS: Final = 15
 
 def cpu_of_process(code: str) -> float:
     """Run the code in a fresh interpreter that may use compiled files, as installed packages do."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([sys.executable, "-c", code], check=True, env=environment)  # noqa: S603 - the texts above
+    subprocess.run([sys.executable, "-c", code], check=True, env=with_compiled_files())  # noqa: S603 - the texts above
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) * 1000
 

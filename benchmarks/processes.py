@@ -1,8 +1,10 @@
 """Other processes of a measurement: the fast server, and fresh interpreters."""
 
 import contextlib
+import functools
 import importlib
 import json
+import os
 import ssl
 import subprocess
 import sys
@@ -65,11 +67,17 @@ def shipping(who: str, url: str, **settings: Any) -> tuple[Any, Callable[[], Cor
     return client, by_hand
 
 
+def with_compiled_files() -> dict[str, str]:
+    """Return an environment that lets an interpreter use compiled files, as installed packages do."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 def in_a_fresh_process(module: str, *arguments: str, timeout: float = 60) -> Any:
     """Run ``module`` alone and give the JSON it prints; ``None`` if it does not end in time."""
     command = [sys.executable, "-m", module, *arguments]
+    run = functools.partial(subprocess.run, check=True, capture_output=True, text=True)
     try:
-        done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=timeout)  # noqa: S603 - our own module
+        done = run(command, timeout=timeout, env=with_compiled_files())
     except subprocess.TimeoutExpired:
         return None
     return json.loads(done.stdout)

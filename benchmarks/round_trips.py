@@ -1,7 +1,8 @@
 """How long a buyer waits, in round trips: creates through a relay that delays every byte.
 
-The server thinks for 100 ms, which is what a create at the vendor's takes at least; what is measured is the
-time to answer without that.
+The server thinks for 100 ms, which is what a create at the vendor's takes at least. What is measured is the
+time to answer without that, except where the server is next door: there is no round trip to count in, and the
+customer waits for the thinking.
 """
 
 import asyncio
@@ -12,23 +13,30 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Final
 
+import attrs
 import httpx
+import httpx2
 
 from wegetfinancing import AsyncClient, HttpxTransport
 from wegetfinancing.client.operations import create_request_body
 from wegetfinancing.testing import credentials
 
 from .calls import new_request
-from .harness import Row
+from .harness import Row, compared
 from .processes import certified, serving
 
-ROUND_TRIPS: Final = (0.0, 0.010, 0.040)  # seconds
+# Seconds of a round trip, and how many times each wait is measured.
+DISTANCES: Final = {0.0: 24, 0.010: 24, 0.040: 20, 0.150: 8}
 THINKING: Final = 0.100
-TIMES: Final = 9
 BURST: Final = 32
+BURSTS: Final = 3
+# Creates until each finds a connection opened ahead, however far away: where an answer comes before a
+# connection is open, the third is the first that does not wait for one.
+WARMING: Final = 3
+LIBRARIES: Final = (httpx, httpx2)
 HEADERS: Final = {
     "content-type": "application/json",
     "accept": "application/json",
@@ -86,109 +94,133 @@ async def relay(port: int, round_trip: float) -> None:
 
 
 async def wait_of(call: Call) -> float:
-    """Measure one call in seconds, without the server's thinking."""
+    """Measure one call in seconds."""
     began = time.perf_counter()
     await call()
-    return time.perf_counter() - began - THINKING
-
-
-async def waits_of(call: Call, *, before: Call | None = None, times: int = TIMES) -> list[float]:
-    waits = []
-    for _ in range(times):
-        if before is not None:
-            await before()
-        waits.append(await wait_of(call))
-    return waits
+    return time.perf_counter() - began
 
 
 async def burst_of(call: Call) -> list[float]:
     return list(await asyncio.gather(*(wait_of(call) for _ in range(BURST))))
 
 
-async def at(url: str, context: ssl.SSLContext, round_trip: float) -> list[Row]:
+class Shop:
+    """Its ways to send a create to one address, each a new client or one that it keeps."""
+
+    def __init__(self, url: str, context: ssl.SSLContext) -> None:
+        self.url = url
+        self.context = context
+        self.request = new_request()
+        self.body = create_request_body(self.request)
+        self.open = contextlib.AsyncExitStack()
+
+    def ours(self) -> AsyncClient:
+        transport = HttpxTransport(ssl_context=self.context)
+        self.open.push_async_callback(transport.aclose)
+        return AsyncClient(credentials(), base_url=self.url, transport=transport)
+
+    def library(self, library: Any) -> Any:
+        client = library.AsyncClient(verify=self.context, headers=HEADERS)
+        self.open.push_async_callback(client.aclose)
+        return client
+
+    def create(self, client: AsyncClient) -> Call:
+        return lambda: client.create_request(self.request)
+
+    def post(self, client: Any) -> Call:
+        path = f"{self.url}/merchant/1234/requests"
+
+        async def by_hand() -> Any:
+            return (await client.post(path, content=self.body)).json()
+
+        return by_hand
+
+
+async def waits_at(shop: Shop, times: int) -> dict[str, list[float]]:
+    """Measure each way once a round, each after the others."""
+    waits: dict[str, list[float]] = {}
+
+    async def note(name: str, call: Call) -> None:
+        waits.setdefault(name, []).append(await wait_of(call))
+
+    kept, ahead = shop.ours(), shop.ours()
+    by_hand = {library.__name__: shop.library(library) for library in LIBRARIES}
+    for call in (*[shop.create(kept)] * WARMING, *map(shop.post, by_hand.values())):
+        await call()
+    for _ in range(times):
+        await note("consecutive", shop.create(kept))
+        await ahead.preconnect()
+        await note("preconnected", shop.create(ahead))
+        await note("first", shop.create(shop.ours()))
+        for name, client in by_hand.items():
+            await note(f"{name}, kept alive", shop.post(client))
+        for library in LIBRARIES:
+            await note(f"{library.__name__}, a connection each", shop.post(shop.library(library)))
+    return waits
+
+
+async def bursts_at(shop: Shop) -> dict[str, list[float]]:
+    """Let so many customers come at once to clients that have just been made."""
+    waits: dict[str, list[float]] = {}
+    for _ in range(BURSTS):
+        calls = {
+            "ours": shop.create(shop.ours()),
+            **{each.__name__: shop.post(shop.library(each)) for each in LIBRARIES},
+        }
+        for name, call in calls.items():
+            waits.setdefault(name, []).extend(await burst_of(call))
+    return waits
+
+
+async def at(url: str, context: ssl.SSLContext, round_trip: float, times: int) -> list[Row]:
     """Measure everything at one distance."""
-    request = new_request()
-    body, path = create_request_body(request), f"{url}/merchant/1234/requests"
-    hand = httpx.AsyncClient(verify=context, headers=HEADERS)
-
-    async def by_hand() -> Any:
-        return (await hand.post(path, content=body)).json()
-
-    async def by_hand_afresh() -> Any:
-        async with httpx.AsyncClient(verify=context, headers=HEADERS) as fresh:
-            return (await fresh.post(path, content=body)).json()
-
-    transport = HttpxTransport(ssl_context=context)
-    plain = HttpxTransport(ssl_context=context, ready_connections=0)
-    client = AsyncClient(credentials(), base_url=url, transport=transport)
-    unready = AsyncClient(credentials(), base_url=url, transport=plain)
-
-    async def create() -> Any:
-        return await client.create_request(request)
-
-    async def create_afresh() -> Any:
-        return await unready.create_request(request)
-
-    async with hand, client, unready, contextlib.aclosing(transport), contextlib.aclosing(plain):
-        burst, burst_by_hand = await burst_of(create), await burst_of(by_hand)
-        first = await waits_of(create_afresh)
-        consecutive = await waits_of(create)
-        kept = await waits_of(by_hand)
-        fresh = await waits_of(by_hand_afresh)
-    waited = HttpxTransport(ssl_context=context, ready_seconds=60)
-    async with (
-        contextlib.aclosing(waited),
-        AsyncClient(credentials(), base_url=url, transport=waited) as ahead,
-    ):
-        preconnected = await waits_of(lambda: ahead.create_request(request), before=ahead.preconnect)
-
+    shop = Shop(url, context)
+    async with shop.open:
+        waits = await waits_at(shop, times)
+        bursts = await bursts_at(shop)
     where = f"{round_trip * 1000:.0f} ms away"
-    by_kept, by_fresh = f"httpx kept alive, {where}", f"httpx, a connection each, {where}"
+    rows = []
+    for library in LIBRARIES:
+        name = library.__name__
+        kept, each = f"{name}, kept alive", f"{name}, a connection each"
+        at_once = f"{name}, {BURST} at once"
+        for what, ours, against, theirs, bound in (
+            ("a create after another one", waits["consecutive"], kept, waits[kept], 1.2),
+            ("a create after `preconnect()`", waits["preconnected"], kept, waits[kept], 1.2),
+            ("the very first create", waits["first"], each, waits[each], 1.2),
+            (f"one of {BURST} at once", bursts["ours"], at_once, bursts[name], 1.1),
+        ):
+            promised = bound if library is httpx else None
+            rows.append(row(f"{what}, {where}", ours, against, theirs, round_trip, promised))
+    return rows
 
-    def row(what: str, ours: list[float], against: str, theirs: list[float], bound: float | None) -> Row:
-        return compared_waits(what, ours, against, theirs, round_trip, bound)
 
-    return [
-        row("wait for a create after another one", consecutive, by_kept, kept, 1.2),
-        row("wait for a create after `preconnect()`", preconnected, by_kept, kept, 1.2),
-        row("wait for the very first create", first, by_fresh, fresh, None),
-        row(f"wait in a burst of {BURST}", burst, f"httpx, {where}, first burst", burst_by_hand, None),
-    ]
-
-
-def compared_waits(
+def row(
     what: str,
-    ours: list[float],
+    ours: Sequence[float],
     against: str,
-    theirs: list[float],
+    theirs: Sequence[float],
     round_trip: float,
     bound: float | None,
 ) -> Row:
-    """Compare two medians; the detail has the 99th percentiles too, in round trips."""
-    unit, name = (round_trip, "round trips") if round_trip else (0.001, "ms")
+    """Compare two medians; the detail has the 99th percentiles too."""
+    less, unit, name = (THINKING, round_trip, "round trips") if round_trip else (0.0, 0.001, "ms")
+    mine, other = ([(wait - less) / unit for wait in each] for each in (ours, theirs))
 
     def figures(waits: list[float]) -> str:
         worst = sorted(waits)[math.ceil(0.99 * len(waits)) - 1]
-        return f"{statistics.median(waits) / unit:.2f} (p99 {worst / unit:.2f})"
+        return f"{statistics.median(waits):.2f} (p99 {worst:.2f})"
 
-    mine, other = statistics.median(ours), statistics.median(theirs)
-    low, _, high = statistics.quantiles([each / other for each in ours], n=4)
-    return Row(
-        what=what,
-        against=against,
-        ratio=mine / other,
-        spread=(high - low) / 2,
-        detail=f"{figures(ours)} against {figures(theirs)} {name}",
-        bound=bound,
-    )
+    result = compared(f"wait for {what}", mine, against, other, bound=bound)
+    return attrs.evolve(result, detail=f"{figures(mine)} against {figures(other)} {name}")
 
 
 async def measure() -> list[Row]:
     rows = []
     with certified() as (certificate, trusting), serving(THINKING, certificate=certificate) as url:
-        for round_trip in ROUND_TRIPS:
+        for round_trip, times in DISTANCES.items():
             with relayed(url, round_trip) as away:
-                rows += await at(away, trusting, round_trip)
+                rows += await at(away, trusting, round_trip, times)
     return rows
 
 

@@ -54,7 +54,7 @@ NO_IO = [
     "postbacks.sources",
 ]
 IO_LIBRARIES = {"anyio", "asyncio", "httpcore", "httpx", "selectors", "socket", "ssl", "threading", "trio"}
-KNOW_HTTPX = {"client.httpx_exchange", "client.httpx_transport"}
+KNOW_HTTPX = {"client.httpx_connections", "client.httpx_transport"}
 CORE_DEPENDENCIES = {"anyio", "attrs", "cattrs", "httpcore", "httpx", "sniffio"}
 # What an extra or a framework may be imported in.
 OUTSIDE_THE_CORE = (

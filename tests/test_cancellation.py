@@ -98,7 +98,7 @@ async def one_connection(kind: str, most: int = 1) -> AsyncIterator[HttpxTranspo
     """Give a transport with so many places."""
     limits = httpx.Limits(max_connections=most)
     if kind == "own":
-        transport = HttpxTransport(limits=limits, ssl_context=client_context())
+        transport = HttpxTransport(limits=limits, ssl_context=client_context(), open_ahead_from=0)
         yield transport
         await transport.aclose()
     else:

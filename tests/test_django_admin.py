@@ -1,22 +1,25 @@
 """The admin pages: what needs review is found, actions go through the ledger, and nothing can be edited."""
 
+import datetime as dt
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from django.db import connections
 from django.test import Client, override_settings
 
 from support import django_shop
 from support.django_project import OURS, LogEntry, Permission, User, ledger_factory, sqlite_database
 from wegetfinancing.contrib.django import DjangoLedger, get_ledger
-from wegetfinancing.contrib.django.models import Decision, Loan
+from wegetfinancing.contrib.django.models import Decision, Loan, Shipment
 from wegetfinancing.testing import credentials
 from wegetfinancing.testing.contract.ledger_checking import EXPECTED, application, created, postback
 
 ORDER = "ORDER-123"
 LOANS, DECISIONS = "/admin/wegetfinancing/loan/", "/admin/wegetfinancing/decision/"
+SHIPMENTS = "/admin/wegetfinancing/shipment/"
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +29,7 @@ def ledger() -> Iterator[DjangoLedger]:
     applying = {**OURS, "APPLY": "support.django_shop.apply"}
     with sqlite_database(), override_settings(WEGETFINANCING=applying):
         ledger_factory("default")()
+        Shipment.objects.all().delete()
         LogEntry.objects.all().delete()
         User.objects.all().delete()
         yield get_ledger()
@@ -91,6 +95,29 @@ def test_merchants_are_shown_filtered_and_found(admin: Client, ledger: DjangoLed
     assert ">5678</td>" in admin.get(LOANS, {"q": "OF-ANOTHER"}).content.decode()
     page = act(admin, LOANS, "resolve", Loan.objects.get(merchant_id="5678"))
     assert "OF-ANOTHER, merchant 5678" in page
+
+
+def test_shipments_are_shown_by_the_merchant_of_their_loan(admin: Client, ledger: DjangoLedger) -> None:
+    for merchant_id in ("1234", "5678"):
+        applied(ledger, merchant_id=merchant_id)
+        Shipment.objects.create(
+            loan=Loan.objects.get(merchant_id=merchant_id),
+            inv_id=f"of-{merchant_id}",
+            state="dispatched",
+            date=dt.date(2026, 1, 15),
+            outcome="done",
+            told_at=0.0,
+        )
+    lost = Shipment.objects.create(
+        inv_id="of-nobody", state="dispatched", date=dt.date(2026, 1, 15), outcome="done", told_at=0.0
+    )
+    page = admin.get(SHIPMENTS).content.decode()
+    for shown in ("of-nobody", "?merchant_id=1234", "?merchant_id=5678", ">5678</td>"):
+        assert shown in page
+    for chosen in ({"merchant_id": "5678"}, {"q": "5678"}):
+        page = admin.get(SHIPMENTS, chosen).content.decode()
+        assert [each for each in ("of-1234", "of-5678", "of-nobody") if each in page] == ["of-5678"]
+    assert admin.get(f"{SHIPMENTS}{lost.pk}/change/").status_code == 200
 
 
 def test_of_many_merchants_none_are_offered(admin: Client, ledger: DjangoLedger) -> None:
@@ -172,13 +199,20 @@ def test_a_decision_is_retried_at_once(admin: Client, ledger: DjangoLedger) -> N
     assert django_shop.told == ["approved"]
 
 
-def test_without_an_apply_a_decision_is_not_claimed_in_vain(admin: Client, ledger: DjangoLedger) -> None:
+def test_without_an_apply_a_decision_is_left_to_the_worker(admin: Client, ledger: DjangoLedger) -> None:
     applied(ledger)
     ledger.record(postback(inv_id=f"inv-{ORDER}"))
-    with override_settings(WEGETFINANCING=OURS):
+    with override_settings(WEGETFINANCING={**OURS, "HANDLER": django_shop.handle}):
+        claim = get_ledger().claim()
+        assert claim is not None
+        get_ledger().fail(claim, "RuntimeError")
         page = act(admin, DECISIONS, "retry", Decision.objects.get())
-    assert "APPLY" in page
-    assert Decision.objects.get().attempts == 0
+        assert "due now; manage.py wegetfinancing_worker" in page
+        call_command("wegetfinancing_worker", until_idle=True)
+        assert django_shop.told == ["approved"]
+        assert "is handled: only one that is waiting" in act(
+            admin, DECISIONS, "retry", Decision.objects.get()
+        )
 
 
 def test_a_decision_is_dismissed(admin: Client, ledger: DjangoLedger) -> None:

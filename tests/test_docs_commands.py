@@ -28,6 +28,7 @@ NOT_RUN = {
     r"\S*python -m nox\b.*": "a session of nox installs too; CI runs each",
     r"\.venv/bin/python -m pytest .*": "runs tests",
     r"(cloudflared|ngrok|ssh) .*": "opens a tunnel of somebody else's",
+    r"(celery|rq) .*": "needs a broker; tests/test_celery_docs.py runs the tasks of that page",
     r"\$ python manage\.py .*": "tests/test_django_docs.py runs it",
 }
 """Parts of commands that are not run, and why."""

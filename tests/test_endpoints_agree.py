@@ -1,5 +1,6 @@
 """The endpoints over ASGI and WSGI answer the same requests alike, byte for byte."""
 
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -8,10 +9,12 @@ import pytest
 from support.wsgi import Input
 from wegetfinancing import Postback, sign_postback
 from wegetfinancing.postbacks import BODY_LIMIT, NotYet, PostbackApp, ResponseStatuses, wsgi
+from wegetfinancing.postbacks.receiving import CredentialsUnavailableError
 from wegetfinancing.testing import credentials, signed_postback
 
 pytestmark = pytest.mark.anyio
 
+SHOP = credentials()
 NOW = signed_postback()
 OLD = signed_postback("rejected", timestamp="1700000000")
 NOT_YET = signed_postback("preapproved")
@@ -81,7 +84,7 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-async def over_asgi(sent: Sent) -> tuple[int, dict[str, str], bytes, str]:
+async def over_asgi(sent: Sent, source: Any = SHOP, **changes: Any) -> tuple[int, dict[str, str], bytes, str]:
     headers = [(name.encode(), value.encode("latin-1")) for name, value in sent.headers.items()]
     if sent.twice is not None:
         headers.append((sent.twice.encode(), sent.headers[sent.twice].encode()))
@@ -96,17 +99,16 @@ async def over_asgi(sent: Sent) -> tuple[int, dict[str, str], bytes, str]:
 
     failure = ""
     try:
-        await PostbackApp(credentials(), answer_to_async, max_age=sent.max_age, **SETTINGS)(
-            scope, receive, send
-        )
-    except ZeroDivisionError as error:
+        settings = SETTINGS | changes
+        await PostbackApp(source, answer_to_async, max_age=sent.max_age, **settings)(scope, receive, send)
+    except (ZeroDivisionError, CredentialsUnavailableError) as error:
         failure = repr(error)
     start, end = answered
     named = {name.decode(): value.decode() for name, value in start["headers"]}
     return start["status"], named, end["body"], failure
 
 
-def over_wsgi(sent: Sent) -> tuple[int, dict[str, str], bytes, str]:
+def over_wsgi(sent: Sent, source: Any = SHOP, **changes: Any) -> tuple[int, dict[str, str], bytes, str]:
     environ: dict[str, Any] = {
         "REQUEST_METHOD": sent.method,
         "PATH_INFO": sent.path.encode().decode("latin-1"),
@@ -122,11 +124,11 @@ def over_wsgi(sent: Sent) -> tuple[int, dict[str, str], bytes, str]:
     )
     started: list[Any] = []
     body, failure = b"", ""
-    app = wsgi.PostbackApp(credentials(), answer_to, max_age=sent.max_age, **SETTINGS)
+    app = wsgi.PostbackApp(source, answer_to, max_age=sent.max_age, **SETTINGS | changes)
     try:
         for chunk in app(environ | framing, lambda *start: started.append(start)):
             body += chunk
-    except ZeroDivisionError as error:
+    except (ZeroDivisionError, CredentialsUnavailableError) as error:
         failure = repr(error)
     ((line, headers),) = started
     return int(line[:3]), dict(headers), body, failure
@@ -135,6 +137,29 @@ def over_wsgi(sent: Sent) -> tuple[int, dict[str, str], bytes, str]:
 @pytest.mark.parametrize("name", REQUESTS)
 async def test_both_endpoints_give_the_same_answer(name: str) -> None:
     assert over_wsgi(REQUESTS[name]) == await over_asgi(REQUESTS[name])
+
+
+def broken(_: str) -> None:
+    raise OSError
+
+
+LOOKUPS: dict[str, Callable[[str], Any]] = {
+    "known": lambda _: credentials(),
+    "rotating": lambda _: [credentials(password="next"), credentials()],
+    "unknown": lambda _: None,
+    "another merchant's": lambda _: credentials(merchant_id="another"),
+    "broken": broken,
+}
+
+
+@pytest.mark.parametrize("lookup", LOOKUPS)
+@pytest.mark.parametrize("name", REQUESTS)
+async def test_both_endpoints_give_the_same_answer_with_a_lookup(name: str, lookup: str) -> None:
+    settings: dict[str, Any] = {"source": LOOKUPS[lookup], "path": "/postbacks/{merchant_id}"}
+    sent = REQUESTS[name]
+    for path in (f"{sent.path}/1234", f"{sent.path}/a.b", sent.path):
+        asked = attrs.evolve(sent, path=path)
+        assert over_wsgi(asked, **settings) == await over_asgi(asked, **settings)
 
 
 async def test_the_requests_cover_every_answer() -> None:

@@ -10,13 +10,13 @@ from typing import Any
 import attrs
 import pytest
 
-from wegetfinancing import ConfigurationError, LedgerError, Outcome
+from wegetfinancing import ConfigurationError, LedgerError, Outcome, parse_postback, sign_postback
 from wegetfinancing._ledger import decisions, rows
 from wegetfinancing._ledger.rows import Transaction
 from wegetfinancing._ledger.rules import pause_after
 from wegetfinancing._loan import Verdict
 from wegetfinancing.ledger import ApplicationState, Loan, MemoryLedger
-from wegetfinancing.testing import INV_ID
+from wegetfinancing.testing import INV_ID, credentials
 from wegetfinancing.testing.contract.ledger_checking import (
     MERCHANT,
     ORDER,
@@ -138,6 +138,76 @@ def test_a_refund_that_names_no_amount_is_a_fact_too() -> None:
     loan = loan_of(ledger)
     assert (loan.refunded, [each.code for each in loan.held]) == (Decimal(0), ["refund"])
     assert "an amount that it does not name" in loan.held[0].text
+
+
+@pytest.mark.parametrize(
+    ("answered", "held"), [("499", []), ("500", ["amount_differs"]), ("498", ["amount_differs"])]
+)
+def test_an_amount_without_taxes_is_compared_to_the_cent(answered: str, held: list[str]) -> None:
+    ledger = MemoryLedger()
+    intent = application(taxes=None)
+    ledger.begin(intent)
+    loan = ledger.record_answer(intent, attrs.evolve(created(), amount=Decimal(answered)))
+    assert [each.code for each in loan.held] == held
+
+
+def test_each_fact_is_noted_whatever_was_noted_before() -> None:
+    ledger = MemoryLedger()
+    applied(ledger)
+    body = b'{"request_token": "%s", "updates": {"status": "paused"}}' % INV_ID.encode()
+    headers = {"x-timestamp": "1700000001", "x-signature": sign_postback(body, "1700000001", credentials())}
+    ledger.record(parse_postback(body, headers, credentials()))
+    ledger.record(postback("refund", signed=2, amount="5"))
+    assert codes(ledger) == ["unknown_status", "refund"]
+
+
+@pytest.mark.parametrize(
+    ("status", "amount", "words"),
+    [
+        ("approved", None, "(approved)"),
+        ("rejected", None, "(rejected)"),
+        ("refund", "5", "(refund of 5.00)"),
+    ],
+)
+def test_a_decision_that_comes_again_is_named_in_its_hold(
+    status: str, amount: str | None, words: str
+) -> None:
+    ledger = MemoryLedger()
+    applied(ledger)
+    for signed in (1, 2):
+        ledger.record(postback(status, signed=signed, amount=amount))
+    (text,) = [each.text for each in loan_of(ledger).held if each.code == "repeated"]
+    assert words in text
+
+
+def test_where_the_customer_applies_is_kept_until_the_loan_is_decided() -> None:
+    ledger = MemoryLedger()
+    applied(ledger)
+    ledger.record(postback("preapproved"))
+    assert ledger.begin(application()).verdict is Verdict.STORED
+    ledger.record(postback("approved", signed=2))
+    assert ledger.begin(application()).verdict is Verdict.EXISTS
+
+
+def test_nobody_is_sent_to_a_new_order_id_when_a_postback_has_named_the_absent_one() -> None:
+    ledger = MemoryLedger(grace=0.001)
+    applied(ledger, "ORDER-124", "other")
+    ledger.begin(application(seconds=-1))
+    ledger.resolve(ORDER)
+    ledger.record(postback(inv_id="other"))
+    assert loan_of(ledger).inv_id is None
+    assert ledger.begin(application()).verdict is Verdict.EXISTS
+
+
+def test_what_was_refunded_is_forgotten_too() -> None:
+    ledger = MemoryLedger(apply=Shop())
+    applied(ledger)
+    claim = ledger.claim(ledger.record(postback("refund", amount="5")).id)
+    assert claim is not None
+    assert ledger.apply(claim)
+    assert loan_of(ledger).refunded == 5
+    ledger.forget(ORDER)
+    assert loan_of(ledger).refunded == 0
 
 
 def refuses(function: Any, *args: Any, way_out: str, **settings: Any) -> None:

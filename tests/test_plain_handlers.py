@@ -16,9 +16,10 @@ from wegetfinancing.ledger import Decision, MemoryLedger, run_worker
 from wegetfinancing.postbacks import PostbackApp
 from wegetfinancing.postbacks.decisions import Claim
 from wegetfinancing.postbacks.leases import hand_over
+from wegetfinancing.postbacks.worker import LedgerHandling
 from wegetfinancing.postbacks.wsgi import PostbackApp as WSGIPostbackApp
 from wegetfinancing.testing import credentials, signed_postback
-from wegetfinancing.testing.contract.ledger_checking import postback
+from wegetfinancing.testing.contract.ledger_checking import LedgerBench, postback
 
 
 class PlainHandler:
@@ -204,3 +205,30 @@ async def test_a_plain_handler_runs_to_its_end_although_the_worker_ends() -> Non
     may_end.set()
     while not ledger.record(postback()).settled:
         await anyio.lowlevel.checkpoint()
+
+
+@pytest.mark.anyio
+async def test_plain_handlers_that_hang_keep_no_postback_from_being_stored() -> None:
+    ledger, may_end = MemoryLedger(), threading.Event()
+    bench = LedgerBench(lambda: ledger)
+    for number in range(40):
+        bench.applied(ledger, f"order-{number}", f"inv-{number}")
+
+    def hangs(_: Decision) -> None:
+        assert may_end.wait(30)
+
+    handling = LedgerHandling(ledger, hangs, may_be_plain=True)
+
+    async def deliver(number: int) -> None:
+        said = {"inv_id": f"inv-{number}", "merchant_transaction_id": f"order-{number}"}
+        await handling(postback(**said))
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(40):
+            tasks.start_soon(deliver, number)
+        orders = [f"order-{number}" for number in range(40)]
+        while {each.status for each in ledger.loans(orders).values()} != {"approved"}:
+            await anyio.lowlevel.checkpoint()
+        may_end.set()
+    handling.close()
+    assert ledger.review().decisions == ()

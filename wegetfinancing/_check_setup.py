@@ -14,8 +14,9 @@ from anyio.streams.tls import TLSAttribute
 from ._check_findings import Finding, failed, ok, skipped
 from .client.answers import api_error
 from .client.authentication import basic_authorization
+from .client.httpx_connections import default_ssl_context
 from .client.httpx_errors import read_error
-from .client.httpx_transport import HttpxTransport, default_ssl_context
+from .client.httpx_transport import HttpxTransport
 from .client.operations import CREATE_REQUEST
 from .client.settings import Endpoint, settings_from_env
 from .client.transport import Transport

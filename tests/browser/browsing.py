@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 import attrs
-from playwright.sync_api import BrowserContext, Page
+from playwright.sync_api import BrowserContext, ConsoleMessage, Page
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 CHROMIUM = "/usr/bin/chromium"
@@ -31,6 +31,7 @@ Photograph: TypeAlias = Callable[[Page, str], None]
 class Addresses:
     shop: str
     emulator: str
+    staff: tuple[str, str] = "", ""  # who may log in to the admin pages
 
 
 def free_port() -> int:
@@ -46,7 +47,12 @@ def watch(context: BrowserContext, complaints: list[str]) -> None:
         if not unless:
             complaints.append(complaint)
 
-    context.on("console", lambda said: note(said.text, unless=said.type not in {"error", "warning"}))
+    def is_harmless(said: ConsoleMessage) -> bool:
+        # The icon that a browser asks for by itself; Django's admin pages have none.
+        is_icon = said.location["url"].endswith("/favicon.ico")
+        return is_icon or said.type not in {"error", "warning"}
+
+    context.on("console", lambda said: note(said.text, unless=is_harmless(said)))
     context.on("weberror", lambda error: note(str(error.error)))
     context.on("response", lambda answer: note(f"{answer.url} {answer.status}", unless=answer.status < 400))
     # A page that is left while it asks for news aborts that request.

@@ -33,23 +33,33 @@ ROOT: Final = Path(__file__).resolve().parent.parent.parent
 EQUIVALENT: Final = Path(__file__).with_name("equivalent.toml")
 # The tests that answer for a module, those first that know it best.
 TESTS: Final = {
-    "_ledger.rules": ["ledger_rules", "ledger_contract"],
+    "_ledger.rules": ["ledger_rules", "ledger_attacks"],
     "postbacks.signatures": ["signatures", "merchants", "tracebacks"],
     "client.retry": ["retry", "client", "for_merchant"],
-    "client.call": ["call", "middleware", "client"],
+    "client.call": ["call", "middleware", "client", "hooks"],
     "errors": ["errors", "answers", "client", "ledger_client", "secrets"],
     "credentials": ["credentials", "settings"],
     "client.settings": ["settings"],
     "client.operations": ["operations", "answers", "client"],
     "client.answers": ["answers", "client"],
-    "client.httpx_exchange": ["httpx_exchange", "httpx_errors", "httpx_transport"],
+    "client.httpx_exchange": ["httpx_exchange", "httpx_errors", "httpx_transport", "ready_connections"],
 }
 # First one event loop and one library, then everything.
 STAGES: Final = (["-k", "not trio and not httpx2"], [])
 # Of a module whose tests take long, less: the functions that say what was sent, what a failure means and
 # when our own end comes; and those tests on one event loop and with one library that are not slow.
 FUNCTIONS: Final = {
-    "client.httpx_exchange": {"__init__", "prepare", "trace", "failure", "out_of_time", "_outcome"}
+    "client.httpx_exchange": {
+        "__init__",
+        "prepare",
+        "prepare_direct",
+        "_extensions",
+        "trace",
+        "_start_sending",
+        "failure",
+        "out_of_time",
+        "_outcome",
+    }
 }
 STAGES_OF: Final = {
     "client.httpx_exchange": (["-k", "not trio and not httpx2 and not crumbs and not tls_context_is_shared"],)

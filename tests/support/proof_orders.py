@@ -99,19 +99,20 @@ def prove_orders(machines: Machines, count: int, kills: int) -> Found:
     found.lines.append(f"killed {machines.kills} times; database restarted {machines.restarts} times")
     answers = Counter(said for each in clicks.told.values() for said in each)
     found.lines.append(f"{sum(answers.values())} clicks on {count} orders were answered: {dict(answers)}")
-    _compare(found, ledger, orders, clicks.told, applications)
-    _resolve(found, ledger, orders, {order: inv_id for inv_id, order in applications})
+    compare(found, ledger, orders, clicks.told, applications)
+    resolve(found, ledger, orders, {order: inv_id for inv_id, order in applications})
     ledger.close()
     return found
 
 
-def _compare(
+def compare(
     found: Found,
     ledger: SQLLedger,
     orders: list[str],
     told: dict[str, list[str]],
     applications: list[tuple[str, str]],
 ) -> None:
+    """Compare what the ledger knows and the customers were told with the emulator's applications."""
     per_order = Counter(order for _, order in applications)
     most = max(per_order.values(), default=0)
     found.lines.append(f"{len(applications)} applications at the emulator, at most {most} per order")
@@ -141,7 +142,7 @@ def _problem(loan: Loan | None, inv_id: str | None, told: list[str], *, is_liste
     return None if loan.inv_id == inv_id else "has another ID at the emulator"
 
 
-def _resolve(found: Found, ledger: SQLLedger, orders: list[str], inv_ids: dict[str, str]) -> None:
+def resolve(found: Found, ledger: SQLLedger, orders: list[str], inv_ids: dict[str, str]) -> None:
     """Do what an operator does, who looks at the vendor's; afterwards nothing is in doubt."""
     adopted = absent = 0
     for loan in ledger.review().loans:

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 import httpx
@@ -90,6 +90,12 @@ def serve_emulator(listener: int) -> None:
     emulator_server(credentials(), listening).run(sockets=[listening])
 
 
+def applications_at(emulator_url: str) -> list[tuple[str, str]]:
+    """Ask an emulator what it has: the vendor's ID and the order of each application."""
+    page = httpx.get(emulator_url, trust_env=False, timeout=30).text
+    return _APPLICATION.findall(page)
+
+
 @attrs.define
 class Machines:
     """Worker processes and the emulator, as processes that can be killed.
@@ -158,14 +164,21 @@ class Machines:
 
     def applications(self) -> list[tuple[str, str]]:
         """Ask the emulator what it has: the vendor's ID and the order of each application."""
-        page = httpx.get(self.emulator_url, trust_env=False, timeout=30).text
-        return _APPLICATION.findall(page)
+        return applications_at(self.emulator_url)
+
+
+class Killable(Protocol):
+    """What has workers that can be killed, and perhaps a database that can be restarted."""
+
+    def kill_a_worker(self) -> None: ...
+
+    def restart(self) -> None: ...
 
 
 class Chaos:
     """Kills a worker now and then as work is done, and restarts the database once, in a thread of its own."""
 
-    def __init__(self, machines: Machines, total: int, kills: int) -> None:
+    def __init__(self, machines: Killable, total: int, kills: int) -> None:
         self._machines = machines
         self._kill_at = {round(total * (number + 0.5) / kills) for number in range(kills)}
         self._restart_at = total // 2

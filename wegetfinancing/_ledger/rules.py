@@ -129,7 +129,7 @@ def received(
     elif row.inv_id not in (None, decision.inv_id):
         text = f"{decision.inv_id} was {decision.status}, and the application of this order is {row.inv_id}."
         held = f"other_application:{decision.id}", text
-    elif any(each.key == decision.key and each.id != decision.id for each in earlier):
+    elif any(each.key == decision.key for each in earlier):
         text = f"The same decision ({_words(decision)}) came again, signed at another time."
         held = f"repeated:{decision.id}", text
     elif decision.status == _REFUND:

@@ -109,8 +109,7 @@ class HandOver:
 class DirectConnection:
     """A connection of our own that goes through no proxy: one of httpcore, without a pool.
 
-    It has the two methods of ``httpx.AsyncHTTPTransport`` that this package calls. That class accepts no
-    network, so a stream that was opened ahead cannot be put under it.
+    ``httpx.AsyncHTTPTransport`` accepts no network, so a stream that was opened ahead cannot be put under it.
     """
 
     __slots__ = ("_connection",)
@@ -137,21 +136,9 @@ class DirectConnection:
         """Whether it waits for another request, as far as can be seen."""
         return self._connection.is_available() and not self._connection.has_expired()
 
-    async def handle_async_request(self, request: Any) -> Any:  # noqa: ANN401 - of httpx, which this module does not import
-        """Send a request of httpx and return an answer of httpx, whose body is not read yet."""
-        import httpcore  # noqa: PLC0415 - not before it is needed
-
-        url = request.url
-        answer = await self._connection.handle_async_request(
-            httpcore.Request(
-                request.method,
-                httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
-                headers=request.headers.raw,
-                content=request.stream,
-                extensions=request.extensions,
-            )
-        )
-        return _Answer(answer)
+    async def send(self, request: "httpcore.Request") -> Any:  # noqa: ANN401 - what Exchange reads of an answer of httpx
+        """Send a request of httpcore and return the answer, whose body is not read yet."""
+        return _Answer(await self._connection.handle_async_request(request))
 
     async def aclose(self) -> None:
         """Close the connection, if there is one."""

@@ -12,7 +12,6 @@ from types import ModuleType
 from typing import Any, Final, Self
 
 import anyio
-import attrs
 
 from .._checks import is_loopback
 from ..errors import ConfigurationError, Outcome
@@ -39,26 +38,31 @@ class Exchange:
         margin: seconds before the call's deadline at which our own end comes.
         socket: the connection's raw stream, once there is one.
         traced: httpcore has reported something.
-        head: the answer's status and headers, once they were read.
+        opening_seconds: how long its connection took to open; ``None`` if it was open before.
         when_it_waits: what may be done while it waits for its answer.
-        opened_ahead: the connection for another request that was opened in the meantime.
+        opened_ahead: the connections for other requests that were opened in the meantime.
+        answer_seconds: how long its answer was waited for; ``None`` until it came.
 
     """
 
     __slots__ = (
         "_address",
+        "_asked",
         "_begun",
         "_body_began",
+        "_head",
         "_host",
         "_is_connect",
+        "_opening_began",
         "_own",
         "_plain_loopback",
         "_sending_began",
         "_through",
         "_tunnelling",
-        "head",
+        "answer_seconds",
         "margin",
         "opened_ahead",
+        "opening_seconds",
         "request",
         "socket",
         "traced",
@@ -71,10 +75,14 @@ class Exchange:
         self.margin: float = min(_MARGIN_SECONDS, max(0.0, self._time_left()) / 10)
         self.socket: Any = None
         self.traced: bool = False
-        self.head: Response | None = None
+        self.opening_seconds: float | None = None
         self.when_it_waits: Beside = Beside()
-        self.opened_ahead: Any = None
+        self.opened_ahead: list[Any] = []
+        self.answer_seconds: float | None = None
         self._own = own
+        self._head: tuple[int, Iterable[tuple[bytes, bytes]]] | None = None
+        self._opening_began: float | None = None
+        self._asked = 0.0  # when the answer began to be waited for
         self._begun = False  # handed to the library
         self._sending_began = False  # its first byte may have left
         self._body_began = False  # its body was read, presumably to be sent
@@ -88,9 +96,17 @@ class Exchange:
     def _time_left(self) -> float:
         return self.request.deadline - anyio.current_time()
 
+    @property
+    def head(self) -> Response | None:
+        """The answer's status and headers, once they were read."""
+        if self._head is None:
+            return None
+        status, headers = self._head
+        return Response(status, _decoded(headers))
+
     def failure(self, error: ErrorReport) -> Failure:
         """Say why there is no answer, given what was raised and what was seen of the exchange."""
-        if self.head is not None:
+        if self._head is not None:
             return Failure("was cut short", Outcome.UNKNOWN)
         outcome = self._outcome(failed_before_connecting=self._failed_before_connecting(error))
         if error.timed_out and (self.traced or error.behind is not Behind.OTHER):
@@ -108,7 +124,7 @@ class Exchange:
 
     def out_of_time(self) -> Failure:
         """Say why there is no answer when our own end came."""
-        if self.head is not None:
+        if self._head is not None:
             return Failure("did not end before the deadline", Outcome.UNKNOWN, timed_out=True)
         # A connection of our own would have traced its first step.
         outcome = self._outcome(failed_before_connecting=self._own and not self.traced)
@@ -136,26 +152,55 @@ class Exchange:
         return error.behind is Behind.HTTPCORE and error.in_pool
 
     def prepare(self, library: ModuleType, url: Any, *, keep_alive: bool) -> Any:  # noqa: ANN401 - types of either library
-        """Make the library's own request, past the client's defaults for headers and the like."""
-        self._host = url.netloc.decode("ascii")
-        self._address = url.raw_host.decode("ascii"), url.port or _DEFAULT_PORTS.get(url.scheme, 0)
-        self._plain_loopback = is_plain_loopback(url)
-        # httpx ends a little before our own scope: it then cleans up itself, and says how far it was.
-        left = self._time_left() - 2 * self.margin
-        seconds = None if left == math.inf else max(0.0, left)
-        timeout = dict.fromkeys(("connect", "read", "write", "pool"), seconds)
+        """Make a request of httpx or httpx2, past the client's defaults for headers and the like."""
         body = self.request.body
         prepared = library.Request(
             self.request.method,
             url,
-            headers=_library_headers(library, self.request, url, keep_alive=keep_alive),
+            headers=library.Headers(self._headers(url, keep_alive=keep_alive)),
             stream=library.ByteStream(body),
-            extensions={"timeout": timeout, "trace": self.trace},
+            extensions=self._extensions(url),
         )
         prepared.read()  # what looks at it, such as an event hook or a stand-in, finds its content
         prepared.stream = _body_class(library)(body, self._start_body)
         self._begun = True
         return prepared
+
+    def prepare_direct(self, library: ModuleType, url: Any, *, keep_alive: bool) -> Any:  # noqa: ANN401 - types of the library
+        """Make a request of httpcore."""
+        prepared = library.Request(
+            self.request.method,
+            library.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
+            headers=[
+                (name.encode("ascii"), value.encode("ascii"))
+                for name, value in self._headers(url, keep_alive=keep_alive)
+            ],
+            content=_Body(self.request.body, self._start_body),
+            extensions=self._extensions(url),
+        )
+        self._begun = True
+        return prepared
+
+    def _headers(self, url: Any, *, keep_alive: bool) -> list[tuple[str, str]]:  # noqa: ANN401 - a URL of either library
+        request = self.request
+        headers = [] if "host" in request.headers else [("Host", url.netloc.decode("ascii"))]
+        headers += request.headers.items()
+        if "content-length" not in request.headers:
+            headers.append(("Content-Length", str(len(request.body))))
+        if not keep_alive:
+            headers.append(("connection", "close"))
+        return headers
+
+    def _extensions(self, url: Any) -> dict[str, Any]:  # noqa: ANN401 - a URL of either library
+        """Return the time left and the trace, which is about ``url``."""
+        self._host = url.netloc.decode("ascii")
+        self._address = url.raw_host.decode("ascii"), url.port or _DEFAULT_PORTS.get(url.scheme, 0)
+        self._plain_loopback = is_plain_loopback(url)
+        # httpcore ends a little before our own scope: it then cleans up itself, and says how far it was.
+        left = self._time_left() - 2 * self.margin
+        seconds = None if left == math.inf else max(0.0, left)
+        timeout = dict.fromkeys(("connect", "read", "write", "pool"), seconds)
+        return {"timeout": timeout, "trace": self.trace}
 
     def _start_body(self) -> None:
         """Notice that the body is read, and let that happen once where no trace tells what for."""
@@ -167,6 +212,8 @@ class Exchange:
         """Take httpcore's word for how far the request is."""
         self.traced = True
         if event.endswith("connect_tcp.started"):
+            if self.socket is None:  # else httpcore is handed one that is open
+                self._opening_began = anyio.current_time()
             host, port = info["host"], info["port"]
             is_proxy = (host, port) != self._address
             literal = f"[{host}]" if ":" in host else host
@@ -174,37 +221,44 @@ class Exchange:
         elif event.endswith(("connect_tcp.complete", "connect_unix_socket.complete")):
             self.socket = info["return_value"]
         elif event == "http11.send_request_headers.started":
-            # A proxy's CONNECT sends nothing of ours, unless a middleware has made CONNECT our own method.
-            self._tunnelling = info["request"].method == b"CONNECT" and not self._is_connect
-            # A proxy that passes plain http on is sent the whole URL in place of the path.
-            if self._plain_loopback and not info["request"].url.target.startswith(b"/"):
-                msg = "the client given sends plain http to this machine through a proxy; make it without"
-                raise ConfigurationError(msg)
-            if self.socket is None and not self.request.repeatable:
-                msg = "the client given reused a connection; give it to HttpxTransport and to nothing else"
-                raise ConfigurationError(msg)
-            if self._sending_began:
-                raise ConfigurationError(_SENDS_AGAIN)
-            self._sending_began = not self._tunnelling
+            self._start_sending(info["request"])
         elif event == "http11.receive_response_headers.started":
+            self._asked = anyio.current_time()
             self.when_it_waits.start()
         elif event == "http11.receive_response_headers.complete" and not self._tunnelling:
             _, status, _, headers = info["return_value"]
-            self.head = Response(status, _decoded(headers))
+            self._head = status, headers
+            self.answer_seconds = anyio.current_time() - self._asked
         elif event.startswith("http2."):
             msg = "the client given speaks HTTP/2, which may send a request twice; make it with http2=False"
             raise ConfigurationError(msg)
 
+    def _start_sending(self, request: Any) -> None:  # noqa: ANN401 - of either library's httpcore
+        if self._opening_began is not None:
+            self.opening_seconds = anyio.current_time() - self._opening_began
+        # A proxy's CONNECT sends nothing of ours, unless a middleware has made CONNECT our own method.
+        self._tunnelling = request.method == b"CONNECT" and not self._is_connect
+        # A proxy that passes plain http on is sent the whole URL in place of the path.
+        if self._plain_loopback and not request.url.target.startswith(b"/"):
+            msg = "the client given sends plain http to this machine through a proxy; make it without"
+            raise ConfigurationError(msg)
+        if self.socket is None and not self.request.repeatable:
+            msg = "the client given reused a connection; give it to HttpxTransport and to nothing else"
+            raise ConfigurationError(msg)
+        if self._sending_began:
+            raise ConfigurationError(_SENDS_AGAIN)
+        self._sending_began = not self._tunnelling
+
     async def read(self, response: Any) -> Response:  # noqa: ANN401 - a Response of either library
         """Read the answer's body, raw and bounded."""
         status, headers = response.status_code, _decoded(response.headers.raw)
-        self.head = head = Response(status, headers)
+        self._head = status, response.headers.raw
         if "content-encoding" in headers and headers["content-encoding"].strip().lower() != "identity":
-            return attrs.evolve(head, body_error="came compressed, which was not asked for")
+            return Response(status, headers, body_error="came compressed, which was not asked for")
         if response.is_stream_consumed:  # MockTransport and respx hand out answers already read
             content = response.content
             problem = _body_error(len(content), chunks=1)
-            return attrs.evolve(head, body=b"" if problem else content, body_error=problem)
+            return Response(status, headers, b"" if problem else content, body_error=problem)
         body = bytearray()
         chunks = 0
         problem = None
@@ -220,7 +274,7 @@ class Exchange:
         except Exception:
             if problem is None:
                 raise
-        return attrs.evolve(head, body=b"" if problem else bytes(body), body_error=problem)
+        return Response(status, headers, b"" if problem else bytes(body), body_error=problem)
 
     async def close_socket(self) -> None:
         """Close what may still be open: a handshake that was cancelled leaves its socket behind."""
@@ -233,34 +287,25 @@ def is_plain_loopback(url: Any) -> bool:  # noqa: ANN401 - a URL of either libra
     return url.scheme == "http" and is_loopback(url.host)
 
 
-def _library_headers(library: ModuleType, request: Request, url: Any, *, keep_alive: bool) -> Any:  # noqa: ANN401 - types of either library
-    headers = [] if "host" in request.headers else [("Host", url.netloc.decode("ascii"))]
-    headers += request.headers.items()
-    if "content-length" not in request.headers:
-        headers.append(("Content-Length", str(len(request.body))))
-    if not keep_alive:
-        headers.append(("connection", "close"))
-    return library.Headers(headers)
-
-
-@functools.cache
-def _body_class(library: ModuleType) -> Any:  # noqa: ANN401 - a class of either library
-    """Make a body that says when it is sent, and whose iterator needs no closing.
+class _Body:
+    """A body that says when it is sent, and whose iterator needs no closing.
 
     The library's own is an async generator, left to the collector when a body is not sent to its end;
     trio then emits a ``ResourceWarning``.
     """
 
-    class Body(library.AsyncByteStream):  # type: ignore[misc,name-defined] # either library
-        def __init__(self, data: bytes, start: Callable[[], None]) -> None:
-            self._data = data
-            self._start = start
+    def __init__(self, data: bytes, start: Callable[[], None]) -> None:
+        self._data = data
+        self._start = start
 
-        def __aiter__(self) -> AsyncIterator[bytes]:
-            self._start()
-            return aiter(_Once(self._data))
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        self._start()
+        return aiter(_Once(self._data))
 
-    return Body
+
+@functools.cache
+def _body_class(library: ModuleType) -> Any:  # noqa: ANN401 - a class of either library
+    return type("Body", (_Body, library.AsyncByteStream), {})
 
 
 class _Once:

@@ -1,7 +1,6 @@
 """The transport on httpx: what was sent is known, not guessed, and nothing leaks.
 
-This is the one module that imports httpx, and only when the first request is sent. Its rules, each with
-the reason:
+Its rules, each with the reason:
 
 - Whether bytes left is read off httpcore's ``trace`` extension
   (https://www.encode.io/httpcore/extensions/#trace). Exception classes do not tell: a proxy that
@@ -25,20 +24,22 @@ import math
 import os
 import sys
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import anyio
 import anyio.lowlevel
 import attrs
 
+from .._tracebacks import clears_locals
 from ..errors import ConfigurationError, DeadlineExceededError, Outcome, TransportError
 from ..http import Request, Response
-from .direct_connection import DirectConnection, HandOver, Origin, default_network
+from .direct_connection import DirectConnection, Origin
 from .event_loop import beside, current_event_loop, in_child_task
+from .httpx_connections import HttpxConnections, Idle, parsed_url
 from .httpx_errors import Behind, Failure, is_of_httpcore, read_error
-from .httpx_exchange import Exchange, close_quietly, is_plain_loopback
+from .httpx_exchange import Exchange, close_quietly
 from .places import Places
-from .ready_connections import READY_CONNECTIONS, READY_SECONDS, ReadyConnections, is_untouched
+from .ready_connections import OPEN_AHEAD_FROM, READY_CONNECTIONS, READY_SECONDS, ReadyConnections
 
 if TYPE_CHECKING:
     import ssl
@@ -46,27 +47,7 @@ if TYPE_CHECKING:
     import httpcore
     import httpx
 
-    Connection: TypeAlias = httpx.AsyncClient | DirectConnection
-
 _LIBRARIES: Final = ("httpx", "httpx2")
-# Above 32 connections at once a shared pool only costs more, since its scan is quadratic; and below
-# a ready client's default of 100 its pool never has a queue of its own.
-_MAX_CONNECTIONS: Final = 32
-_KEEPALIVE_SECONDS: Final = 5.0
-
-
-@attrs.frozen
-class _Idle:
-    """A connection of our own that waits for its next request to the same origin."""
-
-    origin: Origin
-    connection: "Connection"
-    socket: Any
-
-    @property
-    def is_reusable(self) -> bool:
-        # A client of httpx looks at its connection by itself.
-        return not isinstance(self.connection, DirectConnection) or self.connection.is_reusable
 
 
 class HttpxTransport:
@@ -85,9 +66,11 @@ class HttpxTransport:
     ``proxy`` or the environment: httpx's pool keeps the place of every tunnel whose TLS handshake
     failed, until it is full.
 
-    While a request that must not be repeated waits for its answer, the connection for the next one is opened;
-    ``preconnect`` does that ahead of the first. Such a connection has carried no request, and is inspected
-    before it is used. None is opened ahead through a proxy or for a ready client.
+    While a request that must not be repeated waits for its answer, the connection for the next one is opened,
+    if the last one took at least ``open_ahead_from`` seconds to open; where an answer comes before that is
+    done, TCP for the next but one and TLS for the next. ``preconnect`` opens one ahead of the first. Such a
+    connection has carried no request, and is inspected before it is used. None is opened ahead through a
+    proxy or for a ready client.
 
     A transport of theirs, such as ``httpx.MockTransport(handler)``, can be passed in place of a client.
 
@@ -104,6 +87,9 @@ class HttpxTransport:
             buyers at a time.
         ready_seconds: how long one may wait. Servers end a connection on which no request comes, many after
             20 or 60 seconds, and a create that is written just then ends as ``UNKNOWN``.
+        open_ahead_from: seconds that the last connection must have taken to open, TLS included, for the next
+            one to be opened while a request waits; 0 for always. Below 5 ms nobody notices, and opening
+            one ahead costs more CPU than it saves time.
         network_backend: opens the connections of our own that go through no proxy, instead of httpcore's
             backend for the running event loop.
 
@@ -116,21 +102,16 @@ class HttpxTransport:
     __slots__ = (
         "_client",
         "_closed",
+        "_connections",
         "_event_loop",
-        "_idle",
         "_library",
         "_limiter",
-        "_limits",
-        "_network",
-        "_no_proxies",
         "_process",
-        "_proxy",
-        "_ready",
-        "_ssl",
         "_trace_is_dropped",
     )
 
-    def __init__(
+    @clears_locals  # a proxy's URL may hold a password
+    def __init__(  # noqa: PLR0913 - keyword-only settings
         self,
         client: "httpx.AsyncClient | Any | None" = None,  # noqa: ANN401 - httpx2 need not be installed
         *,
@@ -139,32 +120,29 @@ class HttpxTransport:
         proxy: str | None = None,
         ready_connections: int = READY_CONNECTIONS,
         ready_seconds: float = READY_SECONDS,
+        open_ahead_from: float = OPEN_AHEAD_FROM,
         network_backend: "httpcore.AsyncNetworkBackend | None" = None,
     ) -> None:
         """Open nothing yet."""
         self._client = client
-        self._limits = limits
-        self._ssl = ssl_context
-        self._proxy = proxy
-        self._network = network_backend
-        # A traceback with local variables must not show a proxy's password.
-        del client, limits, ssl_context, proxy
-        of_our_own = any(each is not None for each in (self._ssl, self._proxy, self._network))
-        if self._client is not None and of_our_own:
+        self._connections = HttpxConnections(
+            limits=limits,
+            ssl_context=ssl_context,
+            proxy=proxy,
+            network=network_backend,
+            ready=ReadyConnections(
+                count=ready_connections, seconds=ready_seconds, open_ahead_from=open_ahead_from
+            ),
+        )
+        if client is not None and any(each is not None for each in (ssl_context, proxy, network_backend)):
             msg = (
                 "ssl_context, proxy and network_backend are for connections of our own; "
                 "set them on the client given"
             )
             raise ConfigurationError(msg)
-        self._ready = ReadyConnections(count=ready_connections, seconds=ready_seconds)
-        most = getattr(self._limits, "max_connections", None)
-        if most is not None and (not isinstance(most, int) or most < 1):
-            msg = "limits.max_connections must be a whole number from 1 on, or None"
-            raise ConfigurationError(msg)
+        self._library = None if client is None else _library_of(type(client))
         self._library = None if self._client is None else _library_of(type(self._client))
         self._limiter: Places | None = None
-        self._idle: list[_Idle] = []
-        self._no_proxies: bool | None = None  # whether none is configured, once that was looked up
         self._event_loop: object = None
         self._process: int | None = None
         self._trace_is_dropped = False  # by the client given, as one exchange has shown
@@ -186,7 +164,6 @@ class HttpxTransport:
         attempt = functools.partial(self._attempt, exchange, sys.exception())
         result: Response | Failure | None = None
         with anyio.CancelScope(deadline=request.deadline - exchange.margin):
-            await anyio.lowlevel.checkpoint_if_cancelled()
             # On behalf of the exchange, since one task may have several in flight.
             await limiter.acquire_on_behalf_of(exchange)
             try:
@@ -194,19 +171,20 @@ class HttpxTransport:
                     # Cancelled by asyncio while it connects, the pool of a ready client loses a place for
                     # good.
                     result = await in_child_task(attempt)
-                elif request.repeatable or not self._ready.is_enabled:
+                elif request.repeatable or not self._connections.ready.is_worthwhile:
                     result = await attempt()
                 else:
                     result = await beside(attempt, exchange.when_it_waits)
             finally:
                 limiter.release_on_behalf_of(exchange)
+                self._connections.note(exchange)
                 if not isinstance(result, Response):  # such a call leaves nothing open
-                    await self._ready.discard(exchange.opened_ahead)
+                    await self._connections.ready.discard(exchange.opened_ahead)
         if isinstance(result, Response):
             return result
         failure = exchange.out_of_time() if result is None else result
-        if exchange.head is not None:  # its status decides
-            return attrs.evolve(exchange.head, body_error=failure.text)
+        if (head := exchange.head) is not None:  # its status decides
+            return attrs.evolve(head, body_error=failure.text)
         if failure.timed_out:
             raise DeadlineExceededError(failure.text, outcome=failure.outcome, operation=request.operation)
         raise TransportError(
@@ -232,22 +210,14 @@ class HttpxTransport:
         self._enter()
         with anyio.CancelScope(deadline=deadline), contextlib.suppress(Exception):
             library = importlib.import_module("httpx")
-            await self._open_ahead(_parsed_url(library, url))
-
-    async def _open_ahead(self, url: "httpx.URL", exchange: Exchange | None = None) -> None:
-        if self._is_direct(url):
-            opened = await self._ready.open(self._own_network(), Origin.of(url), self._ssl_context())
-            if exchange is not None:
-                exchange.opened_ahead = opened
+            await self._connections.open_ahead(parsed_url(library, url))
 
     async def aclose(self) -> None:
         """Close the idle connections of our own; those in use close when their call ends."""
         self._closed = True
         if self._is_forked():
             return  # they are the parent's
-        await self._ready.aclose()
-        while self._idle:
-            await close_quietly(self._idle.pop().connection)
+        await self._connections.aclose()
 
     def __reduce__(self) -> NoReturn:
         """Refuse to be copied or pickled: it holds connections, and ``proxy`` may hold a password."""
@@ -260,7 +230,7 @@ class HttpxTransport:
     def _enter(self) -> Places:
         if self._limiter is None:
             self._event_loop, self._process = current_event_loop(), os.getpid()
-            self._limiter = Places(self._limit("max_connections", _MAX_CONNECTIONS))
+            self._limiter = Places(self._connections.at_once)
         return self._limiter
 
     def _why_unusable(self, deadline: float) -> str | None:
@@ -297,112 +267,39 @@ class HttpxTransport:
         if self._trace_is_dropped and not request.repeatable:
             msg = "the client given drops the 'trace' extension, so nobody can tell what it sends; pass it on"
             raise ConfigurationError(msg)
-        library = self._library or importlib.import_module("httpx")
-        url = _parsed_url(library, request.url)
+        url = parsed_url(self._library or importlib.import_module("httpx"), request.url)
+        origin = Origin.of(url)
         connection: Any = self._client
         whole = False
         try:
             if own:
-                connection = await self._own_connection(exchange, url, keep_alive=keep_alive)
-            prepared = exchange.prepare(library, url, keep_alive=keep_alive)
-            if hasattr(connection, "handle_async_request"):
-                response = await connection.handle_async_request(prepared)
-            else:
-                response = await connection.send(prepared, stream=True, auth=None, follow_redirects=False)
+                connection = await self._connections.get(exchange, url, origin, keep_alive=keep_alive)
+            response = await self._hand_over(exchange, connection, url, keep_alive=keep_alive)
             self._check_trace(exchange, by_httpcore=is_of_httpcore(response.extensions.get("network_stream")))
             try:
                 answer = await exchange.read(response)
             finally:
-                if not response.is_closed:
+                # A connection that is not kept is closed below, and what is left of its answer with it.
+                if not response.is_closed and (keep_alive or not isinstance(connection, DirectConnection)):
                     await close_quietly(response)
             whole = answer.body_error is None
         finally:
             if not whole:
                 await exchange.close_socket()
             if own and connection is not None:
-                idle = _Idle(Origin.of(url), connection, exchange.socket)
-                await self._put_back(idle, reusable=whole and keep_alive)
+                idle = Idle(origin, connection, exchange.socket)
+                await self._connections.put_back(idle, reusable=whole and keep_alive)
         return answer
 
-    async def _own_connection(
-        self, exchange: Exchange, url: "httpx.URL", *, keep_alive: bool
-    ) -> "Connection":
-        origin = Origin.of(url)
-        if keep_alive and (idle := await self._pop_idle(origin)):
-            exchange.socket = idle.socket
-            return idle.connection
-        context = self._ssl_context()
-        expiry = self._limit("keepalive_expiry", _KEEPALIVE_SECONDS)
-        if not self._is_direct(url):
-            import httpx  # noqa: PLC0415 - not before it is needed
-
-            # Which proxy the environment means for an address is for httpx to say, as its users know it.
-            limits = httpx.Limits(max_connections=1, keepalive_expiry=expiry)
-            return httpx.AsyncClient(verify=context, proxy=self._proxy, limits=limits)
-        network: Any = self._own_network()
-        if not keep_alive:
-            exchange.when_it_waits.do = functools.partial(self._open_ahead, url, exchange)
-            if stream := await self._pop_ready(exchange, origin):
-                network = HandOver([stream], origin.scheme == "https")
-        return DirectConnection(origin, context, network, expiry)
-
-    async def _pop_ready(self, exchange: Exchange, origin: Origin) -> "httpcore.AsyncNetworkStream | None":
-        while stream := self._ready.pop(origin):
-            exchange.socket = stream  # closed with the exchange, whatever happens from here on
-            if await is_untouched(stream):
-                return stream
-            await exchange.close_socket()
-        return None
-
-    async def _pop_idle(self, origin: Origin) -> _Idle | None:
-        while (place := self._place_of_idle(origin)) is not None:
-            idle = self._idle.pop(place)
-            if idle.is_reusable:
-                return idle
-            await close_quietly(idle.connection)  # meanwhile other calls take from the list
-        return None
-
-    def _place_of_idle(self, origin: Origin) -> int | None:
-        # One for another origin may go through a proxy, or past the proxy this one needs.
-        places = reversed(range(len(self._idle)))
-        return next((place for place in places if self._idle[place].origin == origin), None)
-
-    def _is_direct(self, url: "httpx.URL") -> bool:
-        """Tell whether the way there certainly leads through no proxy."""
-        if self._no_proxies is None:
-            import urllib.request  # noqa: PLC0415 - it brings ssl and email, which few processes need
-
-            self._no_proxies = self._proxy is None and not urllib.request.getproxies()
-        return self._no_proxies or is_plain_loopback(url)
-
-    def _own_network(self) -> "httpcore.AsyncNetworkBackend":
-        if self._network is None:
-            self._network = default_network()
-        return self._network
-
-    def _ssl_context(self) -> "ssl.SSLContext":
-        return self._ssl or default_ssl_context()
-
-    async def _put_back(self, idle: _Idle, *, reusable: bool) -> None:
-        room = self._limit("max_keepalive_connections", _MAX_CONNECTIONS)
-        if reusable and not self._closed and len(self._idle) < room:
-            self._idle.append(idle)
-        else:
-            await close_quietly(idle.connection)
-
-    def _limit(self, name: str, default: float) -> float:
-        limit = getattr(self._limits, name, None)
-        return default if limit is None else limit
-
-
-def load_libraries() -> None:
-    """Do at once what would be done while the first request is sent: imports and the TLS context.
-
-    In a process that forks in the middle of either, the child would wait for a lock for ever.
-    """
-    importlib.import_module("httpcore")  # httpx itself imports it for its first transport
-    with contextlib.suppress(Exception):  # a call says what is wrong with the certificates
-        default_ssl_context()
+    async def _hand_over(self, exchange: Exchange, connection: Any, url: Any, *, keep_alive: bool) -> Any:  # noqa: ANN401 - types of either library
+        if isinstance(connection, DirectConnection):
+            library = importlib.import_module("httpcore")
+            return await connection.send(exchange.prepare_direct(library, url, keep_alive=keep_alive))
+        library = self._library or importlib.import_module("httpx")
+        prepared = exchange.prepare(library, url, keep_alive=keep_alive)
+        if hasattr(connection, "handle_async_request"):
+            return await connection.handle_async_request(prepared)
+        return await connection.send(prepared, stream=True, auth=None, follow_redirects=False)
 
 
 def _library_of(client_class: type) -> ModuleType:
@@ -412,24 +309,3 @@ def _library_of(client_class: type) -> ModuleType:
             return importlib.import_module(root)
     msg = "client must be an AsyncClient of httpx or httpx2, or a transport of theirs"
     raise ConfigurationError(msg)
-
-
-@functools.lru_cache(maxsize=8)  # a client calls three addresses
-def _parsed_url(library: ModuleType, url: str) -> Any:  # noqa: ANN401 - a URL of either library
-    return library.URL(url)
-
-
-_CA_VARIABLES: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR")
-
-
-def default_ssl_context() -> "ssl.SSLContext":
-    """Return the context that connections of our own use by default."""
-    return _shared_ssl_context(*map(os.environ.get, _CA_VARIABLES))
-
-
-@functools.lru_cache(maxsize=4)
-def _shared_ssl_context(_file: str | None, _directory: str | None) -> "ssl.SSLContext":
-    """Make httpx's default context once for each CA setting: it costs 13 ms and 0.7 MB a time."""
-    import httpx  # noqa: PLC0415 - not before it is needed
-
-    return httpx.create_ssl_context()

@@ -145,7 +145,7 @@ class Source:
         check_plain(lookup)
         self._credentials = credentials
         self._max_age = max_age
-        self.lookup = lookup
+        self.lookup: CredentialsLookup | None = lookup
 
     def read(self, body: bytes, headers: Mapping[str, str], merchant_id: str | None) -> Postback:
         """Do what ``read_postback`` does, with the credentials of ``merchant_id`` where there is a lookup.

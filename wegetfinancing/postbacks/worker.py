@@ -48,16 +48,18 @@ class LedgerHandling:
         """``handler``: ``None`` where the ledger applies. ``patience``: seconds to try to store."""
         check_handler(ledger, handler)
         self._handler: DecisionHandler | None = None
+        self._threads = self._apply_threads = Threads(_PLACES, "decisions")
         self._apply = ledger.apply  # blocks
         if is_async(handler):
             self._handler = cast("DecisionHandler", handler)
         elif handler is not None and may_be_plain:
             self._apply = partial(hand_over, ledger, handler)
+            # Of its own, since handlers that hang must not keep postbacks from being stored.
+            self._apply_threads = Threads(_PLACES, "handlers")
         elif handler is not None:
             msg = "handler must be 'async def (decision)'; a plain function is the ledger's apply="
             raise ConfigurationError(msg)
         self.ledger = ledger
-        self._threads = Threads(_PLACES, "decisions")
         self._rules = RecordingRules(
             record=self._awaited(ledger.record),
             claim=self._claim,
@@ -69,6 +71,7 @@ class LedgerHandling:
     def close(self) -> None:
         """Let the threads end."""
         self._threads.close()
+        self._apply_threads.close()
 
     async def __call__(self, postback: Postback) -> None:
         """Store a postback and have it handled; return if the vendor is to be answered OK.
@@ -95,7 +98,7 @@ class LedgerHandling:
     async def handle(self, claim: Claim) -> bool:
         """Hand a claimed decision over, and say whether that has succeeded."""
         if self._handler is None:
-            return await self._threads.run(partial(self._apply, claim))
+            return await self._apply_threads.run(partial(self._apply, claim))
         try:
             error = await self._call_handler(claim, self._handler)
         except BaseException:

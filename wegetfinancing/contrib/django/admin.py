@@ -47,15 +47,21 @@ class _Merchant(admin.SimpleListFilter):
     parameter_name = "merchant_id"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:  # noqa: ANN401 - Django's signature
-        rows = model_admin.get_queryset(request).order_by("merchant_id")
-        found = list(rows.values_list("merchant_id", flat=True).distinct()[: _MAX_MERCHANTS + 1])
+        name = _merchant_of(model_admin.model)
+        rows = model_admin.get_queryset(request).filter(**{f"{name}__isnull": False}).order_by(name)
+        found = list(rows.values_list(name, flat=True).distinct()[: _MAX_MERCHANTS + 1])
         chosen = self.value()
         if not 1 < len(found) <= _MAX_MERCHANTS:
             found = [] if chosen is None else [chosen]  # a filter without a choice would not be applied
         return [(each, each) for each in found]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:  # noqa: ARG002 - the same
-        return queryset if self.value() is None else queryset.filter(merchant_id=self.value())
+        chosen = self.value()
+        return queryset if chosen is None else queryset.filter(**{_merchant_of(queryset.model): chosen})
+
+
+def _merchant_of(model: type[Model]) -> str:
+    return "loan__merchant_id" if model is Shipment else "merchant_id"
 
 
 def _moment(name: str, title: str) -> Callable[[Any], Any]:
@@ -99,8 +105,7 @@ class _LedgerAdmin(_ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg] # gen
 
     def get_list_filter(self, request: HttpRequest) -> Any:  # noqa: ANN401 - as Django declares it
         """Filter by merchant too."""
-        filters = tuple(super().get_list_filter(request))
-        return (_Merchant, *filters) if hasattr(self.model, "merchant_id") else filters
+        return (_Merchant, *super().get_list_filter(request))
 
     def changelist_view(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Django's own response
         return super().changelist_view(*args, **kwargs)
@@ -279,11 +284,13 @@ class DecisionAdmin(_LedgerAdmin):
             self._retry(request, row)
 
     def _retry(self, request: HttpRequest, row: Decision) -> None:
+        ledger = get_ledger()
+        if not ledger.applies:
+            done = "due now; manage.py wegetfinancing_worker hands it to 'HANDLER'"
+            self._try(request, row, done, lambda: ledger.retry(row.pk))
+            return
+
         def retry() -> None:
-            ledger = get_ledger()
-            if not ledger.applies:
-                msg = "settings.WEGETFINANCING has no 'APPLY': deliver it again, or run the handler's worker"
-                raise ValueError(msg)
             ledger.match_again()
             is_handled = False
             while (claim := ledger.claim(row.pk)) is not None and ledger.apply(claim):
@@ -308,8 +315,14 @@ class DecisionAdmin(_LedgerAdmin):
 class ShipmentAdmin(_LedgerAdmin):
     """Shipments: what the vendor was told."""
 
-    list_display = ("loan", "inv_id", "state", "date", "outcome", "error", _TOLD)
+    list_display = ("loan", "merchant", "inv_id", "state", "date", "outcome", "error", _TOLD)
     list_filter = ("state", "outcome")
     list_select_related = ("loan",)
-    search_fields = ("loan__order_id", "inv_id")
-    fields = ("loan", "inv_id", "state", "date", "outcome", "error")
+    search_fields = ("loan__order_id", "inv_id", "=loan__merchant_id")
+    fields = ("loan", "merchant", "inv_id", "state", "date", "outcome", "error")
+    readonly_fields = ("merchant",)
+
+    @admin.display(description="merchant id", ordering="loan__merchant_id")
+    def merchant(self, row: Shipment) -> str | None:
+        """Say whose order it is, where that is known."""
+        return None if row.loan is None else row.loan.merchant_id

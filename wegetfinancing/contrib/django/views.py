@@ -89,7 +89,7 @@ def postback_view(
     @functools.lru_cache(maxsize=1)
     def endpoint_with(found: Any, handles: Any, trusted: tuple[Credentials, ...]) -> SyncEndpoint:  # noqa: ANN401 - by their identity
         return SyncEndpoint(
-            lookup or trusted,
+            trusted if lookup is None else lookup,
             handles if handler is None else handler,
             ledger=found,
             repeat_handler=None,

@@ -1,0 +1,133 @@
+"""A night's shipments from a file: ``examples/ship_from_csv.py`` next to a loop of plain httpx2 calls.
+
+``python -m benchmarks.bulk 100000`` ships as many rows.
+"""
+
+import asyncio
+import csv
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+
+from .harness import Row, table
+from .processes import serving, with_compiled_files
+
+ROWS: Final = 10_000
+AT_ONCE: Final = 8
+HEADER: Final = ("inv_id", "date", "state", "tracking_number")
+
+
+def rows_of_file(path: Path) -> Iterator[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        yield from csv.DictReader(file)
+
+
+def write_file(path: Path, rows: int) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(HEADER)
+        writer.writerows(
+            (f"inv-{number}", "2026-01-15", "dispatched", f"1Z{number}") for number in range(rows)
+        )
+
+
+async def ship_by_hand(path: Path, url: str) -> None:
+    """Post each row, so many at once; nothing is checked, repeated or written down."""
+    import httpx2  # noqa: PLC0415 - the other process does without
+
+    rows = rows_of_file(path)
+    async with httpx2.AsyncClient(auth=("user", "password")) as client:
+
+        async def work() -> None:
+            for row in rows:
+                body = {"loan_id": row.pop("inv_id"), "shipping_event": row}
+                answer = await client.post(f"{url}/merchant/1234/shipping", json=body)
+                answer.raise_for_status()
+                answer.json()
+
+        await asyncio.gather(*(work() for _ in range(AT_ONCE)))
+
+
+@attrs.frozen
+class Run:
+    """What one process took."""
+
+    seconds: float
+    cpu: float
+    megabytes: float
+
+
+def run(command: list[str], url: str) -> Run:
+    """Run a process alone, to its end."""
+    settings = {"MERCHANT_ID": "1234", "USERNAME": "user", "PASSWORD": "password", "BASE_URL": url}
+    environment = with_compiled_files() | {
+        f"WEGETFINANCING_{name}": value for name, value in settings.items()
+    }
+    began = time.perf_counter()
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603 - our own
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, command
+    return Run(time.perf_counter() - began, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+
+
+def ship(rows: int, url: str) -> tuple[Run, Run]:
+    """Ship a file by the example, and by hand."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "shipments.csv"
+        write_file(path, rows)
+        example = ["examples/ship_from_csv.py", str(path), "--at-once", str(AT_ONCE)]
+        ours = run([sys.executable, *example], url)
+        theirs = run([sys.executable, "-m", "benchmarks.bulk", "by-hand", str(path), url], url)
+    return ours, theirs
+
+
+def compare(rows: int) -> list[Row]:
+    with serving() as url:
+        few, _ = ship(rows // 10, url)
+        ours, theirs = ship(rows, url)
+    name = f"{rows:,} shipments from a file"
+    against = f"a loop of httpx2 calls, {AT_ONCE} at once too"
+    return [
+        Row(
+            what=f"{name}, CPU",
+            against=against,
+            ratio=ours.cpu / theirs.cpu,
+            bound=1.8,  # the lines are checked, journalled on disk and shown; httpx2 costs less than httpx
+            detail=f"{rows / ours.cpu:,.0f} against {rows / theirs.cpu:,.0f} rows a second of CPU",
+        ),
+        Row(
+            what=f"{name}, time",
+            against=against,
+            ratio=ours.seconds / theirs.seconds,
+            detail=f"{rows / ours.seconds:,.0f} against {rows / theirs.seconds:,.0f} rows a second",
+        ),
+        Row(
+            what=f"{name}, memory",
+            against=f"{rows // 10:,} shipments",
+            ratio=ours.megabytes / few.megabytes,
+            bound=1.3,
+            detail=f"{ours.megabytes:.0f} against {few.megabytes:.0f} MB",
+        ),
+    ]
+
+
+async def measure() -> list[Row]:
+    return await asyncio.to_thread(compare, ROWS)
+
+
+def main(arguments: list[str]) -> Any:
+    if arguments[0] == "by-hand":
+        return asyncio.run(ship_by_hand(Path(arguments[1]), arguments[2]))
+    return print(table(compare(int(arguments[0]))))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
