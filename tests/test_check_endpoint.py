@@ -2,6 +2,7 @@
 
 import json
 import socket
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,7 +14,14 @@ from starlette.routing import Route, Router
 
 from support.ledgers import memory_ledgers, sqlite_ledgers
 from support.serving import Served, serving
-from wegetfinancing import MalformedPostbackError, Postback, SignatureError, UnknownPostback, parse_postback
+from wegetfinancing import (
+    MalformedPostbackError,
+    Postback,
+    SignatureError,
+    UnknownPostback,
+    parse_postback,
+    parse_unverified_postback,
+)
 from wegetfinancing.__main__ import main
 from wegetfinancing.emulator import Emulator
 from wegetfinancing.emulator.app import emulator_app
@@ -225,6 +233,49 @@ def test_what_is_wrong_with_an_endpoint_is_told(
     assert status == 1
     assert failures(checks) == failing
     assert told in f"{checks[name]['text']}; {checks[name]['remedy']}"
+
+
+@pytest.mark.parametrize(("arguments", "age"), [([], 365 * 86_400), (["--max-age", "300"], 720)])
+def test_what_is_posted_is_as_old_and_as_large_as_it_is_said_to_be(
+    check: Check, arguments: list[str], age: float
+) -> None:
+    received: list[tuple[bytes, dict[str, str]]] = []
+
+    async def keep(request: Request) -> Response:
+        received.append((await request.body(), dict(request.headers)))
+        return await verifies(request)
+
+    began = int(time.time())
+    check(route(keep), *arguments)
+    genuine, forged, unsigned, old, oversized = received
+    assert began <= int(genuine[1]["x-timestamp"]) <= time.time()
+    assert int(genuine[1]["x-timestamp"]) - int(old[1]["x-timestamp"]) == age
+    assert forged[1]["x-signature"] == genuine[1]["x-signature"]
+    assert forged[0] != genuine[0] == unsigned[0]
+    assert len(oversized[0]) == 65_537
+    for body, _ in received:
+        assert isinstance(parse_unverified_postback(body), UnknownPostback)
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        (299, "answer 200"),
+        (300, "use a route, not a mount"),
+        (399, "use a route, not a mount"),
+        (400, "the endpoint cannot read the body"),
+        (405, "does not accept POST"),
+        (418, "answer 200"),
+    ],
+)
+def test_every_status_has_its_remedy(check: Check, status: int, told: str) -> None:
+    async def answers(request: Request) -> Response:
+        await request.body()
+        return Response(status_code=status)
+
+    _, checks = check(route(answers))
+    assert checks["genuine"]["text"] == f"HTTP {status}, not 200"
+    assert told in checks["genuine"]["remedy"]
 
 
 def test_an_endpoint_with_other_credentials_is_told(check: Check) -> None:

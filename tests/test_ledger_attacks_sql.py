@@ -166,6 +166,61 @@ def test_a_decision_that_a_worker_claims_meanwhile_is_not_handed_over_once_more(
     assert decision is None
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT id FROM wgf_worker",
+        "INSERT INTO wgf_worker (id, seen_at) VALUES ('c', 0), ('d', 0) RETURNING id",
+    ],
+    ids=["reading", "writing"],
+)
+def test_what_an_interruption_leaves_unread_does_not_keep_the_next_transaction_out(
+    tmp_path: Path, statement: str
+) -> None:
+    """Its traceback keeps the cursor, and that the snapshot: what was to be undone could not be written."""
+    url = f"sqlite:///{tmp_path / 'shop.db'}"
+    with contextlib.ExitStack() as stack:
+        ledger, other = (SQLLedger(url, environment="sandbox") for _ in range(2))
+        stack.callback(ledger.close)
+        stack.callback(other.close)
+        ledger.create_tables()
+        ledger.beat("a")
+        ledger.beat("b")
+        cursors: list[sqlite3.Cursor] = []
+
+        def interrupted() -> None:
+            with ledger.transaction(write=True) as tx:
+                cursors.append(tx.connection.connection.cursor())
+                cursors[0].execute(statement)
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
+        other.beat("another process")
+        assert ledger.begin(application()).verdict is Verdict.SEND
+        cursors.clear()
+
+
+def test_a_statement_that_was_interrupted_leaves_nothing_locked(tmp_path: Path) -> None:
+    """SQLAlchemy closes its connection then, which SQLite puts off while the traceback has the cursor."""
+
+    def interrupt(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("INSERT INTO wgf_loan"):
+            raise KeyboardInterrupt
+
+    ledger = SQLLedger(f"sqlite:///{tmp_path / 'shop.db'}", environment="sandbox")
+    ledger.create_tables()
+    event.listen(Engine, "after_cursor_execute", interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt) as caught:
+            ledger.begin(application())
+    finally:
+        event.remove(Engine, "after_cursor_execute", interrupt)
+    assert ledger.begin(application(), timeout=0.1).verdict is Verdict.SEND
+    assert caught.tb is not None
+    ledger.close()
+
+
 def test_a_handler_that_takes_too_long_within_a_statement_does_not_crash_the_process(tmp_path: Path) -> None:
     """Closing its connection under the statement that ran was a segmentation fault."""
 

@@ -23,7 +23,7 @@ from support.networks import WatchedNetwork
 from support.raw_server import Connection, http_answer, raw_server
 from support.virtual_time import VirtualTime, virtual_time
 from wegetfinancing import AsyncClient, Client, ConfigurationError, HttpxTransport, TransportError
-from wegetfinancing.client.direct_connection import Origin
+from wegetfinancing.client.direct_connection import Origin, default_network
 from wegetfinancing.client.ready_connections import ReadyConnections
 from wegetfinancing.http import Request, Response
 from wegetfinancing.testing import INV_ID, FakeTransport, credentials, financing_request, shipping_event
@@ -156,29 +156,36 @@ async def test_without_any_allowed_none_is_opened(shop: ConnectionCounter) -> No
 
 
 class SlowToOpen(httpcore.AsyncNetworkBackend):
-    """Opens a connection in ``seconds``, and answers each request a second later."""
+    """Takes ``seconds`` for TCP and the same for TLS, and ``answer_seconds`` for an answer."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, answer_seconds: float = 1.0) -> None:
         self.seconds = seconds
+        self.answer_seconds = answer_seconds
         self.opened = 0
 
     async def connect_tcp(self, *_: Any, **__: Any) -> httpcore.AsyncNetworkStream:
         await anyio.sleep(self.seconds)
         self.opened += 1
-        return AnswersLate()
+        return AnswersLate(self)
 
 
 class AnswersLate(httpcore.AsyncNetworkStream):
-    asked = False
+    def __init__(self, network: SlowToOpen) -> None:
+        self.network = network
+        self.asked = False
+
+    async def start_tls(self, *_: Any, **__: Any) -> httpcore.AsyncNetworkStream:
+        await anyio.sleep(self.network.seconds)
+        return self
 
     async def write(self, *_: Any, **__: Any) -> None:
         self.asked = True
 
     async def read(self, *_: Any, **__: Any) -> bytes:
-        await anyio.sleep(1.0 if self.asked else math.inf)
+        await anyio.sleep(self.network.answer_seconds if self.asked else math.inf)
         return http_answer(GOOD)
 
-    def get_extra_info(self, _: str) -> Any:
+    def get_extra_info(self, info: str) -> Any:  # noqa: ARG002 - the name is that of httpcore
         return None
 
     async def aclose(self) -> None:
@@ -220,6 +227,63 @@ def test_a_network_that_becomes_slow_is_noticed(anyio_backend: str) -> None:
         before = network.opened
         send_creates(time, own, network, 2)
     assert network.opened == before + 2
+
+
+def waits_in(time: VirtualTime, own: HttpxTransport, number: int) -> list[float]:
+    waits: list[float] = []
+
+    async def create() -> None:
+        for _ in range(number):
+            began = anyio.current_time()
+            await own.send(make_request("https://x.example"))
+            waits.append(anyio.current_time() - began)
+
+    created = time.portal.start_task_soon(create)
+    time.advance(0.0)
+    while not created.done():
+        time.advance(0.0625)
+    created.result()
+    return waits
+
+
+@pytest.mark.parametrize(
+    ("answer_seconds", "waits"),
+    [
+        (0.375, [0.625, *[0.375] * 5]),  # a connection opens beside one answer
+        (0.1875, [0.4375, 0.4375, 0.4375, *[0.1875] * 3]),  # beside two, as is known after the first
+    ],
+)
+def test_consecutive_creates_wait_for_their_answers_only(
+    anyio_backend: str, answer_seconds: float, waits: list[float]
+) -> None:
+    """Far away: a round trip takes 125 ms, and so the opening of a connection 250."""
+    network = SlowToOpen(0.125, answer_seconds)
+    own = HttpxTransport(network_backend=network, ssl_context=client_context())
+    with virtual_time(anyio_backend) as time:
+        assert waits_in(time, own, len(waits)) == waits
+
+
+def test_an_answer_that_takes_long_enough_ends_the_opening_in_two_steps(anyio_backend: str) -> None:
+    network = SlowToOpen(0.125, 0.1875)
+    own = HttpxTransport(network_backend=network, ssl_context=client_context())
+    with virtual_time(anyio_backend) as time:
+        assert waits_in(time, own, 2) == [0.4375, 0.4375]
+        network.answer_seconds = 0.375
+        assert waits_in(time, own, 4) == [0.625, 0.375, 0.375, 0.375]
+
+
+@pytest.mark.usefixtures("no_socket_left_open")
+@TLS
+async def test_given_up_at_any_turn_an_opening_in_two_steps_leaves_nothing_over(tls: bool) -> None:
+    with FaultServer(answers_well, tls=context_of(tls)) as server:
+        origin = Origin("https" if tls else "http", "127.0.0.1", server.port)
+        ready = ReadyConnections(count=3, seconds=PLENTY)
+        opening = partial(ready.open_beside, default_network(), origin, client_context(), [])
+        for turns in range(40):
+            await cancel_after(turns, opening)
+            if turns % 3 == 0 and (stream := ready.pop(origin)):
+                await stream.aclose()
+        await ready.aclose()
 
 
 async def test_a_burst_leaves_no_more_than_a_few(shop: ConnectionCounter) -> None:
@@ -271,7 +335,7 @@ def test_one_past_half_its_time_is_renewed(anyio_backend: str, seconds: float, o
             return await super().connect_tcp(*args, **kwargs)
 
     async def open_one() -> None:
-        await ready.open(Network([]), Origin("http", "x.example", 80), client_context())
+        await ready.open(Network([]), Origin("http", "x.example", 80), client_context(), [])
 
     ready = ReadyConnections(count=1, seconds=15.0)
     with virtual_time(anyio_backend) as time:

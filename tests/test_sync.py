@@ -41,6 +41,7 @@ from wegetfinancing import (
 from wegetfinancing.client.client_call import ClientCall
 from wegetfinancing.client.process import Process
 from wegetfinancing.http import Handler, Request, Response
+from wegetfinancing.ledger import MemoryLedger
 from wegetfinancing.testing import (
     INV_ID,
     FakeTransport,
@@ -416,6 +417,45 @@ def test_a_call_interrupted_while_its_thread_starts_is_never_started(
     assert transport.requests == []
     client.create_request(financing_request())
     client.close()
+
+
+def test_the_callers_thread_takes_no_lock_that_an_interruption_could_leave_locked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One that the event loop needs too, such as that of a ``Future``: it would stand still for ever."""
+    taken: list[threading.Condition] = []
+    enter = threading.Condition.__enter__
+
+    def watched(condition: threading.Condition) -> bool:
+        if threading.current_thread() is threading.main_thread():
+            taken.append(condition)
+        return enter(condition)
+
+    with Client(credentials(), transport=FakeTransport(), ledger=MemoryLedger()) as client:
+        client.create_request(financing_request(merchant_transaction_id="ORDER-1"))
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Condition, "__enter__", watched)
+            client.create_request(financing_request(merchant_transaction_id="ORDER-2"))
+            client.preconnect()
+    assert taken == []
+
+
+def test_a_call_that_the_event_loop_runs_no_more_was_not_sent() -> None:
+    transport = FakeTransport()
+    client = AsyncClient(credentials(), transport=transport)
+    call = ClientCall(AsyncClient.create_request, financing_request())
+
+    async def come_late() -> None:
+        async with anyio.create_task_group() as tasks:
+            pass
+        call.start(tasks, client)
+
+    anyio.run(come_late)
+    call.wait()
+    with pytest.raises(TransportError, match="has ended") as caught:
+        call.answer()
+    assert caught.value.outcome is Outcome.NOT_SENT
+    assert transport.requests == []
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, TypeVar
 
 import anyio
+import sniffio
 
 from .._context import HANDLING
 from ..errors import CallError, Outcome, TransportError
@@ -15,6 +16,8 @@ from .steps import Step, caller
 
 if TYPE_CHECKING:
     import asyncio
+
+    from anyio.abc import TaskGroup
 
 _Answer = TypeVar("_Answer")
 _Parameters = ParamSpec("_Parameters")
@@ -27,8 +30,8 @@ _PATIENCE_SECONDS: Final = 5.0
 class ClientCall(Generic[_Answer]):
     """One call of an operation, which one thread waits for.
 
-    ``run``, ``accept`` and ``cancel`` belong to the event loop, the other methods to the thread that waits,
-    where steps of a ledger run too. A signal handler can interrupt that thread, with Ctrl-C's
+    ``start``, ``run``, ``accept`` and ``cancel`` belong to the event loop, the other methods to the thread
+    that waits, where steps of a ledger run too. A signal handler can interrupt that thread, with Ctrl-C's
     ``KeyboardInterrupt`` or any other exception.
     """
 
@@ -70,6 +73,16 @@ class ClientCall(Generic[_Answer]):
         # Receives an item for each step, and one when the call has ended. Unlike that of a Future, its lock
         # is in C: an exception of a signal handler cannot leave it locked.
         self._news: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def start(self, tasks: "TaskGroup", client: AsyncClient) -> None:
+        """Run the call in a task of its own, if the event loop still runs any."""
+        sniffio.current_async_library_cvar.set("asyncio")  # outside of a task, nothing else tells anyio
+        try:
+            tasks.start_soon(self.run, client)
+        except RuntimeError:  # they have ended
+            msg = "the client's event loop has ended"
+            self._error = TransportError(msg, outcome=Outcome.NOT_SENT, operation=self.name)
+            self._has_ended()
 
     async def run(self, client: AsyncClient) -> None:
         """Run the call and keep its answer or error; nothing is raised here, where it would end the loop."""

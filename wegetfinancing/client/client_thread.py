@@ -1,7 +1,10 @@
 """A thread that runs an ``AsyncClient`` in an event loop, for callers that do not await.
 
-The event loop runs anyio's blocking portal. The rules, each with its reason:
+The rules, each with its reason:
 
+- A call is handed over without waiting for the event loop, unlike by anyio's blocking portal: it waits with
+  a lock written in Python, which an exception of a signal handler can leave locked, and the event loop, which
+  needs it too, would stand still for ever.
 - The thread starts with the first call and, because a fork copies no thread, again with the first call in
   each forked process. That process makes an ``AsyncClient`` of its own: one cannot be used after a fork.
 - It is a daemon thread that ``atexit`` ends. Before ``atexit`` the interpreter joins every thread that is not
@@ -15,7 +18,7 @@ import contextlib
 import sys
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import anyio
 
@@ -29,7 +32,7 @@ from .transport import Transport
 if TYPE_CHECKING:
     import asyncio
 
-    from anyio.from_thread import BlockingPortal
+    from anyio.abc import TaskGroup
 
 _Answer = TypeVar("_Answer")
 
@@ -98,7 +101,7 @@ class ClientThread:
             with self._lock:  # a thread that is told to end accepts no call any more
                 running = self._open(call.name)
                 client = running.client if choose is None else choose(running.client)
-                running.portal.start_task_soon(call.run, client)
+                running.begin(call, client)
             call.wait()
         except BaseException as interruption:
             if running is not None:
@@ -171,13 +174,12 @@ class _RunningThread:
     def __init__(self, client: AsyncClient, transport: Transport | None) -> None:
         self.client = client
         self.thread = threading.Thread(target=self._run, name="wegetfinancing.Client", daemon=True)
-        self.portal: BlockingPortal
         self.event_loop: asyncio.AbstractEventLoop
         self._transport = transport
         self._ready = threading.Event()
         self._is_to_end = False
         self._failure: BaseException | None = None
-        self._calls: anyio.CancelScope
+        self._calls: TaskGroup
         self._end: anyio.Event
 
     def start(self) -> None:
@@ -191,12 +193,18 @@ class _RunningThread:
         if self._failure is not None:
             raise self._failure
 
+    def begin(self, call: ClientCall[Any], client: AsyncClient) -> None:
+        """Have a call run, in this context, and do not wait for it."""
+        self.event_loop.call_soon_threadsafe(call.start, self._calls, client)
+
     def end(self, *, cancel: bool = False) -> None:
         """Tell the thread to end once its calls have ended, or to cancel them."""
         self._is_to_end = True
         if self._ready.is_set():
             with contextlib.suppress(RuntimeError):  # the event loop is closed
-                self.event_loop.call_soon_threadsafe(self._calls.cancel if cancel else self._end.set)
+                self.event_loop.call_soon_threadsafe(
+                    self._calls.cancel_scope.cancel if cancel else self._end.set
+                )
 
     def join(self) -> None:
         """Wait until the thread has ended; raise what a transport raised when it was closed."""
@@ -213,16 +221,13 @@ class _RunningThread:
         self._ready.set()
 
     async def _serve(self) -> None:
-        from anyio.from_thread import BlockingPortal  # noqa: PLC0415 - see _load_libraries
-
         self._end = anyio.Event()
-        with anyio.CancelScope() as self._calls:
-            async with BlockingPortal() as self.portal:
-                self.event_loop = cast("asyncio.AbstractEventLoop", current_event_loop())
-                self._ready.set()
-                if self._is_to_end:
-                    return  # its start was interrupted
-                await self._end.wait()
+        async with anyio.create_task_group() as self._calls:
+            self.event_loop = cast("asyncio.AbstractEventLoop", current_event_loop())
+            self._ready.set()
+            if self._is_to_end:
+                return  # its start was interrupted
+            await self._end.wait()
         await self.client.aclose()
         if self._transport is not None:
             await self._transport.aclose()
@@ -250,7 +255,6 @@ def _refuse_greenlets() -> None:
 
 def _load_libraries() -> None:
     """Load what a call needs, which takes a tenth of a second: not when the package is imported."""
-    import anyio.from_thread  # noqa: F401, PLC0415 - as the docstring says
     import cattrs.gen  # noqa: F401, PLC0415 - as the docstring says
 
     from .httpx_connections import load_libraries  # noqa: PLC0415 - as the docstring says

@@ -87,11 +87,27 @@ class HttpxConnections:
         return self._limit("max_connections", _MAX_CONNECTIONS)
 
     async def open_ahead(self, url: "httpx.URL", exchange: Exchange | None = None) -> None:
-        """Open a connection that will be ready for another exchange, unless a proxy leads there."""
-        if self._is_direct(url):
-            opened = await self.ready.open(self._own_network(), Origin.of(url), self._ssl_context())
-            if exchange is not None:
-                exchange.opened_ahead = opened
+        """Open a connection that will be ready for another exchange, unless a proxy leads there.
+
+        Args:
+            url: where it leads.
+            exchange: the one whose answer is waited for meanwhile, if any.
+
+        """
+        if not self._is_direct(url):
+            return
+        if exchange is None:
+            await self.ready.open(self._own_network(), Origin.of(url), self._ssl_context(), [])
+        else:
+            open_beside, opened = self.ready.open_beside, exchange.opened_ahead
+            await open_beside(self._own_network(), Origin.of(url), self._ssl_context(), opened)
+
+    def note(self, exchange: Exchange) -> None:
+        """Note how long an exchange took that has ended."""
+        if exchange.opening_seconds is not None:
+            self.ready.note_opening(exchange.opening_seconds)
+        if exchange.answer_seconds is not None and not exchange.request.repeatable:
+            self.ready.note_answer(exchange.answer_seconds)
 
     async def aclose(self) -> None:
         """Close what is idle or ready, and keep nothing from now on."""

@@ -40,12 +40,14 @@ class Exchange:
         traced: httpcore has reported something.
         opening_seconds: how long its connection took to open; ``None`` if it was open before.
         when_it_waits: what may be done while it waits for its answer.
-        opened_ahead: the connection for another request that was opened in the meantime.
+        opened_ahead: the connections for other requests that were opened in the meantime.
+        answer_seconds: how long its answer was waited for; ``None`` until it came.
 
     """
 
     __slots__ = (
         "_address",
+        "_asked",
         "_begun",
         "_body_began",
         "_head",
@@ -57,6 +59,7 @@ class Exchange:
         "_sending_began",
         "_through",
         "_tunnelling",
+        "answer_seconds",
         "margin",
         "opened_ahead",
         "opening_seconds",
@@ -74,10 +77,12 @@ class Exchange:
         self.traced: bool = False
         self.opening_seconds: float | None = None
         self.when_it_waits: Beside = Beside()
-        self.opened_ahead: Any = None
+        self.opened_ahead: list[Any] = []
+        self.answer_seconds: float | None = None
         self._own = own
         self._head: tuple[int, Iterable[tuple[bytes, bytes]]] | None = None
         self._opening_began: float | None = None
+        self._asked = 0.0  # when the answer began to be waited for
         self._begun = False  # handed to the library
         self._sending_began = False  # its first byte may have left
         self._body_began = False  # its body was read, presumably to be sent
@@ -218,10 +223,12 @@ class Exchange:
         elif event == "http11.send_request_headers.started":
             self._start_sending(info["request"])
         elif event == "http11.receive_response_headers.started":
+            self._asked = anyio.current_time()
             self.when_it_waits.start()
         elif event == "http11.receive_response_headers.complete" and not self._tunnelling:
             _, status, _, headers = info["return_value"]
             self._head = status, headers
+            self.answer_seconds = anyio.current_time() - self._asked
         elif event.startswith("http2."):
             msg = "the client given speaks HTTP/2, which may send a request twice; make it with http2=False"
             raise ConfigurationError(msg)

@@ -67,9 +67,10 @@ class HttpxTransport:
     failed, until it is full.
 
     While a request that must not be repeated waits for its answer, the connection for the next one is opened,
-    if the last one took at least ``open_ahead_from`` seconds to open; ``preconnect`` does that ahead of the
-    first. Such a connection has carried no request, and is inspected
-    before it is used. None is opened ahead through a proxy or for a ready client.
+    if the last one took at least ``open_ahead_from`` seconds to open; where an answer comes before that is
+    done, TCP for the next but one and TLS for the next. ``preconnect`` opens one ahead of the first. Such a
+    connection has carried no request, and is inspected before it is used. None is opened ahead through a
+    proxy or for a ready client.
 
     A transport of theirs, such as ``httpx.MockTransport(handler)``, can be passed in place of a client.
 
@@ -176,8 +177,7 @@ class HttpxTransport:
                     result = await beside(attempt, exchange.when_it_waits)
             finally:
                 limiter.release_on_behalf_of(exchange)
-                if exchange.opening_seconds is not None:
-                    self._connections.ready.note_opening(exchange.opening_seconds)
+                self._connections.note(exchange)
                 if not isinstance(result, Response):  # such a call leaves nothing open
                     await self._connections.ready.discard(exchange.opened_ahead)
         if isinstance(result, Response):

@@ -6,9 +6,11 @@ Nothing here sends a byte of a request, so a failure here is never more than a c
 """
 
 import contextlib
+import functools
 import logging
 import math
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -41,9 +43,12 @@ _log = logging.getLogger("wegetfinancing")
 
 
 @attrs.frozen(eq=False)
-class _Ready:
+class _Kept:
+    """A connection that waits; ``is_ready`` unless its TLS handshake is still to come."""
+
     origin: Origin
     stream: "httpcore.AsyncNetworkStream"
+    is_ready: bool
     expires: float
     expires_at: float  # on the wall clock: the event loop's may stand still while a machine is suspended
 
@@ -56,9 +61,23 @@ class ReadyConnections:
     """A few open connections that no request has used, each for a limited time.
 
     There is no timer and no task: expired ones are closed by the next call, or with the transport.
+
+    Opening takes two round trips, one for TCP and one for TLS, and an answer one and the vendor's time. What
+    is not open when the answer comes is given up. After that has happened a connection opens beside two
+    creates: TCP beside one, and TLS beside the next, while TCP of another opens; until an answer is waited
+    for as long as a connection takes to open.
     """
 
-    __slots__ = ("_closed", "_count", "_open_ahead_from", "_opening", "_ready", "_seconds", "_took")
+    __slots__ = (
+        "_closed",
+        "_count",
+        "_fits_one_answer",
+        "_kept",
+        "_open_ahead_from",
+        "_opening",
+        "_seconds",
+        "_took",
+    )
 
     def __init__(self, *, count: int, seconds: float, open_ahead_from: float = OPEN_AHEAD_FROM) -> None:
         """Open nothing yet.
@@ -80,7 +99,8 @@ class ReadyConnections:
         self._seconds = seconds
         self._open_ahead_from = open_ahead_from
         self._took = math.inf  # until one was opened
-        self._ready: list[_Ready] = []
+        self._fits_one_answer = True
+        self._kept: list[_Kept] = []
         self._opening = 0
         self._closed = False
 
@@ -93,68 +113,130 @@ class ReadyConnections:
         """Note how long the last connection took to open, TLS included."""
         self._took = seconds
 
+    def note_answer(self, seconds: float) -> None:
+        """Note how long the last answer was waited for."""
+        if seconds >= self._took:
+            self._fits_one_answer = True
+
     async def open(
-        self, network: "httpcore.AsyncNetworkBackend", origin: Origin, context: "ssl.SSLContext"
-    ) -> "httpcore.AsyncNetworkStream | None":
+        self,
+        network: "httpcore.AsyncNetworkBackend",
+        origin: Origin,
+        context: "ssl.SSLContext",
+        opened: "list[httpcore.AsyncNetworkStream]",
+    ) -> None:
         """Open a connection and keep it, unless there are enough. A failure is logged only.
 
-        Being cancelled leaves no socket open.
+        Being cancelled leaves no socket open. What is kept is added to ``opened``.
         """
         await self._close_old()
-        if self._closed or self._is_full:
-            return None
+        begun = self._pop(origin, is_ready=False)
+        await self._advance(network, origin, context, opened, begun=begun, with_tls=True)
+
+    async def open_beside(
+        self,
+        network: "httpcore.AsyncNetworkBackend",
+        origin: Origin,
+        context: "ssl.SSLContext",
+        opened: "list[httpcore.AsyncNetworkStream]",
+    ) -> None:
+        """Do the same while an answer is waited for: in one go, or so much as fits in."""
+        if self._fits_one_answer:
+            fits = False
+            try:
+                await self.open(network, origin, context, opened)
+                fits = True
+            finally:
+                self._fits_one_answer = fits
+            return
+        await self._close_old()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._finish, network, origin, context, opened)
+            begin = functools.partial(self._advance, begun=None, with_tls=False)
+            tasks.start_soon(begin, network, origin, context, opened)
+
+    async def _finish(
+        self,
+        network: "httpcore.AsyncNetworkBackend",
+        origin: Origin,
+        context: "ssl.SSLContext",
+        opened: "list[httpcore.AsyncNetworkStream]",
+    ) -> None:
+        """Go on with one that was begun, if there is one. It is taken here, by the task that closes it."""
+        if begun := self._pop(origin, is_ready=False):
+            await self._advance(network, origin, context, opened, begun=begun, with_tls=True)
+
+    async def _advance(
+        self,
+        network: "httpcore.AsyncNetworkBackend",
+        origin: Origin,
+        context: "ssl.SSLContext",
+        opened: "list[httpcore.AsyncNetworkStream]",
+        *,
+        begun: _Kept | None,
+        with_tls: bool,
+    ) -> None:
+        """Go on with the connection that was begun, or begin one."""
+        stream = None if begun is None else begun.stream
+        if stream is None and (self._closed or self._is_full):
+            return
         self._opening += 1
         began = anyio.current_time()
-        stream: httpcore.AsyncNetworkStream | None = None
         ready: httpcore.AsyncNetworkStream | None = None
         try:
-            stream = await network.connect_tcp(origin.host, origin.port)
-            ready = await start_tls(stream, origin, context)
-            self.note_opening(anyio.current_time() - began)
+            stream = stream or await network.connect_tcp(origin.host, origin.port)
+            ready = await start_tls(stream, origin, context) if with_tls else stream
         except Exception as error:  # noqa: BLE001 - the create opens one of its own and says what is wrong
             _log.debug("no connection was opened ahead (%s)", type(error).__name__)
         finally:
             self._opening -= 1
             if ready is not None and not self._closed:
-                expires, expires_at = anyio.current_time() + self._seconds, time.time() + self._seconds
-                self._ready.append(_Ready(origin, ready, expires, expires_at))
+                now = anyio.current_time()
+                is_ready = with_tls or origin.scheme == "http"
+                expires_at = time.time() + self._seconds
+                self._kept.append(_Kept(origin, ready, is_ready, now + self._seconds, expires_at))
+                opened.append(ready)
+                if is_ready and begun is None:
+                    self.note_opening(now - began)
             elif stream is not None:
                 # The raw one: a handshake that was cancelled leaves its socket behind.
                 await close_quietly(stream)
-        return ready
 
     def pop(self, origin: Origin) -> "httpcore.AsyncNetworkStream | None":
         """Take the newest one that leads there; whoever calls closes it."""
-        for place in reversed(range(len(self._ready))):
-            ready = self._ready[place]
-            if ready.origin == origin and not ready.is_old():
-                return self._ready.pop(place).stream
+        kept = self._pop(origin, is_ready=True)
+        return None if kept is None else kept.stream
+
+    def _pop(self, origin: Origin, *, is_ready: bool) -> _Kept | None:
+        for place in reversed(range(len(self._kept))):
+            kept = self._kept[place]
+            if kept.origin == origin and kept.is_ready is is_ready and not kept.is_old():
+                return self._kept.pop(place)
         return None
 
-    async def discard(self, stream: "httpcore.AsyncNetworkStream | None") -> None:
-        """Close this one, if it still waits."""
-        for ready in self._ready:
-            if ready.stream is stream:
-                self._ready.remove(ready)
-                await close_quietly(ready.stream)
-                return
+    async def discard(self, streams: "Sequence[httpcore.AsyncNetworkStream]") -> None:
+        """Close these, if they still wait."""
+        discarded = [kept for kept in self._kept if kept.stream in streams]
+        self._kept = [kept for kept in self._kept if kept.stream not in streams]
+        for kept in discarded:
+            await close_quietly(kept.stream)
 
     async def aclose(self) -> None:
         """Close what waits, and keep nothing from now on."""
         self._closed = True
-        while self._ready:
-            await close_quietly(self._ready.pop().stream)
+        while self._kept:
+            await close_quietly(self._kept.pop().stream)
 
     @property
     def _is_full(self) -> bool:
-        return len(self._ready) + self._opening >= self._count
+        return len(self._kept) + self._opening >= self._count
 
     async def _close_old(self) -> None:
         """Close what has expired, and if there is no room, the oldest one that is past half its time."""
-        while self._ready and (
-            self._ready[0].is_old() or (self._is_full and self._ready[0].is_old(self._seconds / 2))
+        while self._kept and (
+            self._kept[0].is_old() or (self._is_full and self._kept[0].is_old(self._seconds / 2))
         ):
-            await close_quietly(self._ready.pop(0).stream)
+            await close_quietly(self._kept.pop(0).stream)
 
 
 async def is_untouched(stream: "httpcore.AsyncNetworkStream") -> bool:

@@ -4,6 +4,7 @@ import contextlib
 import os
 import sqlite3
 import time
+import traceback
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -117,7 +118,11 @@ def transaction(engine: Engine, *, write: bool, timeout: float, handler: bool) -
     """
     committing = False
     try:
-        with engine.connect() as connection, _limits(connection, timeout, watch=handler) as watchdog:
+        with (
+            engine.connect() as connection,
+            _kept_if_all_was_well(connection),
+            _limits(connection, timeout, watch=handler) as watchdog,
+        ):
             connection = _begun(connection, write=write, timeout=timeout)  # noqa: PLW2901 - the same one
             if watchdog is not None:
                 watchdog.start()
@@ -130,6 +135,27 @@ def transaction(engine: Engine, *, write: bool, timeout: float, handler: bool) -
         if handler:
             raise
         raise LedgerError(description(error), uncertain=committing) from None  # it holds statements' values
+
+
+@contextlib.contextmanager
+def _kept_if_all_was_well(connection: Connection) -> Iterator[None]:
+    """After an error, let SQLite begin anew on another connection, and keep no lock on this one.
+
+    A cursor that the traceback still holds keeps the snapshot that it was reading, and on its connection no
+    later transaction could write, however long it waits. After an interruption it keeps the lock too, since
+    SQLAlchemy then closes the connection as it is, and SQLite puts that off until the cursor has ended.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if connection.dialect.name == "sqlite":
+            if not isinstance(error, Exception):
+                traceback.clear_frames(error.__traceback__)
+            if not connection.invalidated:
+                with contextlib.suppress(sqlite3.Error):
+                    _raw(connection).rollback()
+                connection.invalidate()
+        raise
 
 
 def _commit(connection: Connection) -> None:
