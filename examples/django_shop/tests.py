@@ -100,7 +100,13 @@ class CheckoutTests(ShopTestCase):
     def test_what_the_vendor_would_refuse_is_said_beside_its_field_and_nothing_is_saved(self) -> None:
         answer = self.apply(self.open_checkout(), zipcode="1000")
         self.assertContains(answer, "ZIP code: must be a ZIP code such as 12345 or 12345-6789.")
+        self.assertContains(self.apply(self.open_checkout(), email=""), "E-mail: This field is required.")
         self.assertFalse(Order.objects.exists())
+
+    def test_the_lightbox_shows_the_application_over_a_page_of_the_shop(self) -> None:
+        answer = self.apply(self.open_checkout(), show="lightbox")
+        self.assertContains(answer, f'data-href="{self.application().href}"')
+        self.assertContains(answer, f'data-order-page="{self.order().get_absolute_url()}"')
 
     def test_what_the_vendor_refuses_can_be_corrected(self) -> None:
         self.emulator.fail_next("fault-400")
@@ -129,6 +135,15 @@ class CheckoutTests(ShopTestCase):
         self.application()  # there is one
         self.post("approved")
         self.assertEqual(self.state(), "in review")  # nobody has seen the financed amount
+
+    def test_an_application_that_an_operator_has_found_waits_where_nobody_knows_its_page(self) -> None:
+        self.emulator.fail_next("fault-502-after-commit")
+        number = self.open_checkout()
+        self.apply(number)
+        get_ledger().adopt(number, self.application().inv_id, self.order().amount)
+        self.assertEqual(self.state(), "waiting")
+        link = self.client.get(f"{self.order().get_absolute_url()}/application")
+        self.assertRedirects(link, self.order().get_absolute_url())
 
     def test_an_order_that_was_resolved_as_absent_makes_way_for_a_new_one(self) -> None:
         self.emulator.fail_next("fault-502")
