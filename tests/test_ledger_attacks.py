@@ -9,7 +9,7 @@ from wegetfinancing.testing import INV_ID
 from wegetfinancing.testing.contract.ledger_checking import (
     MERCHANT,
     ORDER,
-    LedgerBench,
+    LedgerContext,
     Shop,
     application,
     created,
@@ -28,7 +28,7 @@ def codes(ledger: MemoryLedger) -> list[str]:
 
 
 def applied(ledger: MemoryLedger) -> None:
-    LedgerBench(lambda: ledger).applied(ledger)
+    LedgerContext(lambda: ledger).applied(ledger)
 
 
 def handle(ledger: MemoryLedger) -> None:

@@ -18,7 +18,7 @@ from wegetfinancing.postbacks import MemoryDeliveryStore, NotYet, PostbackApp, R
 from wegetfinancing.postbacks.decisions import Claim
 from wegetfinancing.testing import credentials, signed_postback
 from wegetfinancing.testing.contract.ledger_checking import (
-    LedgerBench,
+    LedgerContext,
     Shop,
     postback,
 )
@@ -30,7 +30,7 @@ APPROVED = signed_postback(timestamp="1700000001")
 
 
 def applied(ledger: Ledger) -> None:
-    LedgerBench(lambda: ledger).applied(ledger)
+    LedgerContext(lambda: ledger).applied(ledger)
 
 
 class Handler:

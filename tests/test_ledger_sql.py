@@ -38,7 +38,7 @@ from wegetfinancing.testing import (
     signed_postback,
 )
 from wegetfinancing.testing.contract.ledger_checking import (
-    LedgerBench,
+    LedgerContext,
     application,
     postback,
 )
@@ -89,7 +89,7 @@ def make_ledger(url: str, engine: sqlalchemy.Engine) -> Iterator[Callable[..., S
 
 
 def applied(ledger: Ledger, order_id: str = ORDER, inv_id: str | None = None) -> None:
-    LedgerBench(lambda: ledger).applied(ledger, order_id, inv_id or postback().inv_id)
+    LedgerContext(lambda: ledger).applied(ledger, order_id, inv_id or postback().inv_id)
 
 
 def count(engine: sqlalchemy.Engine) -> int:

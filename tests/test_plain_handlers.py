@@ -19,7 +19,7 @@ from wegetfinancing.postbacks.leases import hand_over
 from wegetfinancing.postbacks.worker import LedgerHandling
 from wegetfinancing.postbacks.wsgi import PostbackApp as WSGIPostbackApp
 from wegetfinancing.testing import credentials, signed_postback
-from wegetfinancing.testing.contract.ledger_checking import LedgerBench, postback
+from wegetfinancing.testing.contract.ledger_checking import LedgerContext, postback
 
 
 class PlainHandler:
@@ -210,9 +210,9 @@ async def test_a_plain_handler_runs_to_its_end_although_the_worker_ends() -> Non
 @pytest.mark.anyio
 async def test_plain_handlers_that_hang_keep_no_postback_from_being_stored() -> None:
     ledger, may_end = MemoryLedger(), threading.Event()
-    bench = LedgerBench(lambda: ledger)
+    context = LedgerContext(lambda: ledger)
     for number in range(40):
-        bench.applied(ledger, f"order-{number}", f"inv-{number}")
+        context.applied(ledger, f"order-{number}", f"inv-{number}")
 
     def hangs(_: Decision) -> None:
         assert may_end.wait(30)

@@ -11,7 +11,7 @@ from ..fakes import credentials
 from .ledger_checking import (
     MERCHANT,
     ORDER,
-    LedgerBench,
+    LedgerContext,
     Shop,
     created,
     ledger_check,
@@ -21,77 +21,79 @@ from .ledger_checking import (
 )
 
 
-def _codes(bench: LedgerBench, ledger: Ledger) -> list[str]:
-    return [each.code for each in bench.loan(ledger).held]
+def _codes(context: LedgerContext, ledger: Ledger) -> list[str]:
+    return [each.code for each in context.loan(ledger).held]
 
 
 @ledger_check
-def only_an_approval_may_ship(bench: LedgerBench) -> None:
+def only_an_approval_may_ship(context: LedgerContext) -> None:
     """Nothing ships before the last decision is an approval."""
     for status in ("preapproved", "rejected", "refund"):
-        ledger = bench.ledger()
-        bench.applied(ledger)
-        require(not bench.loan(ledger).may_ship, "it may ship before any decision")
+        ledger = context.ledger()
+        context.applied(ledger)
+        require(not context.loan(ledger).may_ship, "it may ship before any decision")
         ledger.record(postback(status))
-        require(not bench.loan(ledger).may_ship, f"it may ship after {status}")
-    ledger = bench.ledger()
-    bench.applied(ledger)
+        require(not context.loan(ledger).may_ship, f"it may ship after {status}")
+    ledger = context.ledger()
+    context.applied(ledger)
     ledger.record(postback("approved"))
-    require(bench.loan(ledger).may_ship, "it may not ship after an approval")
+    require(context.loan(ledger).may_ship, "it may not ship after an approval")
 
 
 @ledger_check
-def an_amount_has_to_be_seen(bench: LedgerBench) -> None:
+def an_amount_has_to_be_seen(context: LedgerContext) -> None:
     """An approval whose amount nobody has seen is held, until the amount arrives."""
-    ledger = bench.ledger()
-    bench.applied(ledger, amount=None)
+    ledger = context.ledger()
+    context.applied(ledger, amount=None)
     ledger.record(postback())
-    require(_codes(bench, ledger) == ["amount_not_seen"], "an answer without an amount is not held")
-    ledger = bench.ledger()
-    intent = bench.begun(ledger)
+    require(_codes(context, ledger) == ["amount_not_seen"], "an answer without an amount is not held")
+    ledger = context.ledger()
+    intent = context.begun(ledger)
     ledger.record(postback())
-    require(_codes(bench, ledger) == ["amount_not_seen"], "a postback before the answer is not held")
+    require(_codes(context, ledger) == ["amount_not_seen"], "a postback before the answer is not held")
     ledger.record_answer(intent, created())
-    loan = bench.loan(ledger)
+    loan = context.loan(ledger)
     require(loan.held == () and loan.may_ship, "the amount has arrived, and it is still held")
 
 
 @ledger_check
-def an_amount_has_to_be_as_expected(bench: LedgerBench) -> None:
+def an_amount_has_to_be_as_expected(context: LedgerContext) -> None:
     """The answer's amount is as expected with or without the request's taxes; any other is held."""
     cases = (("499.00", False), ("499", False), ("518.96", False), ("498.99", True), ("518.97", True))
     for amount, is_held in cases:
-        ledger = bench.ledger()
-        bench.applied(ledger, amount=Decimal(amount), taxes=Decimal("19.96"))
+        ledger = context.ledger()
+        context.applied(ledger, amount=Decimal(amount), taxes=Decimal("19.96"))
         ledger.record(postback())
-        codes = _codes(bench, ledger)
+        codes = _codes(context, ledger)
         require(codes == ["amount_differs"] * is_held, f"{amount} for 499.00 with 19.96 taxes: held {codes}")
-        require(bench.loan(ledger).may_ship is not is_held, "may_ship says otherwise")
+        require(context.loan(ledger).may_ship is not is_held, "may_ship says otherwise")
 
 
 @ledger_check
-def the_same_decision_signed_again_is_held(bench: LedgerBench) -> None:
+def the_same_decision_signed_again_is_held(context: LedgerContext) -> None:
     """The same decision with another timestamp is neither counted nor dropped: it is held for review."""
     shop = Shop()
     for status in ("approved", "rejected", "preapproved"):
-        ledger = bench.ledger(apply=shop)
-        bench.applied(ledger)
+        ledger = context.ledger(apply=shop)
+        context.applied(ledger)
         ledger.record(postback(status))
         ledger.record(postback(status, signed=2))
-        require(_codes(bench, ledger) == ["repeated"], f"{status}, signed again, is not held")
-    ledger = bench.ledger(apply=shop)
-    bench.applied(ledger)
+        require(_codes(context, ledger) == ["repeated"], f"{status}, signed again, is not held")
+    ledger = context.ledger(apply=shop)
+    context.applied(ledger)
     ledger.record(postback())
     for signed in (2, 3):
         ledger.record(postback("refund", signed=signed, amount="50.00"))
-    require(_codes(bench, ledger) == ["refund", "repeated"], "a second refund of the same amount is not held")
-    require(bench.loan(ledger).refunded == Decimal(50), "it was counted, or the first was not")
-    bench.handle_all(ledger)
+    require(
+        _codes(context, ledger) == ["refund", "repeated"], "a second refund of the same amount is not held"
+    )
+    require(context.loan(ledger).refunded == Decimal(50), "it was counted, or the first was not")
+    context.handle_all(ledger)
     require(shop.statuses[-2:] == ["approved", "refund"], "it was handled, or the first was not")
 
 
 @ledger_check
-def contradicting_decisions_are_held(bench: LedgerBench) -> None:
+def contradicting_decisions_are_held(context: LedgerContext) -> None:
     """Decisions that contradict each other are held where their order cannot be told."""
     cases: list[tuple[str, int | str, str, int | str]] = [
         ("approved", 5, "rejected", 5),
@@ -105,19 +107,19 @@ def contradicting_decisions_are_held(bench: LedgerBench) -> None:
     ]
     for first, first_signed, second, second_signed in cases:
         shop = Shop()
-        ledger = bench.ledger(apply=shop)
-        bench.applied(ledger)
+        ledger = context.ledger(apply=shop)
+        context.applied(ledger)
         ledger.record(postback(first, signed=first_signed))
         ledger.record(postback(second, signed=second_signed))
-        bench.handle_all(ledger)
+        context.handle_all(ledger)
         case = f"{second} (signed {second_signed}) after {first} (signed {first_signed})"
-        require(_codes(bench, ledger) == ["conflict"], f"{case} is not held")
+        require(_codes(context, ledger) == ["conflict"], f"{case} is not held")
         require(shop.statuses == [first], f"{case}: the handler was told {shop.statuses}")
-        require(not bench.loan(ledger).may_ship, f"{case} may ship")
+        require(not context.loan(ledger).may_ship, f"{case} may ship")
 
 
 @ledger_check
-def a_newer_decision_counts(bench: LedgerBench) -> None:
+def a_newer_decision_counts(context: LedgerContext) -> None:
     """A decision that was signed later counts, whatever was said before."""
     cases: list[tuple[str, int | str, str, int | str]] = [
         ("approved", 1, "rejected", 2),
@@ -129,41 +131,41 @@ def a_newer_decision_counts(bench: LedgerBench) -> None:
     ]
     for first, first_signed, second, second_signed in cases:
         shop = Shop()
-        ledger = bench.ledger(apply=shop)
-        bench.applied(ledger)
+        ledger = context.ledger(apply=shop)
+        context.applied(ledger)
         ledger.record(postback(first, signed=first_signed))
         ledger.record(postback(second, signed=second_signed))
-        bench.handle_all(ledger)
-        loan, case = bench.loan(ledger), f"{second} after {first}"
+        context.handle_all(ledger)
+        loan, case = context.loan(ledger), f"{second} after {first}"
         require(loan.status == second and loan.held == (), f"{case}: it is {loan.status}, held {loan.held}")
         require(shop.statuses == [first, second], f"{case}: the handler was told {shop.statuses}")
         require(loan.may_ship is (second == "approved"), f"{case}: may_ship is {loan.may_ship}")
 
 
 @ledger_check
-def a_late_preapproval_changes_nothing(bench: LedgerBench) -> None:
+def a_late_preapproval_changes_nothing(context: LedgerContext) -> None:
     """A preapproval that is older than the decision is recorded only."""
     shop = Shop()
-    ledger = bench.ledger(apply=shop)
-    bench.applied(ledger)
+    ledger = context.ledger(apply=shop)
+    context.applied(ledger)
     ledger.record(postback("approved", signed=2))
     late = ledger.record(postback("preapproved", signed=1))
-    bench.handle_all(ledger)
+    context.handle_all(ledger)
     require(late.settled and shop.statuses == ["approved"], "it was handed to the handler")
-    require(bench.loan(ledger).may_ship, "it has changed the loan")
+    require(context.loan(ledger).may_ship, "it has changed the loan")
 
 
 @ledger_check
-def a_refund_is_a_fact_to_accept(bench: LedgerBench) -> None:
+def a_refund_is_a_fact_to_accept(context: LedgerContext) -> None:
     """A refund is handled and held; once it is accepted, the rest of the order goes on."""
     shop = Shop()
-    ledger = bench.ledger(apply=shop)
-    bench.applied(ledger)
+    ledger = context.ledger(apply=shop)
+    context.applied(ledger)
     ledger.record(postback())
     ledger.record(postback("refund", signed=2, amount="50.00"))
     ledger.record(postback("refund", signed=3, amount="20.00"))
-    bench.handle_all(ledger)
-    loan = bench.loan(ledger)
+    context.handle_all(ledger)
+    loan = context.loan(ledger)
     require(shop.statuses == ["approved", "refund", "refund"], "the handler was not told of the refunds")
     require([each.code for each in loan.held] == ["refund", "refund"], "a refund is not held")
     require((loan.status, loan.refunded) == ("approved", Decimal(70)), "a refund ends the loan, or is lost")
@@ -171,12 +173,12 @@ def a_refund_is_a_fact_to_accept(bench: LedgerBench) -> None:
 
 
 @ledger_check
-def exactly_the_named_holds_are_accepted(bench: LedgerBench) -> None:
+def exactly_the_named_holds_are_accepted(context: LedgerContext) -> None:
     """Accepting names the holds that were seen: one that arrives meanwhile stays open."""
-    ledger = bench.ledger()
-    bench.applied(ledger, amount=Decimal("600.00"))
+    ledger = context.ledger()
+    context.applied(ledger, amount=Decimal("600.00"))
     ledger.record(postback(signed=5))
-    seen = bench.loan(ledger).held
+    seen = context.loan(ledger).held
     ledger.record(postback("rejected", signed=4))
     loan = ledger.accept(ORDER, seen)
     require([each.code for each in loan.held] == ["conflict"], f"held after accepting one: {loan.held}")
@@ -190,28 +192,28 @@ def exactly_the_named_holds_are_accepted(bench: LedgerBench) -> None:
 
 
 @ledger_check
-def a_held_decision_can_be_let_count(bench: LedgerBench) -> None:
+def a_held_decision_can_be_let_count(context: LedgerContext) -> None:
     """With ``apply`` the decisions behind the accepted holds count, and are handled."""
     shop = Shop()
-    ledger = bench.ledger(apply=shop)
-    bench.applied(ledger)
+    ledger = context.ledger(apply=shop)
+    context.applied(ledger)
     ledger.record(postback(signed=5))
     ledger.record(postback("rejected", signed=5))
-    loan = ledger.accept(ORDER, bench.loan(ledger).held, apply=True)
+    loan = ledger.accept(ORDER, context.loan(ledger).held, apply=True)
     require((loan.status, loan.held) == ("rejected", ()), "the rejection does not count")
-    bench.handle_all(ledger)
+    context.handle_all(ledger)
     require(shop.statuses == ["approved", "rejected"], "the rejection was not handled")
 
 
 @ledger_check
-def what_waits_is_listed(bench: LedgerBench) -> None:
+def what_waits_is_listed(context: LedgerContext) -> None:
     """Orders that are held, unknown or overdue are listed, and decisions without an order."""
-    ledger = bench.ledger()
-    bench.applied(ledger, "fine", "fine")
-    bench.applied(ledger, "held", "held", amount=None)
-    bench.begun(ledger, "sending")
-    bench.begun(ledger, "overdue", seconds=-1.0)
-    ledger.record_failure(bench.begun(ledger, "unknown"), Outcome.UNKNOWN)
+    ledger = context.ledger()
+    context.applied(ledger, "fine", "fine")
+    context.applied(ledger, "held", "held", amount=None)
+    context.begun(ledger, "sending")
+    context.begun(ledger, "overdue", seconds=-1.0)
+    ledger.record_failure(context.begun(ledger, "unknown"), Outcome.UNKNOWN)
     ledger.record(postback(inv_id="unmatched", merchant_transaction_id=None))
     review = ledger.review()
     loans = sorted(each.order_id for each in review.loans)
@@ -221,15 +223,15 @@ def what_waits_is_listed(bench: LedgerBench) -> None:
 
 
 @ledger_check
-def what_stays_undecided_is_listed(bench: LedgerBench) -> None:
+def what_stays_undecided_is_listed(context: LedgerContext) -> None:
     """Applications that were created so long ago and have had no final decision are listed when asked for."""
-    ledger = bench.ledger()
-    bench.applied(ledger, "nothing", "nothing")
+    ledger = context.ledger()
+    context.applied(ledger, "nothing", "nothing")
     for status in ("preapproved", "approved", "rejected"):
-        bench.applied(ledger, status, status)
+        context.applied(ledger, status, status)
         ledger.record(postback(status, inv_id=status, merchant_transaction_id=status))
-    bench.begun(ledger, "sending")
-    bench.applied(ledger, "forgotten", "forgotten")
+    context.begun(ledger, "sending")
+    context.applied(ledger, "forgotten", "forgotten")
     ledger.forget("forgotten")
     require(ledger.review().undecided == (), "undecided applications are listed although nobody asked")
     require(ledger.review(undecided_for=dt.timedelta(days=1)).undecided == (), "what is new is listed")
@@ -238,32 +240,32 @@ def what_stays_undecided_is_listed(bench: LedgerBench) -> None:
 
 
 @ledger_check
-def what_is_old_is_erased(bench: LedgerBench) -> None:
+def what_is_old_is_erased(context: LedgerContext) -> None:
     """Purging erases the details of loans with nothing open, once, and of no other."""
-    ledger = bench.ledger(apply=Shop())
-    bench.applied(ledger)
+    ledger = context.ledger(apply=Shop())
+    context.applied(ledger)
     ledger.record(postback())
-    bench.applied(ledger, "held", "held", amount=None)
-    bench.begun(ledger, "sending")
+    context.applied(ledger, "held", "held", amount=None)
+    context.begun(ledger, "sending")
     require(ledger.purge(dt.timedelta(days=1)) == 0, "a loan of today was erased")
     require(ledger.purge(dt.timedelta(seconds=-5)) == 0, "a loan was erased whose decision waits")
-    bench.handle_all(ledger)
+    context.handle_all(ledger)
     erased = [ledger.purge(dt.timedelta(seconds=-5)) for _ in range(2)]
     require(erased == [1, 0], f"purging twice has erased {erased}")
-    loan = bench.loan(ledger)
+    loan = context.loan(ledger)
     require(loan.forgotten and loan.inv_id == INV_ID, "the details are there, or the keys are not")
 
 
 @ledger_check
-def operators_see_one_merchant_or_all(bench: LedgerBench) -> None:
+def operators_see_one_merchant_or_all(context: LedgerContext) -> None:
     """What is listed, tried again, dismissed or erased for one merchant is no other merchant's."""
-    ledger = bench.ledger(apply=Shop(failures=1))
+    ledger = context.ledger(apply=Shop(failures=1))
     other = credentials(merchant_id="other")
     for merchant_id in (MERCHANT, other.merchant_id):
-        bench.applied(ledger, merchant_id=merchant_id)
-        bench.applied(ledger, "held", "held", amount=None, merchant_id=merchant_id)
+        context.applied(ledger, merchant_id=merchant_id)
+        context.applied(ledger, "held", "held", amount=None, merchant_id=merchant_id)
     failing = ledger.record(postback())
-    bench.handle(ledger, failing)
+    context.handle(ledger, failing)
     lost = ledger.record(postback(inv_id="lost", merchant_transaction_id=None, credentials=other))
     long_ago = dt.timedelta(seconds=-5)
     for merchant_id, decision_id in ((MERCHANT, failing.id), (other.merchant_id, lost.id)):
@@ -279,4 +281,4 @@ def operators_see_one_merchant_or_all(bench: LedgerBench) -> None:
         )
     ledger.dismiss(failing.id, merchant_id=MERCHANT)
     require(ledger.purge(long_ago, merchant_id=MERCHANT) == 1, "not exactly one loan was erased")
-    require(bench.loan(ledger).forgotten, "another loan was erased")
+    require(context.loan(ledger).forgotten, "another loan was erased")

@@ -67,7 +67,7 @@ def postback(status: str = "approved", *, signed: int | str = 1, **settings: Any
 
 
 @attrs.frozen
-class LedgerBench:
+class LedgerContext:
     """What a check works with: ledgers, and a shop that keeps what it was told."""
 
     make_ledger: MakeLedger
@@ -153,7 +153,7 @@ class Shop:
         return [each.postback.status for each in self.told]
 
 
-Body: TypeAlias = Callable[[LedgerBench], None]
+Body: TypeAlias = Callable[[LedgerContext], None]
 
 
 @attrs.frozen
@@ -182,7 +182,7 @@ class LedgerCheck:
         """
         failure: AssertionError | None = None
         try:
-            self._body(LedgerBench(make_ledger))
+            self._body(LedgerContext(make_ledger))
         except AssertionError as error:
             failure = error
         if failure is not None:
