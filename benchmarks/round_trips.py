@@ -188,7 +188,7 @@ async def at(url: str, context: ssl.SSLContext, round_trip: float, times: int) -
             ("a create after another one", waits["consecutive"], kept, waits[kept], 1.2),
             ("a create after `preconnect()`", waits["preconnected"], kept, waits[kept], 1.2),
             ("the very first create", waits["first"], each, waits[each], 1.2),
-            (f"one of {BURST} at once", bursts["ours"], at_once, bursts[name], 1.1),
+            (f"one of {BURST} at once", bursts["ours"], at_once, bursts[name], 1.2),
         ):
             promised = bound if library is httpx else None
             rows.append(row(f"{what}, {where}", ours, against, theirs, round_trip, promised))

@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-import attrs
-
 from .._json import from_json, read_amount, to_json
 from .._tracebacks import clears_locals
 from ..credentials import Credentials
@@ -63,7 +61,7 @@ def parse_postback(
 
     """
     delivery = check_signature(body, headers, credentials, max_age, clock)
-    return _read(body, attrs.asdict(delivery))
+    return _read(body, delivery._asdict())
 
 
 @clears_locals
