@@ -55,8 +55,11 @@ class Relay:
     def __init__(self, port: int, round_trip: float) -> None:
         self.port = port
         self.round_trip = round_trip
+        self.serving: set[object] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # The event loop alone would not keep a task that waits for a connection nobody uses any more.
+        self.serving.add(asyncio.current_task())
         there, back = await asyncio.open_connection("127.0.0.1", self.port)
         # A relay that is closed ends what is under way.
         with contextlib.suppress(OSError, asyncio.CancelledError):
