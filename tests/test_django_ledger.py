@@ -362,6 +362,35 @@ def test_a_transaction_that_was_interrupted_as_it_began_leaves_nothing_locked(
     assert len(seen) == 1
 
 
+def test_a_statement_that_was_interrupted_leaves_nothing_locked(
+    alias: str, make_ledger: Callable[..., DjangoLedger]
+) -> None:
+    """On SQLite the cursor that the traceback holds would keep others from writing, until it is collected."""
+    ledger = make_ledger()
+
+    def interrupt(execute: Callable[..., Any], sql: str, *args: Any) -> Any:
+        result = execute(sql, *args)
+        if sql.startswith("SELECT") and "wgf_loan" in sql:
+            raise KeyboardInterrupt
+        return result
+
+    def record_elsewhere() -> None:
+        try:
+            seen.append(ledger.begin(application("ORDER-2"), timeout=0.1).verdict)
+        finally:
+            connections.close_all()
+
+    seen: list[Verdict] = []
+    ledger.begin(application())
+    with connections[alias].execute_wrapper(interrupt), pytest.raises(KeyboardInterrupt) as caught:
+        ledger.loan(ORDER)
+    thread = threading.Thread(target=record_elsewhere)
+    thread.start()
+    thread.join()
+    assert seen == [Verdict.SEND]
+    assert caught.tb is not None
+
+
 def test_what_a_handler_opens_in_a_thread_of_ours_is_closed(
     alias: str, make_ledger: Callable[..., DjangoLedger]
 ) -> None:

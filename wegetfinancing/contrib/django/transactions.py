@@ -1,6 +1,7 @@
 """Transactions of our own on the shop's connections, which are left as they were found."""
 
 import contextlib
+import traceback
 from collections.abc import Iterator
 from typing import Final
 
@@ -128,7 +129,10 @@ def _closed_if_torn(connection: BaseDatabaseWrapper) -> Iterator[None]:
     was_in_one = connection.connection is not None and not connection.autocommit  # nor is it inside atomic()
     try:
         yield
-    except BaseException:
+    except BaseException as error:
+        if connection.vendor == "sqlite" and not isinstance(error, Exception):
+            # Its traceback may hold a cursor, whose statement keeps a lock until it ends.
+            traceback.clear_frames(error.__traceback__)
         if not was_in_one and connection.connection is not None and _is_in_transaction(connection):
             connection.in_atomic_block = False  # or Django would keep the closed one
             connection.close()
