@@ -1,6 +1,7 @@
 """The admin pages: what needs review is found, actions go through the ledger, and nothing can be edited."""
 
 import datetime as dt
+import re
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
@@ -77,6 +78,24 @@ def test_what_needs_review_is_found(admin: Client, ledger: DjangoLedger) -> None
     assert (ORDER in review, "FINE" in review) == (True, False)
     review = admin.get(DECISIONS, {"review": "yes"}).content.decode()
     assert ("NOWHERE" in review, "FINE" in review) == (True, False)
+
+
+def test_only_a_decision_that_waits_is_shown_as_tried_again(admin: Client, ledger: DjangoLedger) -> None:
+    def shown() -> list[str]:
+        return re.findall(r">([^<]*)</td></tr>", admin.get(DECISIONS).content.decode())
+
+    ledger.record(postback(inv_id="foreign", merchant_transaction_id="NOWHERE"))
+    assert shown() == ["-"]
+    ledger.dismiss(Decision.objects.get().pk)
+    assert shown() == ["-"]
+    Decision.objects.all().delete()
+    applied(ledger)
+    django_shop.failures.append(RuntimeError("the shop fails"))
+    ledger.record(postback(inv_id=f"inv-{ORDER}"))
+    act(admin, DECISIONS, "retry", Decision.objects.get())
+    assert re.search(r"\d", shown()[0])
+    act(admin, DECISIONS, "retry", Decision.objects.get())
+    assert (Decision.objects.get().state, shown()) == ("handled", ["-"])
 
 
 def test_merchants_are_shown_filtered_and_found(admin: Client, ledger: DjangoLedger) -> None:

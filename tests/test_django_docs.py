@@ -35,14 +35,6 @@ TEMPLATES = [{
 USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 """
-MODELS = """
-from django.db import models
-
-
-class Order(models.Model):
-    number = models.CharField(max_length=40, unique=True)
-    status = models.CharField(max_length=20, default="new")
-"""
 SCRIPT = """
 import django
 import httpx
@@ -71,11 +63,10 @@ def answer(request):
 
 
 with respx.mock:
-    respx.route(host="api.sandbox.wegetfinancing.com").mock(side_effect=answer)
+    respx.route(host="emulator.example").mock(side_effect=answer)
     shop = Client(enforce_csrf_checks=True)
     pages = {shop.get("/checkout/ORDER-123")["Location"] for _ in range(2)}
     assert len(pages) == 1, pages
-    get_client().close()
 inv_id = get_ledger().loan("ORDER-123").inv_id
 delivery = signed_postback(inv_id=inv_id)
 for _ in range(2):
@@ -85,13 +76,15 @@ for _ in range(2):
     assert (received.status_code, received.content) == (200, b"OK"), received.content
 assert Order.objects.get().status == "approved"
 assert get_ledger().loan("ORDER-123").may_ship
+assert shop.get("/checkout/ORDER-123").content == b"Your application is approved."
 call_command("wegetfinancing_worker", until_idle=True)
 assert shop.get("/admin/").status_code == 302
+get_client().close()
 """
 
 
 def test_the_project_of_the_page_works_as_it_stands(tmp_path: Path) -> None:
-    files = {**FILES, "shop/models.py": MODELS, "shop/__init__.py": "", "try_it.py": SCRIPT}
+    files = {**FILES, "shop/__init__.py": "", "try_it.py": SCRIPT}
     files["settings.py"] += REST
     for name, text in files.items():
         path = tmp_path / name
@@ -100,6 +93,7 @@ def test_the_project_of_the_page_works_as_it_stands(tmp_path: Path) -> None:
     environment = {
         **os.environ,
         "DJANGO_SETTINGS_MODULE": "settings",
+        "WEGETFINANCING_BASE_URL": "https://emulator.example",
         "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)]),
         **{
             f"WEGETFINANCING_{name.upper()}": getattr(credentials(), name)

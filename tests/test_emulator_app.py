@@ -92,10 +92,10 @@ async def test_a_shop_that_cannot_be_reached_is_told(browser: httpx.AsyncClient,
 @pytest.mark.parametrize(
     ("url", "told"),
     [
-        (None, "discarded: the request named no postback_url"),
+        (None, "discarded: the request has no postback_url"),
         (
             "https://shop.example/postbacks",
-            "discarded: shop.example is not a loopback address and was not allowed",
+            "discarded: shop.example is not loopback; start the emulator with --allow-host shop.example",
         ),
     ],
 )

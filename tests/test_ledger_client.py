@@ -151,11 +151,23 @@ async def test_an_application_that_a_postback_has_confirmed_has_no_page() -> Non
         with pytest.raises(CallError):
             await client.create_request(financing_request())
         ledger.record(postback())
-        with pytest.raises(CallError, match="where its page is") as caught:
+        with pytest.raises(CallError, match="the decision is approved") as caught:
             await client.create_request(financing_request())
     assert caught.value.outcome is Outcome.UNKNOWN
     assert caught.value.loan is not None
     assert caught.value.loan.status == "approved"
+
+
+async def test_an_application_that_was_adopted_has_no_page() -> None:
+    ledger = MemoryLedger()
+    async with client_of(ledger, FakeTransport(TransportError("lost"))) as client:
+        with pytest.raises(CallError):
+            await client.create_request(financing_request())
+        ledger.adopt(ORDER, INV_ID, "499.00")
+        with pytest.raises(CallError, match="the address of its page is not stored") as caught:
+            await client.create_request(financing_request())
+    assert caught.value.loan is not None
+    assert caught.value.loan.status is None
 
 
 async def test_who_waits_for_another_call_waits_until_the_deadline() -> None:

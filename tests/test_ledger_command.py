@@ -143,7 +143,7 @@ def test_what_waits_is_listed_with_what_ends_it(
         "decision 1 (rejected, inv ORDER-3) of order ORDER-3 of merchant 1234: waiting, for 0 minutes\n"
         in printed
     )
-    assert "the handler has tried 1 times, last with RuntimeError; next at " in printed
+    assert "the handler was called once, last with RuntimeError; next at " in printed
     assert "-> wegetfinancing ledger URL retry 1 " in printed
     assert printed.endswith("handles what waits\n")
     assert printed.index("ORDER-2") < printed.index("ORDER-3")  # the oldest first
@@ -236,6 +236,19 @@ def test_a_held_decision_counts_if_the_operator_says_so(shop: ShopInAFile) -> No
     assert main(["ledger", shop.url, "accept", "--apply", "ORDER-1", "conflict:2"]) == 0
     shop.handle_all()
     assert shop.told == ["approved", "rejected"]
+
+
+def test_how_often_a_handler_has_failed_is_listed(
+    shop: ShopInAFile, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shop.created("ORDER-1")
+    number = shop.post("approved", "ORDER-1")
+    shop.is_broken = True
+    shop.handle_all()
+    shop.ledger.retry(number)
+    shop.handle_all()
+    assert main(["ledger", shop.url]) == 0
+    assert "the handler was called 2 times, last with RuntimeError" in capsys.readouterr().out
 
 
 def test_a_failing_decision_is_retried_and_one_can_be_dismissed(

@@ -79,7 +79,7 @@ def test_a_trigger_whose_postback_fails_says_so(capsys: pytest.CaptureFixture[st
     assert main(["trigger", "refund"]) == 1
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].startswith("order  ORDER-")
-    assert printed[3:] == ["approved: discarded: the request named no postback_url"]
+    assert printed[3:] == ["approved: discarded: the request has no postback_url; pass --postback-url"]
 
 
 @pytest.mark.usefixtures("settings_of_the_emulator")
@@ -106,6 +106,16 @@ def test_a_trigger_for_programs(
         "ORDER-7",
         [{"decision": "rejected", "postback": "HTTP 401"}],
     )
+
+
+def test_an_emulator_that_is_not_running_is_named(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WEGETFINANCING_BASE_URL", "http://127.0.0.1:1")
+    assert main(["trigger", "approved", "--postback-url", endpoint.url]) == 1
+    told = capsys.readouterr().err
+    assert "no connection to 127.0.0.1:1 was made" in told
+    assert "is the emulator running? python -m wegetfinancing emulator --env-file .env" in told
 
 
 @pytest.mark.parametrize("base_url", [None, "https://api.wegetfinancing.com"])

@@ -114,6 +114,10 @@ def _of_loan(loan: Loan, *, is_undecided: bool) -> Item:
     )
 
 
+def _times(number: int) -> str:
+    return "once" if number == 1 else f"{number} times"
+
+
 def _of_decision(decision: PendingDecision) -> Item:
     texts, remedies = [], [f"dismiss {decision.id}      if it is not to be handled"]
     if decision.state == "unmatched":
@@ -124,7 +128,7 @@ def _of_decision(decision: PendingDecision) -> Item:
     elif decision.state == "waiting":
         error = f", last with {decision.error}" if decision.error else ""
         texts.append(
-            f"the handler has tried {decision.attempts} times{error}; next at {decision.due:%F %T} UTC"
+            f"the handler was called {_times(decision.attempts)}{error}; next at {decision.due:%F %T} UTC"
         )
         remedies.insert(0, f"retry {decision.id}      once the handler is fixed")
     else:

@@ -125,7 +125,7 @@ class Verdict(enum.Enum):
     """The application exists, and its answer is stored."""
 
     EXISTS = "exists"
-    """The application exists; where its page is, nobody knows any more."""
+    """The application exists, and the address of its page is not known or no longer needed."""
 
     CONFLICT = "conflict"
     """The application of this order has other contents."""

@@ -16,7 +16,7 @@ from ._checks import is_loopback
 from .client.client import AsyncClient
 from .client.httpx_transport import HttpxTransport
 from .emulator.postbacks import STATUSES
-from .errors import CallError, ConfigurationError
+from .errors import CallError, ConfigurationError, Outcome, TransportError
 from .http import Request
 from .models import Address, FinancingRequest
 from .postbacks.events import Approved, Refunded
@@ -78,12 +78,17 @@ async def _create_and_decide(
             answer = await transport.send(_decision(created.href, decision))
             answered = json.loads(answer.body)
             told["decisions"].append({"decision": decision, **answered})
-            show(f"{decision}: {answered.get('postback', answered)}")
+            hint = "" if request.postback_url else "; pass --postback-url"
+            show(f"{decision}: {answered.get('postback', answered)}{hint}")
             if not answer.is_success or answered["postback"] != "HTTP 200":
                 return 1
     except CallError as error:
         told["error"] = str(error)
         print(error, file=sys.stderr)
+        if error.outcome is Outcome.NOT_SENT and isinstance(error, TransportError):
+            print(
+                "is the emulator running? python -m wegetfinancing emulator --env-file .env", file=sys.stderr
+            )
         return 1
     finally:
         await transport.aclose()

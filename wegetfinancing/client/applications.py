@@ -289,9 +289,15 @@ def _stored(begun: Begun) -> CreatedRequest:
         msg = "this order was resolved as absent, and its ID is closed; use a new order ID"
         error = CallError(msg, outcome=Outcome.NOT_SENT)
     elif begun.verdict is Verdict.UNKNOWN:
-        error = CallError("this order's application may exist; a postback or an operator will tell")
+        msg = "this order's application may exist; wait for its postback, or ask the vendor"
+        error = CallError(msg)
+    elif loan.status is not None:
+        error = CallError(f"this order was applied for before, and the decision is {loan.status}")
     else:
-        error = CallError("this order's application exists, and where its page is, is not known any more")
+        msg = (
+            "this order's application exists, but the address of its page is not stored: see the back-office"
+        )
+        error = CallError(msg)
     raise _about(error, loan)
 
 

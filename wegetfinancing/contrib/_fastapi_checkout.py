@@ -135,7 +135,11 @@ async def _checkout_body(request: Request) -> tuple[dict[str, Any], bool, list[P
         body = from_json(data)
     del data  # customer data: a traceback with local variables must not show it
     if not isinstance(body, dict):
-        problem = Problem("", "must be a JSON object that everyone reads in the same way", "json_invalid")
+        problem = Problem(
+            "",
+            "must be one JSON object in UTF-8, no name in it twice, without NaN or Infinity",
+            "json_invalid",
+        )
         raise RequestValidationError([_shown(problem, is_form=False)])
     return body, False, []
 

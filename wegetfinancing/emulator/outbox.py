@@ -161,10 +161,10 @@ class Outbox:
     def _refusal(self, url: str | None) -> str:
         """Return why nothing may be sent to that address; empty if it may."""
         if url is None:
-            return "discarded: the request named no postback_url"
+            return "discarded: the request has no postback_url"
         host = urlsplit(url).hostname or ""
         if not is_loopback(host) and host not in self._hosts:
-            return f"discarded: {host} is not a loopback address and was not allowed"
+            return f"discarded: {host} is not loopback; start the emulator with --allow-host {host}"
         return ""
 
     async def _send(self, url: str, signed: SignedPostback) -> tuple[str, str]:

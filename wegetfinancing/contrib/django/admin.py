@@ -16,7 +16,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
 from ..._ledger import rules
-from ..._ledger.rows import loan_from_columns
+from ..._ledger.rows import WAITING, loan_from_columns
 from ...errors import WeGetFinancingError
 from .conf import get_ledger
 from .models import Decision, Loan, Shipment
@@ -75,6 +75,7 @@ def _moment(name: str, title: str) -> Callable[[Any], Any]:
 
 _RECEIVED: Final = _moment("received_at", "received")
 _TOLD: Final = _moment("told_at", "told")
+_DUE: Final = _moment("due", "tried again")
 
 
 class _ReadOnly:
@@ -259,7 +260,7 @@ class DecisionAdmin(_LedgerAdmin):
         "attempts",
         "error",
         _RECEIVED,
-        _moment("due", "tried again"),
+        "tried_again",
     )
     search_fields = ("order_id", "inv_id", "=merchant_id")
     fields = (
@@ -276,6 +277,11 @@ class DecisionAdmin(_LedgerAdmin):
         "error",
     )
     actions = ("retry", "dismiss")
+
+    @admin.display(description="tried again", ordering="due")
+    def tried_again(self, row: Decision) -> dt.datetime | None:
+        """Say when it is handed over next, if it is at all."""
+        return _DUE(row) if row.state == WAITING and row.due > 0 else None
 
     @admin.action(description="Retry now", permissions=["operate"])
     def retry(self, request: HttpRequest, queryset: QuerySet[Decision]) -> None:
