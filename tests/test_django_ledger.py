@@ -606,6 +606,29 @@ def test_tables_of_the_other_environment_are_refused(
         other.begin(application())
 
 
+@pytest.mark.parametrize("alias", ["postgresql"], indirect=True)  # SQLite lets only one of the two write
+def test_tables_that_another_environment_uses_first_at_the_same_moment_are_refused(
+    alias: str, make_ledger: Callable[..., DjangoLedger]
+) -> None:
+    sandbox = make_ledger()
+
+    def use_them_first() -> None:
+        DjangoLedger(environment="live", using=alias).beat("live")
+        connections.close_all()
+
+    first = threading.Thread(target=use_them_first)
+
+    def come_second(execute: Callable[..., Any], sql: str, *args: Any) -> Any:
+        if sql.startswith("INSERT INTO") and "wgf_meta" in sql:
+            first.start()
+            first.join()
+        return execute(sql, *args)
+
+    with connections[alias].execute_wrapper(come_second), pytest.raises(LedgerError, match="live"):
+        sandbox.begin(application())
+    assert DjangoLedger(environment="live", using=alias).loan(ORDER) is None
+
+
 def test_a_missing_table_is_a_ledger_error() -> None:
     add_database("empty", ENGINE="django.db.backends.sqlite3", NAME=FOLDER / "empty.db")
     with pytest.raises(LedgerError, match="no such table: wgf_meta"):
