@@ -17,6 +17,7 @@ import anyio.to_thread
 import httpx
 import many_merchants
 import pytest
+import respx
 from flask import Flask
 
 from support.fault_server import Act, Peer, raw_server
@@ -105,7 +106,10 @@ async def check_the_dependency(app: Any) -> None:
             accepted = await browser.post("/checkout/ORDER-123", data=form)
             refused = await browser.post("/checkout/ORDER-123", data=form | {"amount": "1"})
             unknown = await browser.post("/checkout/ORDER-124", data=form)
+            respx.route(host="api.sandbox.wegetfinancing.com").respond(502)
+            lost = await browser.post("/checkout/ORDER-123", data=form)
     assert (accepted.status_code, refused.status_code, unknown.status_code) == (303, 422, 404)
+    assert (lost.status_code, lost.text) == (202, "Your application is pending.")
     assert accepted.headers["location"].startswith("https://")
 
 

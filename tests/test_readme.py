@@ -77,6 +77,27 @@ async def test_the_ledger_applies_once_and_handles_once(
     names["ledger"].close()
 
 
+@pytest.mark.anyio
+@pytest.mark.usefixtures("emulator")
+async def test_a_decision_of_an_order_that_the_shop_does_not_find_is_kept_and_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (example,) = LEDGERS
+    names = run(example)
+    with contextlib.closing(sqlite3.connect("shop.db")) as orders:
+        orders.executescript("CREATE TABLE orders (id, status)")
+    async with names["client"] as client:
+        await client.create_request(financing_request())
+    made = signed_postback()
+    shop = httpx.ASGITransport(names["app"])
+    async with httpx.AsyncClient(transport=shop, base_url="http://shop.test") as vendor:
+        await vendor.post("/postbacks", content=made.body, headers=made.headers)
+    (failing,) = names["ledger"].review().decisions
+    assert (failing.state, failing.error) == ("waiting", "LookupError")
+    names["ledger"].close()
+
+
 def test_the_examples_do_what_the_text_says(emulator: Emulator, capsys: pytest.CaptureFixture[str]) -> None:
     run(EXAMPLES[0])
     application = next(iter(emulator.applications.values()))
