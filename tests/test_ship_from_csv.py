@@ -184,7 +184,8 @@ def test_what_cannot_be_shipped_is_named_and_the_rest_is_shipped(
         "  line 4 (loan loan-2): held back: line 3 comes first",
         f"  line 5 (loan loan-3): bad line: state {STATE_PROBLEM}",
         "  line 6 (loan not named): bad line: inv_id is required",
-        "  line 7 (loan nobody): refused: update_shipping: HTTP 404 generic. The server refused it.",
+        "  line 7 (loan nobody): refused: update_shipping: HTTP 404 generic; check base_url and, in an update,"
+        " that the inv_id is of this merchant_id and environment. The server refused it.",
         "  line 8 (loan nobody): held back: line 7 comes first",
         "  line 11 (loan loan-4): bad line: line has 2 cells where the header has 6",
     ]
