@@ -81,7 +81,7 @@ async def measure() -> list[Row]:
     rows = []
     # What a connection of its own, the deadline and the guard cost is paid for by what is not done of httpx's
     # client. Checking the model is on top, and httpcore2 below httpx2 takes less than httpcore.
-    for library, bound in ((httpx, 1.1), (httpx2, 1.4)):
+    for library, bound in ((httpx, 1.15), (httpx2, 1.45)):
 
         def mock(library: Any = library) -> Any:
             headers = {"content-type": "application/json"}

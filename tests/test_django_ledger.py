@@ -20,6 +20,7 @@ from support.django_project import (
     sqlite_database,
 )
 from wegetfinancing import AsyncClient, Client, ConfigurationError, LedgerError, Outcome
+from wegetfinancing._loan import Verdict
 from wegetfinancing.contrib.django import DjangoLedger
 from wegetfinancing.contrib.django.models import Worker
 from wegetfinancing.contrib.sqlalchemy import SQLLedger
@@ -424,6 +425,65 @@ def test_a_threads_connection_is_left_as_it_was_found(
     assert seen == [(True, True)]
 
 
+def test_a_transaction_that_was_interrupted_as_it_began_leaves_nothing_locked(
+    alias: str, make_ledger: Callable[..., DjangoLedger], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Django has told the database, and does not remember that it has."""
+    ledger = make_ledger()
+    shops = connections[alias]
+    shops.ensure_connection()
+    set_autocommit = shops.set_autocommit
+
+    def interrupted(*args: Any, **settings: Any) -> None:
+        set_autocommit(*args, **settings)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shops, "set_autocommit", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            ledger.beat("worker")
+    intent = application()
+    assert ledger.begin(intent).verdict is Verdict.SEND
+    seen: list[Loan] = []
+
+    def record_elsewhere() -> None:
+        seen.append(ledger.record_answer(intent, created()))
+
+    thread = threading.Thread(target=record_elsewhere)
+    thread.start()
+    thread.join()
+    assert len(seen) == 1
+
+
+def test_a_statement_that_was_interrupted_leaves_nothing_locked(
+    alias: str, make_ledger: Callable[..., DjangoLedger]
+) -> None:
+    """On SQLite the cursor that the traceback holds would keep others from writing, until it is collected."""
+    ledger = make_ledger()
+
+    def interrupt(execute: Callable[..., Any], sql: str, *args: Any) -> Any:
+        result = execute(sql, *args)
+        if sql.startswith("SELECT") and "wgf_loan" in sql:
+            raise KeyboardInterrupt
+        return result
+
+    def record_elsewhere() -> None:
+        try:
+            seen.append(ledger.begin(application("ORDER-2"), timeout=0.1).verdict)
+        finally:
+            connections.close_all()
+
+    seen: list[Verdict] = []
+    ledger.begin(application())
+    with connections[alias].execute_wrapper(interrupt), pytest.raises(KeyboardInterrupt) as caught:
+        ledger.loan(ORDER)
+    thread = threading.Thread(target=record_elsewhere)
+    thread.start()
+    thread.join()
+    assert seen == [Verdict.SEND]
+    assert caught.tb is not None
+
+
 def test_what_a_handler_opens_in_a_thread_of_ours_is_closed(
     alias: str, make_ledger: Callable[..., DjangoLedger]
 ) -> None:
@@ -544,6 +604,29 @@ def test_tables_of_the_other_environment_are_refused(
         other.loan(ORDER)
     with pytest.raises(LedgerError, match="belong to the environment sandbox"):
         other.begin(application())
+
+
+@pytest.mark.parametrize("alias", ["postgresql"], indirect=True)  # SQLite lets only one of the two write
+def test_tables_that_another_environment_uses_first_at_the_same_moment_are_refused(
+    alias: str, make_ledger: Callable[..., DjangoLedger]
+) -> None:
+    sandbox = make_ledger()
+
+    def use_them_first() -> None:
+        DjangoLedger(environment="live", using=alias).beat("live")
+        connections.close_all()
+
+    first = threading.Thread(target=use_them_first)
+
+    def come_second(execute: Callable[..., Any], sql: str, *args: Any) -> Any:
+        if sql.startswith("INSERT INTO") and "wgf_meta" in sql:
+            first.start()
+            first.join()
+        return execute(sql, *args)
+
+    with connections[alias].execute_wrapper(come_second), pytest.raises(LedgerError, match="live"):
+        sandbox.begin(application())
+    assert DjangoLedger(environment="live", using=alias).loan(ORDER) is None
 
 
 def test_a_missing_table_is_a_ledger_error() -> None:

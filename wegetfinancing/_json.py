@@ -30,12 +30,7 @@ def from_json(data: bytes) -> Any:  # noqa: ANN401 - any JSON value
 
     """
     try:
-        value = json.loads(
-            data.decode("utf-8"),
-            parse_constant=_refuse_constant,
-            parse_float=_finite,
-            object_pairs_hook=_refuse_repeats,
-        )
+        value = _DECODER.decode(data.decode("utf-8"))
         if _depth(value) <= _MAX_DEPTH:
             return value
         msg = _TOO_DEEP
@@ -80,6 +75,11 @@ def _refuse_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         msg = "names a member twice"
         raise ValueError(msg)
     return value
+
+
+_DECODER: Final = json.JSONDecoder(
+    parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_refuse_repeats
+)
 
 
 def read_text(value: object, name: str) -> str:

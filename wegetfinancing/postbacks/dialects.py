@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-import attrs
-
 from .._json import NO_TEXT, from_json, read_amount, to_json
 from .._tracebacks import clears_locals
 from ..credentials import Credentials
@@ -61,7 +59,7 @@ def parse_postback(
 
     """
     delivery = check_signature(body, headers, credentials, max_age, clock)
-    return _read(body, attrs.asdict(delivery))
+    return _read(body, delivery._asdict())
 
 
 @clears_locals

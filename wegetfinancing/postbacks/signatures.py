@@ -15,9 +15,7 @@ import hmac
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, TypeGuard
-
-import attrs
+from typing import Final, NamedTuple, TypeGuard
 
 from .._tracebacks import clears_locals
 from ..credentials import Credentials
@@ -117,8 +115,7 @@ def verify_postback(
     check_signature(body, headers, credentials, max_age, clock)
 
 
-@attrs.frozen
-class Delivery:
+class Delivery(NamedTuple):
     """What the signature of a postback proves besides its body.
 
     Attributes:

@@ -133,15 +133,15 @@ class DjangoLedger(StoredLedger):
 
         if not self._is_checked:
             versions = Version.objects.using(connection.alias)
-            found = versions.first()
+            found = before = versions.first()
             if found is None and write:
                 row = Version(
                     id=1, version=VERSION, compatible_with=VERSION, environment=self.environment.value
                 )
                 versions.bulk_create([row], ignore_conflicts=True)
-            elif found is not None and found.environment != self.environment.value:
+                found = versions.first()  # another process may have come first
+            if found is not None and found.environment != self.environment.value:
                 msg = f"these tables belong to the environment {found.environment}; each needs its own"
                 raise LedgerError(msg)
-            # One that was inserted now may still be rolled back, and another process's may have come first.
-            self._is_checked = found is not None
+            self._is_checked = before is not None  # one that was inserted now may still be rolled back
         return DjangoTransaction(connection)

@@ -1,6 +1,7 @@
 """Transactions of our own on the shop's connections, which are left as they were found."""
 
 import contextlib
+import traceback
 from collections.abc import Iterator
 from typing import Final
 
@@ -97,7 +98,11 @@ def own_transaction(
             elif connection.in_atomic_block or not connection.get_autocommit():
                 yield connection
                 return
-            with _limits(connection, timeout, write=write), _durable(connection):
+            with (
+                _limits(connection, timeout, write=write),
+                _closed_if_torn(connection),
+                _durable(connection),
+            ):
                 _begin(connection, timeout, write=write)
                 with _time_limit(connection, timeout, watch=handler):
                     yield connection
@@ -122,6 +127,32 @@ def left_as_found(alias: str) -> Iterator[BaseDatabaseWrapper]:
         for each in connections.all(initialized_only=True):
             if each.alias not in were_open and not each.in_atomic_block:
                 each.close()
+
+
+@contextlib.contextmanager
+def _closed_if_torn(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """Close a connection that an interruption has left inside a transaction, such as while Django began it.
+
+    Nobody else would end that: it would keep its locks, and everything later on this connection would fail.
+    """
+    was_in_one = connection.connection is not None and not connection.autocommit  # nor is it inside atomic()
+    try:
+        yield
+    except BaseException as error:
+        if connection.vendor == "sqlite" and not isinstance(error, Exception):
+            # Its traceback may hold a cursor, whose statement keeps a lock until it ends.
+            traceback.clear_frames(error.__traceback__)
+        if not was_in_one and connection.connection is not None and _is_in_transaction(connection):
+            connection.in_atomic_block = False  # or Django would keep the closed one
+            connection.close()
+        raise
+
+
+def _is_in_transaction(connection: BaseDatabaseWrapper) -> bool:
+    raw = connection.connection
+    if connection.in_atomic_block or not connection.autocommit:
+        return True
+    return bool(raw.in_transaction if connection.vendor == "sqlite" else raw.info.transaction_status)
 
 
 @contextlib.contextmanager
