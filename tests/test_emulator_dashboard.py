@@ -117,6 +117,14 @@ async def test_a_delivery_is_shown_with_the_answer_of_the_endpoint(visit: Visit)
     assert "<pre>OK &lt;thanks&gt;</pre>" in page
 
 
+async def test_a_refund_of_a_part_is_shown_as_a_part(visit: Visit) -> None:
+    await visit.create("ORDER-7")
+    await visit.decide("inv-a", "approved")
+    await visit.decide("inv-a", "refund", amount="10")
+    page = " ".join(re.sub(r"<[^>]*>", " ", await visit.page()).split())
+    assert "ORDER-7 refunded $499.00, of which $10.00 is refunded · inv_id" in page
+
+
 async def test_what_was_not_sent_has_no_time(visit: Visit) -> None:
     await visit.create("ORDER-7", postback_url="https://shop.example/postbacks")
     await visit.decide("inv-a", "approved")

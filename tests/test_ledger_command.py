@@ -209,8 +209,10 @@ def test_an_application_that_was_found_is_adopted(
     shop: ShopInAFile, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shop.unknown("ORDER-1")
-    assert main(["ledger", shop.url, "adopt", "ORDER-1", "inv ORDER-1", "nine"]) == 2
-    assert "amount" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as refused:
+        main(["ledger", shop.url, "adopt", "ORDER-1", "inv ORDER-1", "$499"])
+    assert refused.value.code == 2
+    assert "AMOUNT: must be US dollars such as 499.00, without a currency sign" in capsys.readouterr().err
     assert main(["ledger", shop.url, "adopt", "ORDER-1", "inv ORDER-1", "499"]) == 0
     assert capsys.readouterr().out == "ORDER-1 is inv ORDER-1; open holds: none; may ship: no\n"
     assert shop.loan("ORDER-1").amount == 499

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from ._arguments import dollars
 from ._extras import install_command
 from ._ledger_listing import Item, as_json, as_text, is_late, items_of
 from ._loan import Loan
@@ -95,7 +96,11 @@ def add_parser(commands: Any) -> None:  # noqa: ANN401 - argparse's own type is 
     added.add_argument("order", **order)
     added.add_argument("inv_id", metavar="INV_ID", help="the vendor's ID")
     added.add_argument(
-        "amount", metavar="AMOUNT", nargs="?", help="USD that the vendor finances, if you see it"
+        "amount",
+        metavar="AMOUNT",
+        nargs="?",
+        type=dollars,
+        help="USD that the vendor finances, such as 499.00, if you see it",
     )
     added = action("accept", _accept, "you have reviewed these holds: they no longer keep the order")
     added.add_argument("order", **order)
