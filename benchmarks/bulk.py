@@ -79,7 +79,7 @@ def run(command: list[str], url: str) -> Run:
         time.sleep(0.02)
     _, status, used = ended
     process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0, command
+    assert process.returncode == 0, f"{command} ended with {process.returncode}"
     return Run(time.perf_counter() - began, used.ru_utime + used.ru_stime, peak)
 
 
