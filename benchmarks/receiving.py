@@ -1,4 +1,4 @@
-"""Deliveries of postbacks that one uvicorn takes per second of CPU: ``PostbackApp`` next to a route by hand.
+"""Deliveries of postbacks that one uvicorn handles: ``PostbackApp`` next to a route by hand, in CPU.
 
 With a ledger each delivery is on disk before it is answered. PostgreSQL is measured if ``POSTGRESQL_URL``
 names an empty database, such as ``postgresql+psycopg://localhost/bench``.

@@ -158,6 +158,9 @@ def test_killed_again_and_again_it_loses_nothing_and_repeats_only_what_was_in_fl
     assert journaled(file) == total
 
 
+HINT = "check base_url and, in an update, that the inv_id is of this merchant_id and environment"
+
+
 def test_what_cannot_be_shipped_is_named_and_the_rest_is_shipped(
     vendor: EmulatedVendor, file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -184,7 +187,7 @@ def test_what_cannot_be_shipped_is_named_and_the_rest_is_shipped(
         "  line 4 (loan loan-2): held back: line 3 comes first",
         f"  line 5 (loan loan-3): bad line: state {STATE_PROBLEM}",
         "  line 6 (loan not named): bad line: inv_id is required",
-        "  line 7 (loan nobody): refused: update_shipping: HTTP 404 generic. The server refused it.",
+        f"  line 7 (loan nobody): refused: update_shipping: HTTP 404 generic; {HINT}. The server refused it.",
         "  line 8 (loan nobody): held back: line 7 comes first",
         "  line 11 (loan loan-4): bad line: line has 2 cells where the header has 6",
     ]
