@@ -65,7 +65,7 @@ def test_loans_and_decisions_are_listed_and_shown(admin: Client, ledger: DjangoL
         assert page.status_code == 200
         assert ORDER in page.content.decode()
         assert "emulator.invalid" not in page.content.decode()  # the customer's page
-    assert "The vendor finances 1, and 499.00 was expected." in admin.get(LOANS).content.decode()
+    assert "The vendor finances $1.00, and $499.00 was expected." in admin.get(LOANS).content.decode()
 
 
 def test_what_needs_review_is_found(admin: Client, ledger: DjangoLedger) -> None:

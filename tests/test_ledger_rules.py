@@ -166,7 +166,7 @@ def test_each_fact_is_noted_whatever_was_noted_before() -> None:
     [
         ("approved", None, "(approved)"),
         ("rejected", None, "(rejected)"),
-        ("refund", "5", "(refund of 5.00)"),
+        ("refund", "5", "(refund of $5.00)"),
     ],
 )
 def test_a_decision_that_comes_again_is_named_in_its_hold(

@@ -256,7 +256,7 @@ async def test_what_was_refunded_in_part_goes_on_when_that_was_accepted(tmp_path
         await shop.post("refund", inv_id="inv-0", amount="12.50")
         assert shop.order.told_to_the_customer == "in review"
         page = await shop.browser.get("/admin")
-        assert "The vendor reports a refund of 12.50." in page.text
+        assert "The vendor reports a refund of $12.50." in page.text
         assert "/ship" not in page.text
         await shop.accept("refund")
         assert shop.order.told_to_the_customer == "approved"

@@ -41,10 +41,18 @@ def _facts_of_amount(row: LoanRow) -> Iterable[Fact]:
     if row.amount is None:
         yield "amount_not_seen", "Nobody has seen which amount the vendor finances."
     elif row.expected_amount is None:
-        yield "amount_not_expected", f"The vendor finances {row.amount}, and no amount was expected."
+        yield (
+            "amount_not_expected",
+            f"The vendor finances {_dollars(row.amount)}, and no amount was expected.",
+        )
     elif row.amount not in (row.expected_amount, row.expected_amount + (row.taxes or Decimal(0))):
-        text = f"The vendor finances {row.amount}, and {row.expected_amount} was expected."
+        expected = _dollars(row.expected_amount)
+        text = f"The vendor finances {_dollars(row.amount)}, and {expected} was expected."
         yield f"amount_differs:{row.amount}", text
+
+
+def _dollars(amount: Decimal) -> str:
+    return f"${amount:,.2f}"
 
 
 def open_facts(row: LoanRow) -> tuple[Fact, ...]:
@@ -160,7 +168,8 @@ def counting(row: LoanRow, decision: DecisionRow) -> LoanRow:
 def _words(decision: DecisionRow) -> str:
     if decision.status != _REFUND:
         return decision.status
-    return f"refund of {'an amount that it does not name' if decision.amount is None else decision.amount}"
+    amount = "an amount that it does not name" if decision.amount is None else _dollars(decision.amount)
+    return f"refund of {amount}"
 
 
 def confirmed(row: LoanRow, inv_id: str) -> LoanRow:
