@@ -67,16 +67,21 @@ def _run(chosen: argparse.Namespace) -> int:
     told: dict[str, Any] = {"inv_id": inv_id, "order": chosen.order, "status": chosen.status}
     if not chosen.json:
         print(f"inv_id {inv_id}", flush=True)
-    answer = anyio.run(_deliver, chosen.url, forged(signed) if chosen.wrong_signature else signed)
+    sent = forged(signed) if chosen.wrong_signature else signed
+    return _tell(anyio.run(_deliver, chosen.url, sent), told, as_json=chosen.json)
+
+
+def _tell(answer: Response | TransportError, told: dict[str, Any], *, as_json: bool) -> int:
+    """Print what became of the delivery, and return the exit status."""
     if isinstance(answer, TransportError):
         told["error"] = str(answer)
         print(answer, file=sys.stderr)
     else:
         text = answer.body.decode("utf-8", "replace")[:_SHOWN_CHARACTERS]
         told |= {"http_status": answer.status, "answer": text}
-        if not chosen.json:
+        if not as_json:
             print(f"HTTP {answer.status}\n{text}")
-    if chosen.json:
+    if as_json:
         print(json.dumps(told, indent=2))
     return 0 if isinstance(answer, Response) and answer.is_success else 1
 

@@ -1,6 +1,7 @@
 """The command ``wegetfinancing trigger``: an application at a running emulator, created and decided."""
 
 import argparse
+import functools
 import json
 import os
 import secrets
@@ -58,11 +59,15 @@ def _run(chosen: argparse.Namespace) -> int:
         postback_url=chosen.postback_url,
     )
     told: dict[str, Any] = {"order": request.merchant_transaction_id, "decisions": []}
-    show = _show_nothing if chosen.json else print
-    status = anyio.run(_create_and_decide, request, chosen.status, told, show)
-    if chosen.json:
-        print(json.dumps(told, indent=2))
-    return status
+    return anyio.run(functools.partial(_trigger, request, chosen.status, told, as_json=chosen.json))
+
+
+async def _trigger(request: FinancingRequest, status: str, told: dict[str, Any], *, as_json: bool) -> int:
+    if not as_json:
+        return await _create_and_decide(request, status, told, print)
+    result = await _create_and_decide(request, status, told, _show_nothing)
+    print(json.dumps(told, indent=2))
+    return result
 
 
 async def _create_and_decide(
