@@ -406,6 +406,16 @@ def test_after_a_fork_the_child_uses_connections_of_its_own(make_ledger: Callabl
     assert ledger.loan(ORDER) is not None
 
 
+def test_what_a_thread_still_uses_when_the_ledger_is_closed_is_closed_afterwards(tmp_path: Path) -> None:
+    ledger = SQLLedger(f"sqlite:///{tmp_path / 'shop.db'}", environment="sandbox")
+    ledger.create_tables()
+    with ledger.transaction(write=False) as tx:
+        raw = tx.connection.connection.dbapi_connection
+        ledger.close()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        raw.execute("SELECT 1")
+
+
 @pytest.fixture
 def failing(
     make_ledger: Callable[..., SQLLedger], url: str, engine: sqlalchemy.Engine

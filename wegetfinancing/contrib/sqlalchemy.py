@@ -127,8 +127,15 @@ class SQLLedger(StoredLedger):
             # The parent still uses the connections that the fork has copied: forget them, close none.
             self._engine.dispose(close=False)
             self._process = os.getpid()
-        with engines.transaction(self._engine, write=write, timeout=timeout, handler=handler) as connection:
-            yield connection
+        pool = self._engine.pool
+        try:
+            with engines.transaction(
+                self._engine, write=write, timeout=timeout, handler=handler
+            ) as connection:
+                yield connection
+        finally:
+            if pool is not self._engine.pool:  # closed meanwhile: close what has come back since
+                pool.dispose()
 
     @contextlib.contextmanager
     def _using(self, connection: Connection, *, write: bool) -> Iterator[None]:
