@@ -3,6 +3,7 @@ import gc
 import json
 import os
 import re
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ import respx
 from hypothesis import settings
 
 from support import figures
+from support.commands import Endpoint, shops_endpoint
+from support.environment import set_credentials
+from support.interruptions import InterruptionError
 from support.postgresql import Server, postgresql_server, programs
 from wegetfinancing import HttpxTransport
 from wegetfinancing.emulator import Emulator
@@ -103,8 +107,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.fixture
 def emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
     """The vendor's sandbox address answered by the one in memory, and credentials in the environment."""
-    for name in ("merchant_id", "username", "password"):
-        monkeypatch.setenv(f"WEGETFINANCING_{name.upper()}", getattr(credentials(), name))
+    set_credentials(monkeypatch)
     emulator = Emulator(credentials(), new_inv_id=lambda: INV_ID)
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -117,3 +120,23 @@ def emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
     with respx.mock:
         respx.route(host="api.sandbox.wegetfinancing.com").mock(side_effect=answer)
         yield emulator
+
+
+@pytest.fixture
+def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
+    """A shop's endpoint beside a command, with credentials in the environment."""
+    set_credentials(monkeypatch)
+    with shops_endpoint() as shop:
+        yield shop
+
+
+@pytest.fixture(params=[KeyboardInterrupt, InterruptionError, SystemExit])
+def interruption(request: pytest.FixtureRequest) -> Iterator[type[BaseException]]:
+    kind: type[BaseException] = request.param
+
+    def handle(*_: object) -> None:
+        raise kind
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    yield kind
+    signal.signal(signal.SIGUSR1, before)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import trustme
 
+from support.environment import set_credentials
 from support.serving import Served, serving
 from wegetfinancing import Outcome, TransportError
 from wegetfinancing.__main__ import main
@@ -32,8 +33,7 @@ def server() -> Iterator[Served]:
 
 @pytest.fixture
 def settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("merchant_id", "username", "password"):
-        monkeypatch.setenv(f"WEGETFINANCING_{name.upper()}", getattr(credentials(), name))
+    set_credentials(monkeypatch)
 
 
 @pytest.fixture

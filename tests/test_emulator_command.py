@@ -14,37 +14,18 @@ from pathlib import Path
 import httpx
 import pytest
 
-from support.commands import Endpoint, running_emulator, shops_endpoint
+from support.commands import Endpoint, emulator_with_settings_of_its_own, running_emulator
 from wegetfinancing import AsyncClient, CallError, Credentials, DeadlineExceededError, Outcome, TransportError
 from wegetfinancing.__main__ import main
 from wegetfinancing._extras import install_command
 from wegetfinancing.emulator.env_file import read_settings, write_settings
-from wegetfinancing.testing import credentials, financing_request, shipping_event
-
-
-@pytest.fixture
-def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
-    for name in ("merchant_id", "username", "password"):
-        monkeypatch.setenv(f"WEGETFINANCING_{name.upper()}", getattr(credentials(), name))
-    with shops_endpoint() as shop:
-        yield shop
+from wegetfinancing.testing import financing_request, shipping_event
 
 
 @pytest.fixture(scope="module")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Credentials]]:
-    file = tmp_path_factory.mktemp("emulator") / ".env"
-    file.write_text(
-        "WEGETFINANCING_BASE_URL=http://127.0.0.1:1\nWEGETFINANCING_PASSWORD='a $(id) b'\n", encoding="utf-8"
-    )
-    with running_emulator("--username=some body", f"--env-file={file}") as settings:
-        yield (
-            settings["WEGETFINANCING_BASE_URL"],
-            Credentials(
-                merchant_id=settings["WEGETFINANCING_MERCHANT_ID"],
-                username=settings["WEGETFINANCING_USERNAME"],
-                password=settings["WEGETFINANCING_PASSWORD"],
-            ),
-        )
+    with emulator_with_settings_of_its_own(tmp_path_factory.mktemp("emulator") / ".env") as served:
+        yield served
 
 
 def test_without_the_extra_the_command_says_what_to_install(

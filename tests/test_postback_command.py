@@ -1,22 +1,12 @@
 """``wegetfinancing postback``: one signed postback to an endpoint, and what it answers."""
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
-from support.commands import Endpoint, shops_endpoint
+from support.commands import Endpoint
 from wegetfinancing import Approved, Refunded
 from wegetfinancing.__main__ import main
-from wegetfinancing.testing import credentials
-
-
-@pytest.fixture
-def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
-    for name in ("merchant_id", "username", "password"):
-        monkeypatch.setenv(f"WEGETFINANCING_{name.upper()}", getattr(credentials(), name))
-    with shops_endpoint() as shop:
-        yield shop
 
 
 def test_a_postback_is_signed_and_the_answer_printed(

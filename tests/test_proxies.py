@@ -11,6 +11,7 @@ import httpx
 import httpx2
 import pytest
 
+from support.environment import set_credentials
 from support.fault_server import FaultServer, Peer
 from support.faults import answers_well, http
 from wegetfinancing import AsyncClient, HttpxTransport, Outcome, TransportError
@@ -83,8 +84,7 @@ async def test_a_call_in_plain_text_to_this_machine_goes_through_no_proxy(
 def test_the_postback_command_sends_plain_text_to_this_machine_through_no_proxy(
     server: FaultServer, proxy: FaultServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("merchant_id", "username", "password"):
-        monkeypatch.setenv(f"WEGETFINANCING_{name.upper()}", getattr(credentials(), name))
+    set_credentials(monkeypatch)
     monkeypatch.setenv("HTTP_PROXY", url_of(proxy))
     assert main(["postback", url_of(server)]) == 0
     assert proxy.connections == 0

@@ -9,8 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
+from support.environment import set_credentials
 from wegetfinancing.emulator import Emulator
-from wegetfinancing.testing import credentials, financing_request, signed_postback
+from wegetfinancing.testing import financing_request, signed_postback
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -39,8 +40,7 @@ def test_an_example_runs_as_it_stands(number: int, tmp_path: Path, monkeypatch: 
 async def test_the_endpoint_believes_what_is_signed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("merchant_id", "username", "password"):
-        monkeypatch.setenv(f"WEGETFINANCING_{name.upper()}", getattr(credentials(), name))
+    set_credentials(monkeypatch)
     (endpoint,) = ENDPOINTS
     shop = httpx.ASGITransport(run(endpoint)["app"])
     async with httpx.AsyncClient(transport=shop, base_url="http://shop.test") as vendor:

@@ -7,7 +7,6 @@ import gc
 import inspect
 import pickle
 import re
-import signal
 import threading
 import time
 import warnings
@@ -24,8 +23,10 @@ import trio
 
 from support import figures
 from support.canaries import canaries_in, canaries_in_error, credentials_with_canaries, request_with_canaries
+from support.environment import set_credentials
 from support.fault_server import Arrived, FaultServer, Peer, http_answer
 from support.faults import DONE, FAULTS, GOOD, NOT_SENT, Fault, answers_well, client_context
+from support.interruptions import interrupt_the_main_thread
 from support.promises import columns
 from wegetfinancing import (
     AsyncClient,
@@ -142,8 +143,7 @@ def test_an_error_is_the_one_that_asyncclient_raises() -> None:
 
 
 def test_from_env(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("merchant_id", "username", "password"):
-        monkeypatch.setenv(f"WEGETFINANCING_{name.upper()}", getattr(credentials(), name))
+    set_credentials(monkeypatch)
     monkeypatch.setenv("WEGETFINANCING_BASE_URL", "http://127.0.0.1:1")
     assert repr(Client.from_env()) == "<Client http://127.0.0.1:1>"
     assert repr(Client.from_env(base_url="http://127.0.0.1:2")) == "<Client http://127.0.0.1:2>"
@@ -337,26 +337,6 @@ def test_a_middleware_cannot_call_its_own_client() -> None:
 
 
 # Interrupted: what a signal handler raises
-
-
-class InterruptionError(Exception):
-    """As Celery's SoftTimeLimitExceeded."""
-
-
-@pytest.fixture(params=[KeyboardInterrupt, InterruptionError, SystemExit])
-def interruption(request: pytest.FixtureRequest) -> Iterator[type[BaseException]]:
-    kind: type[BaseException] = request.param
-
-    def handle(*_: object) -> None:
-        raise kind
-
-    before = signal.signal(signal.SIGUSR1, handle)
-    yield kind
-    signal.signal(signal.SIGUSR1, before)
-
-
-def interrupt_the_main_thread() -> None:
-    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
 
 
 @pytest.mark.usefixtures("no_socket_left_open")

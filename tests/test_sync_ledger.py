@@ -4,7 +4,7 @@ import asyncio
 import queue
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
+from support.interruptions import interrupt_the_main_thread
 from support.ledgers import sqlite_ledgers
 from wegetfinancing import (
     AsyncClient,
@@ -38,26 +39,6 @@ from wegetfinancing.testing import (
 from wegetfinancing.testing.contract.ledger_checking import postback
 
 ORDER = "ORDER-123"
-
-
-class InterruptionError(Exception):
-    """As Celery's SoftTimeLimitExceeded."""
-
-
-@pytest.fixture(params=[KeyboardInterrupt, InterruptionError, SystemExit])
-def interruption(request: pytest.FixtureRequest) -> Iterator[type[BaseException]]:
-    kind: type[BaseException] = request.param
-
-    def handle(*_: object) -> None:
-        raise kind
-
-    before = signal.signal(signal.SIGUSR1, handle)
-    yield kind
-    signal.signal(signal.SIGUSR1, before)
-
-
-def interrupt_the_main_thread() -> None:
-    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
 
 
 def raise_keyboard_interrupt() -> None:

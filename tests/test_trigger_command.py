@@ -5,35 +5,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.commands import Endpoint, running_emulator, shops_endpoint
+from support.commands import Endpoint, emulator_with_settings_of_its_own
+from support.environment import set_credentials
 from wegetfinancing import Credentials
 from wegetfinancing.__main__ import main
-from wegetfinancing.testing import credentials
-
-
-@pytest.fixture
-def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
-    for name in ("merchant_id", "username", "password"):
-        monkeypatch.setenv(f"WEGETFINANCING_{name.upper()}", getattr(credentials(), name))
-    with shops_endpoint() as shop:
-        yield shop
 
 
 @pytest.fixture(scope="module")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Credentials]]:
-    file = tmp_path_factory.mktemp("emulator") / ".env"
-    file.write_text(
-        "WEGETFINANCING_BASE_URL=http://127.0.0.1:1\nWEGETFINANCING_PASSWORD='a $(id) b'\n", encoding="utf-8"
-    )
-    with running_emulator("--username=some body", f"--env-file={file}") as settings:
-        yield (
-            settings["WEGETFINANCING_BASE_URL"],
-            Credentials(
-                merchant_id=settings["WEGETFINANCING_MERCHANT_ID"],
-                username=settings["WEGETFINANCING_USERNAME"],
-                password=settings["WEGETFINANCING_PASSWORD"],
-            ),
-        )
+    with emulator_with_settings_of_its_own(tmp_path_factory.mktemp("emulator") / ".env") as served:
+        yield served
 
 
 @pytest.fixture
@@ -42,8 +23,7 @@ def settings_of_the_emulator(
 ) -> Credentials:
     base_url, accepted = emulator
     monkeypatch.setenv("WEGETFINANCING_BASE_URL", base_url)
-    for name in ("merchant_id", "username", "password"):
-        monkeypatch.setenv(f"WEGETFINANCING_{name.upper()}", getattr(accepted, name))
+    set_credentials(monkeypatch, accepted)
     return accepted
 
 

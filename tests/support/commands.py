@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -74,3 +75,20 @@ def running_emulator(*arguments: str, port: int | None = 0) -> Iterator[dict[str
         finally:
             process.send_signal(signal.SIGINT)
         assert process.wait() == 0
+
+
+@contextlib.contextmanager
+def emulator_with_settings_of_its_own(file: Path) -> Iterator[tuple[str, Credentials]]:
+    """Start the command on a file that holds settings already; yield its address and credentials."""
+    file.write_text(
+        "WEGETFINANCING_BASE_URL=http://127.0.0.1:1\nWEGETFINANCING_PASSWORD='a $(id) b'\n", encoding="utf-8"
+    )
+    with running_emulator("--username=some body", f"--env-file={file}") as settings:
+        yield (
+            settings["WEGETFINANCING_BASE_URL"],
+            Credentials(
+                merchant_id=settings["WEGETFINANCING_MERCHANT_ID"],
+                username=settings["WEGETFINANCING_USERNAME"],
+                password=settings["WEGETFINANCING_PASSWORD"],
+            ),
+        )
