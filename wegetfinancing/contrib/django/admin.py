@@ -98,15 +98,11 @@ class _LedgerAdmin(_ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg] # gen
     """Actions need the right to change what is shown."""
 
     ordering = ("-id",)
-    list_filter: ClassVar[Any] = ("state", "status", _NeedsReview)
+    list_filter: ClassVar[Any] = (_Merchant, "state", "status", _NeedsReview)
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
         """Tell who may run the actions; Django asks by this name."""
         return bool(request.user.has_perm(f"wegetfinancing.change_{self.opts.model_name}"))  # type: ignore[union-attr] # never AnonymousUser in the admin
-
-    def get_list_filter(self, request: HttpRequest) -> Any:  # noqa: ANN401 - as Django declares it
-        """Filter by merchant too."""
-        return (_Merchant, *super().get_list_filter(request))
 
     def changelist_view(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Django's own response
         return super().changelist_view(*args, **kwargs)
@@ -198,7 +194,7 @@ class LoanAdmin(_LedgerAdmin):
         "forgotten",
     )
     readonly_fields = ("held",)
-    list_filter = ("state", "status", "may_ship", _NeedsReview)
+    list_filter = (_Merchant, "state", "status", "may_ship", _NeedsReview)
     inlines = (_DecisionsOfLoan, _ShipmentsOfLoan)
     actions = ("accept", "resolve")
 
@@ -322,7 +318,7 @@ class ShipmentAdmin(_LedgerAdmin):
     """Shipments: what the vendor was told."""
 
     list_display = ("loan", "merchant", "inv_id", "state", "date", "outcome", "error", _TOLD)
-    list_filter = ("state", "outcome")
+    list_filter = (_Merchant, "state", "outcome")
     list_select_related = ("loan",)
     search_fields = ("loan__order_id", "inv_id", "=loan__merchant_id")
     fields = ("loan", "merchant", "inv_id", "state", "date", "outcome", "error")
