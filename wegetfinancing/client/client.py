@@ -200,16 +200,13 @@ class AsyncClient:
             ConfigurationError: the client cannot be used (closed, other event loop, forked).
 
         """
-        if self._applications is not None:
-            call = self._apply(self._applications, timeout, expected_amount, request)
-        elif expected_amount is not None:
-            del request
-            msg = "expected_amount is what a ledger compares with the answer; this client has none"
-            raise ConfigurationError(msg)
-        else:
-            call = self._call(CREATE_REQUEST, timeout, create_request_body, request)
-        del request, timeout  # customer data: a traceback with local variables must not show it
-        return await call
+        prepared = capture(self._prepare_create, timeout, expected_amount, request)
+        del request, expected_amount, timeout  # customer data: a traceback with locals must not show it
+        sending, application = prepared.unwrap()
+        if self._applications is None or application is None:
+            return await self._send(CREATE_REQUEST, self._transport, sending)
+        send = functools.partial(self._send, CREATE_REQUEST)
+        return await self._applications.create(application, sending, self._transport, send)
 
     async def update_shipping(
         self, inv_id: str, event: ShippingEvent, *, timeout: float | None = None
@@ -230,9 +227,9 @@ class AsyncClient:
             ConfigurationError: the client cannot be used (closed, other event loop, forked).
 
         """
-        call = self._call(UPDATE_SHIPPING, timeout, update_shipping_body, inv_id, event)
-        del inv_id, event, timeout  # customer data: a traceback with local variables must not show it
-        return await call
+        prepared = capture(self._prepare, UPDATE_SHIPPING, timeout, update_shipping_body, inv_id, event)
+        del inv_id, event, timeout  # as in create_request
+        return await self._send(UPDATE_SHIPPING, self._transport, prepared.unwrap())
 
     async def create_test_postback(self, payload: Mapping[str, Any], *, timeout: float | None = None) -> Any:  # noqa: ANN401 - the vendor does not say what comes back
         """Ask the vendor's sandbox for a test postback. Sent at most once per call.
@@ -246,9 +243,9 @@ class AsyncClient:
             CallError: any other failure.
 
         """
-        call = self._call(CREATE_TEST_POSTBACK, timeout, create_test_postback_body, payload)
-        del payload, timeout  # customer data: a traceback with local variables must not show it
-        return await call
+        prepared = capture(self._prepare, CREATE_TEST_POSTBACK, timeout, create_test_postback_body, payload)
+        del payload, timeout  # as in create_request
+        return await self._send(CREATE_TEST_POSTBACK, self._transport, prepared.unwrap())
 
     async def preconnect(self, *, timeout: float | None = None) -> None:
         """Open the connection that the next create will use, so that its customer waits one round trip.
@@ -361,36 +358,17 @@ class AsyncClient:
         deadline = anyio.current_time() + (self._timeout if timeout is None else check_timeout(timeout))
         return operation.request(self._endpoint.base_url, self._merchant_id, body, deadline)
 
-    def _prepare_application(
+    def _prepare_create(
         self, timeout: float | None, expected_amount: Decimal | int | str | None, request: FinancingRequest
-    ) -> tuple[Application, Request]:
+    ) -> tuple[Request, Application | None]:
+        if expected_amount is not None and self._applications is None:
+            msg = "expected_amount is what a ledger compares with the answer; this client has none"
+            raise ConfigurationError(msg)
         sending = self._prepare(CREATE_REQUEST, timeout, create_request_body, request)
+        if self._applications is None:
+            return sending, None
         seconds = sending.deadline - anyio.current_time()
-        return application_of(request, self._merchant_id, expected_amount, seconds), sending
-
-    async def _call(
-        self,
-        operation: Operation[_Answer],
-        timeout: float | None,
-        write_body: Callable[..., bytes],
-        *values: object,
-    ) -> _Answer:
-        request = capture(self._prepare, operation, timeout, write_body, *values)
-        del values, timeout  # customer data: a traceback with local variables must not show it
-        return await self._send(operation, self._transport, request.unwrap())
-
-    async def _apply(
-        self,
-        applications: Applications,
-        timeout: float | None,
-        expected_amount: Decimal | int | str | None,
-        request: FinancingRequest,
-    ) -> CreatedRequest:
-        prepared = capture(self._prepare_application, timeout, expected_amount, request)
-        del request, timeout, expected_amount  # as in _call
-        application, sending = prepared.unwrap()
-        send = functools.partial(self._send, CREATE_REQUEST)
-        return await applications.create(application, sending, self._transport, send)
+        return sending, application_of(request, self._merchant_id, expected_amount, seconds)
 
     async def _send(self, operation: Operation[_Answer], transport: Transport, request: Request) -> _Answer:
         merchant_id = self._merchant_id
