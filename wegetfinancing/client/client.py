@@ -2,12 +2,11 @@
 
 import functools
 import logging
-import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from types import TracebackType
-from typing import Any, Final, NoReturn, Self, TypeVar, Unpack
+from typing import Any, NoReturn, Self, TypeVar, Unpack
 
 import anyio
 
@@ -28,7 +27,6 @@ from .applications import Applications
 from .authentication import basic_authorization
 from .call import Call
 from .defaults import default_middleware, default_transport
-from .event_loop import current_event_loop
 from .from_env import ClientSettings, EnvironmentText, make_from_env
 from .hooks import CallStarted, Hook, Watch, check_hooks
 from .intents import ApplicationLedger, application_of
@@ -44,6 +42,7 @@ from .operations import (
 )
 from .retry import Retry
 from .settings import Endpoint, check_credentials, check_timeout
+from .shared import Shared
 from .transport import Transport, check_transport
 
 _Answer = TypeVar("_Answer")
@@ -75,19 +74,12 @@ class AsyncClient:
 
     __slots__ = (
         "__weakref__",
-        "_applications",
         "_authorization",
         "_closed",
-        "_endpoint",
-        "_event_loop",
-        "_hooks",
         "_merchant_id",
         "_middleware",
-        "_owns_transport",
         "_parent",
-        "_process",
-        "_timeout",
-        "_transport",
+        "_shared",
     )
 
     @clears_locals  # what is refused may hold a password
@@ -104,19 +96,20 @@ class AsyncClient:
         timeout: float = 30.0,
     ) -> None:
         """Check the settings; nothing is opened before the first call."""
-        self._event_loop: object = None
-        self._process: int | None = None
+        endpoint = Endpoint.of(environment, base_url)
         self._closed = False
         self._parent: Self | None = None
-        self._endpoint = Endpoint.of(environment, base_url)
         self._authorization = basic_authorization(check_credentials(credentials))
         self._merchant_id = credentials.merchant_id
         self._middleware = check_middleware(default_middleware() if middleware is None else middleware)
-        self._hooks = check_hooks(hooks)
-        self._timeout = check_timeout(timeout)
-        self._applications = Applications.of(ledger, is_live=self._endpoint.is_live)
-        self._owns_transport = transport is None
-        self._transport = default_transport() if transport is None else check_transport(transport)
+        self._shared = Shared(
+            endpoint=endpoint,
+            hooks=check_hooks(hooks),
+            timeout=check_timeout(timeout),
+            applications=Applications.of(ledger, is_live=endpoint.is_live),
+            owns_transport=transport is None,
+            transport=default_transport() if transport is None else check_transport(transport),
+        )
 
     @classmethod
     @clears_locals  # an override may hold a password
@@ -156,13 +149,11 @@ class AsyncClient:
         self._check_open()
         authorization = basic_authorization(check_credentials(credentials))
         client = object.__new__(type(self))
-        for name in _SHARED:
-            setattr(client, name, getattr(self, name))
         if hasattr(self, "__dict__"):  # of a subclass
             vars(client).update(vars(self))
-        client._event_loop = client._process = None  # the parent's count
+        client._shared = self._shared
+        client._parent = self._parent or self  # kept, since what is shared is closed with it
         client._closed = False
-        client._parent = self._parent or self
         client._authorization = authorization
         client._merchant_id = credentials.merchant_id
         client._middleware = tuple(
@@ -203,10 +194,11 @@ class AsyncClient:
         prepared = capture(self._prepare_create, timeout, expected_amount, request)
         del request, expected_amount, timeout  # customer data: a traceback with locals must not show it
         sending, application = prepared.unwrap()
-        if self._applications is None or application is None:
-            return await self._send(CREATE_REQUEST, self._transport, sending)
+        applications, transport = self._shared.applications, self._shared.transport
+        if applications is None or application is None:
+            return await self._send(CREATE_REQUEST, transport, sending)
         send = functools.partial(self._send, CREATE_REQUEST)
-        return await self._applications.create(application, sending, self._transport, send)
+        return await applications.create(application, sending, transport, send)
 
     async def update_shipping(
         self, inv_id: str, event: ShippingEvent, *, timeout: float | None = None
@@ -229,7 +221,7 @@ class AsyncClient:
         """
         prepared = capture(self._prepare, UPDATE_SHIPPING, timeout, update_shipping_body, inv_id, event)
         del inv_id, event, timeout  # as in create_request
-        return await self._send(UPDATE_SHIPPING, self._transport, prepared.unwrap())
+        return await self._send(UPDATE_SHIPPING, self._shared.transport, prepared.unwrap())
 
     async def create_test_postback(self, payload: Mapping[str, Any], *, timeout: float | None = None) -> Any:  # noqa: ANN401 - the vendor does not say what comes back
         """Ask the vendor's sandbox for a test postback. Sent at most once per call.
@@ -245,7 +237,7 @@ class AsyncClient:
         """
         prepared = capture(self._prepare, CREATE_TEST_POSTBACK, timeout, create_test_postback_body, payload)
         del payload, timeout  # as in create_request
-        return await self._send(CREATE_TEST_POSTBACK, self._transport, prepared.unwrap())
+        return await self._send(CREATE_TEST_POSTBACK, self._shared.transport, prepared.unwrap())
 
     async def preconnect(self, *, timeout: float | None = None) -> None:
         """Open the connection that the next create will use, so that its customer waits one round trip.
@@ -262,13 +254,12 @@ class AsyncClient:
                 timeout is invalid.
 
         """
-        self._enter_event_loop()
-        deadline = anyio.current_time() + (self._timeout if timeout is None else check_timeout(timeout))
-        preconnect = getattr(self._transport, "preconnect", None)
+        deadline = self._begin(timeout)
+        preconnect = getattr(self._shared.transport, "preconnect", None)
         if preconnect is not None:
             with anyio.CancelScope(deadline=deadline):
                 try:
-                    await preconnect(self._endpoint.base_url, deadline=deadline)
+                    await preconnect(self._shared.endpoint.base_url, deadline=deadline)
                 except Exception as error:  # noqa: BLE001 - a transport of anyone's, and nothing was sent
                     _log.debug("the transport could not preconnect (%s)", type(error).__name__)
 
@@ -278,12 +269,8 @@ class AsyncClient:
         Calls in flight end by themselves; closing twice is harmless.
         """
         self._closed = True
-        if self._parent is not None:
-            return
-        if self._applications is not None:
-            self._applications.close()
-        if self._owns_transport and self._process in (None, os.getpid()):
-            await self._transport.aclose()
+        if self._parent is None:
+            await self._shared.aclose()
 
     async def __aenter__(self) -> Self:
         """Open the client in this event loop."""
@@ -301,7 +288,8 @@ class AsyncClient:
 
     def __del__(self) -> None:
         """Warn when a client was opened and not closed. No I/O: the event loop may be gone."""
-        if getattr(self, "_event_loop", None) is not None and not self._closed:
+        shared = getattr(self, "_shared", None)  # none if its settings were refused
+        if shared is not None and self._parent is None and shared.event_loop is not None and not self._closed:
             warnings.warn(
                 "an AsyncClient was dropped without being closed; use 'async with' or await aclose()",
                 ResourceWarning,
@@ -311,9 +299,9 @@ class AsyncClient:
 
     def __repr__(self) -> str:
         """Show where it calls, and no credentials."""
-        if not hasattr(self, "_endpoint"):
+        if not hasattr(self, "_shared"):
             return "<AsyncClient whose settings were refused>"
-        return f"<AsyncClient {self._endpoint.base_url}{' closed' if self._is_closed() else ''}>"
+        return f"<AsyncClient {self._shared.endpoint.base_url}{' closed' if self._is_closed() else ''}>"
 
     def __reduce__(self) -> NoReturn:
         """Refuse to be copied or pickled."""
@@ -321,7 +309,7 @@ class AsyncClient:
         raise TypeError(msg)
 
     def _is_closed(self) -> bool:
-        return self._closed or (self._parent is not None and self._parent._is_closed())  # noqa: SLF001 - of this class
+        return self._closed or self._shared.is_closed
 
     def _check_open(self) -> None:
         if self._is_closed():
@@ -330,18 +318,12 @@ class AsyncClient:
 
     def _enter_event_loop(self) -> None:
         self._check_open()
-        if self._parent is not None:
-            self._parent._enter_event_loop()  # noqa: SLF001 - of this class
-            return
-        current = current_event_loop()
-        if self._event_loop is None:
-            self._event_loop, self._process = current, os.getpid()
-        elif self._process != os.getpid():
-            msg = "this AsyncClient was opened before the process forked; make one in each process"
-            raise ConfigurationError(msg)
-        elif self._event_loop is not current:
-            msg = "this AsyncClient belongs to another event loop; make one in each, such as in the lifespan"
-            raise ConfigurationError(msg)
+        self._shared.enter_event_loop()
+
+    def _begin(self, timeout: float | None) -> float:
+        """Return the deadline of a call that begins in this event loop now."""
+        self._enter_event_loop()
+        return anyio.current_time() + (self._shared.timeout if timeout is None else check_timeout(timeout))
 
     def _prepare(
         self,
@@ -351,21 +333,21 @@ class AsyncClient:
         *values: object,
     ) -> Request:
         body = write_body(*values)
-        if operation.sandbox_only and self._endpoint.is_live:
+        endpoint = self._shared.endpoint
+        if operation.sandbox_only and endpoint.is_live:
             msg = f"{operation.name} exists in the sandbox only; use a client with environment='sandbox'"
             raise ConfigurationError(msg)
-        self._enter_event_loop()
-        deadline = anyio.current_time() + (self._timeout if timeout is None else check_timeout(timeout))
-        return operation.request(self._endpoint.base_url, self._merchant_id, body, deadline)
+        return operation.request(endpoint.base_url, self._merchant_id, body, self._begin(timeout))
 
     def _prepare_create(
         self, timeout: float | None, expected_amount: Decimal | int | str | None, request: FinancingRequest
     ) -> tuple[Request, Application | None]:
-        if expected_amount is not None and self._applications is None:
+        has_ledger = self._shared.applications is not None
+        if expected_amount is not None and not has_ledger:
             msg = "expected_amount is what a ledger compares with the answer; this client has none"
             raise ConfigurationError(msg)
         sending = self._prepare(CREATE_REQUEST, timeout, create_request_body, request)
-        if self._applications is None:
+        if not has_ledger:
             return sending, None
         seconds = sending.deadline - anyio.current_time()
         return sending, application_of(request, self._merchant_id, expected_amount, seconds)
@@ -374,9 +356,9 @@ class AsyncClient:
         merchant_id = self._merchant_id
         call = Call(request, transport, authorization=self._authorization, merchant_id=merchant_id)
         started = CallStarted(
-            operation=operation.name, merchant_id=merchant_id, base_url=self._endpoint.base_url
+            operation=operation.name, merchant_id=merchant_id, base_url=self._shared.endpoint.base_url
         )
-        with Watch(self._hooks, started, attempts=call.attempts, outcome=lambda: call.outcome):
+        with Watch(self._shared.hooks, started, attempts=call.attempts, outcome=lambda: call.outcome):
             with anyio.CancelScope(deadline=request.deadline):
                 chain = compose(self._middleware, call.attempt)
                 try:
@@ -396,9 +378,6 @@ class AsyncClient:
                     call.end()
             msg = "the call did not end before its deadline"
             raise DeadlineExceededError(msg, outcome=call.outcome, operation=operation.name)
-
-
-_SHARED: Final = ("_applications", "_endpoint", "_hooks", "_owns_transport", "_timeout", "_transport")
 
 
 def _require_response(response: object) -> Response:
