@@ -67,7 +67,7 @@ def check_settings() -> tuple[Finding, Setup | None]:
         endpoint = Endpoint.of(settings.get("environment", "sandbox"), settings.get("base_url"))
     except ConfigurationError as error:
         return failed("settings", str(error), "correct the variable of that name, WEGETFINANCING_*"), None
-    environment = "live" if endpoint.is_live else "sandbox"
+    environment = endpoint.environment.value
     if "environment" not in settings:
         environment += " (WEGETFINANCING_ENVIRONMENT is not set)"
     text = f"{environment} at {endpoint.base_url}, merchant {credentials.merchant_id}"

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final, Self, TypeVar
+from typing import Final, TypeVar
 
 import anyio
 import attrs
@@ -43,24 +43,18 @@ _LOGGER: Final = logging.getLogger("wegetfinancing")
 class Applications:
     """Creates, each written down in the ledger before it is sent."""
 
-    def __init__(self, ledger: ApplicationLedger) -> None:
-        """Start no thread yet."""
-        self._ledger = ledger
-        self._asking = Steps(_ASKING_PLACES, "ledger")
-        # Of their own: an answer must not wait for those who want to ask.
-        self._recording = Steps(_RECORDING_PLACES, "ledger-answers")
-        self._unrecorded: list[Callable[[float], object]] = []
-
-    @classmethod
-    def of(cls, ledger: ApplicationLedger | None, *, is_live: bool) -> Self | None:
-        """Use a ledger, if there is one.
+    def __init__(self, ledger: ApplicationLedger, environment: Environment) -> None:
+        """Start no thread yet.
 
         Raises:
             ConfigurationError: not a ledger, or one of the other environment.
 
         """
-        environment = Environment.LIVE if is_live else Environment.SANDBOX
-        return None if ledger is None else cls(check_ledger(ledger, environment))
+        self._ledger = check_ledger(ledger, environment)
+        self._asking = Steps(_ASKING_PLACES, "ledger")
+        # Of their own: an answer must not wait for those who want to ask.
+        self._recording = Steps(_RECORDING_PLACES, "ledger-answers")
+        self._unrecorded: list[Callable[[float], object]] = []
 
     def close(self) -> None:
         """Let the threads end when they have finished."""

@@ -106,7 +106,7 @@ class AsyncClient:
             endpoint=endpoint,
             hooks=check_hooks(hooks),
             timeout=check_timeout(timeout),
-            applications=Applications.of(ledger, is_live=endpoint.is_live),
+            applications=None if ledger is None else Applications(ledger, endpoint.environment),
             owns_transport=transport is None,
             transport=default_transport() if transport is None else check_transport(transport),
         )
@@ -334,7 +334,7 @@ class AsyncClient:
     ) -> Request:
         body = write_body(*values)
         endpoint = self._shared.endpoint
-        if operation.sandbox_only and endpoint.is_live:
+        if operation.sandbox_only and endpoint.environment is Environment.LIVE:
             msg = f"{operation.name} exists in the sandbox only; use a client with environment='sandbox'"
             raise ConfigurationError(msg)
         return operation.request(endpoint.base_url, self._merchant_id, body, self._begin(timeout))
