@@ -3,14 +3,12 @@
 import threading
 import time
 
-import attrs
-
 from ..errors import DeadlineExceededError, Outcome, TransportError, outcome_of_status
 from ..http import Request, Response
 from .transport import Transport
 
 
-class Attempt:
+class WatchedTransport:
     """A transport around the client's: it knows whether anything was sent, and checks the wall clock.
 
     The monotonic clock stands still while a machine is suspended, so that a deadline on it alone could pass
@@ -66,10 +64,3 @@ class Handover:
         with self._lock:
             self.given_up = True
             return self.started
-
-
-@attrs.define
-class Waiting:
-    """Whether another call was seen to be sending the same order."""
-
-    has_begun: bool = False
