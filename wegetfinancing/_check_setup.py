@@ -1,5 +1,6 @@
 """Is the way to the vendor right? Settings, DNS, TLS, credentials; nothing here creates an application."""
 
+import contextlib
 import os
 import socket
 import urllib.request
@@ -11,7 +12,7 @@ import anyio
 import attrs
 from anyio.streams.tls import TLSAttribute
 
-from ._check_findings import Finding, failed, ok, skipped
+from ._check_findings import Finding, are_right, failed, ok, skipped
 from .client.answers import api_error
 from .client.authentication import basic_authorization
 from .client.httpx_connections import default_ssl_context
@@ -82,24 +83,23 @@ async def check_vendor(setup: Setup | None, seconds: float) -> AsyncIterator[Fin
         return
     parts = urlsplit(setup.base_url)
     host, port = str(parts.hostname), parts.port or _PORTS[parts.scheme]
-    is_there = True
-    if _is_proxied(parts.scheme, host):
-        for name in ("dns", "tls"):
-            yield skipped(name, "the call goes through the proxy of the environment")
+    by_proxy = "the call goes through the proxy of the environment"
+    is_proxied = _is_proxied(parts.scheme, host)
+    dns = skipped("dns", by_proxy) if is_proxied else await _check_dns(host, port, seconds)
+    yield dns
+    if is_proxied:
+        tls = skipped("tls", by_proxy)
+    elif not are_right([dns]):
+        tls = skipped("tls", "needs the address")
+    elif parts.scheme == "http":
+        tls = skipped("tls", "plain http, which does not leave this machine")
     else:
-        found = await _check_dns(host, port, seconds)
+        tls = await _check_tls(host, port, seconds)
+    yield tls
+    if are_right([dns, tls]):
+        async with contextlib.aclosing(HttpxTransport(ready_connections=0)) as transport:
+            found = await credentials_finding(setup, transport, seconds)
         yield found
-        is_there = not found.remedy
-        if not is_there:
-            yield skipped("tls", "needs the address")
-        elif parts.scheme == "http":
-            yield skipped("tls", "plain http, which does not leave this machine")
-        else:
-            found = await _check_tls(host, port, seconds)
-            yield found
-            is_there = not found.remedy
-    if is_there:
-        yield await _check_credentials(setup, seconds)
     else:
         yield skipped("credentials", "needs a connection")
 
@@ -143,14 +143,6 @@ async def _check_tls(host: str, port: int, seconds: float) -> Finding:
         except Exception as error:  # noqa: BLE001 - OSError, ssl.SSLError and anyio's own, and all are the result
             problem = read_error(error, None).detail or type(error).__name__
     return failed("tls", f"no connection to {host}:{port} ({problem})", "may this machine connect there?")
-
-
-async def _check_credentials(setup: Setup, seconds: float) -> Finding:
-    transport = HttpxTransport(ready_connections=0)
-    try:
-        return await credentials_finding(setup, transport, seconds)
-    finally:
-        await transport.aclose()
 
 
 async def credentials_finding(setup: Setup, transport: Transport, seconds: float) -> Finding:
