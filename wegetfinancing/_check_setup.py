@@ -4,7 +4,7 @@ import contextlib
 import os
 import socket
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -22,15 +22,7 @@ from .client.operations import CREATE_REQUEST
 from .client.settings import Endpoint, settings_from_env
 from .client.transport import Transport
 from .credentials import Credentials
-from .errors import (
-    APIError,
-    AuthenticationError,
-    CallError,
-    ConfigurationError,
-    NotFoundError,
-    PermissionDeniedError,
-    TransportError,
-)
+from .errors import ConfigurationError, TransportError
 from .http import Response
 from .postbacks.signatures import as_credentials_tuple
 
@@ -40,6 +32,16 @@ _NO_FIELDS: Final = b"{}"
 _ABOUT_FIELDS: Final = frozenset({"missing_parameters", "invalid_parameters"})
 _AFTER_SETTINGS: Final = ("dns", "tls", "credentials")
 _IN_THE_BACK_OFFICE: Final = "the vendor's back-office shows them under Integration, API Integration"
+_REMEDIES: Final[Mapping[int, str]] = {
+    401: "WEGETFINANCING_USERNAME or WEGETFINANCING_PASSWORD is wrong, or they are those of the other"
+    " environment; the sandbox and live each have their own",
+    403: "username and password are right, and WEGETFINANCING_MERCHANT_ID is not theirs; copy it from the"
+    " vendor's back-office",
+    404: "is WEGETFINANCING_MERCHANT_ID right, and WEGETFINANCING_BASE_URL the vendor's?",
+}
+_ANOTHER_ANSWER: Final = (
+    "not the API's answer to a create without any field; try again later, then ask the vendor"
+)
 
 
 @attrs.frozen
@@ -158,34 +160,17 @@ async def credentials_finding(setup: Setup, transport: Transport, seconds: float
     except TransportError as error:
         told = error.args[0]
         return failed("credentials", f"no answer ({told})", "is the vendor's API reachable from here?")
-    return _credentials_finding(answer)
+    return _finding_of(answer)
 
 
-def _credentials_finding(answer: Response) -> Finding:
+def _finding_of(answer: Response) -> Finding:
     name = "credentials"
     if answer.is_success:
         told = f"HTTP {answer.status} to a create without any field, which the API refuses"
         return failed(name, told, "is WEGETFINANCING_BASE_URL the vendor's? If so, look into its back-office")
     error = api_error(CREATE_REQUEST.name, answer)
-    if isinstance(error, APIError) and answer.status == 400 and error.error in _ABOUT_FIELDS:  # noqa: PLR2004 - for the fields
+    if answer.status == 400 and error.error in _ABOUT_FIELDS:  # noqa: PLR2004 - for the fields
         told = "username, password and merchant ID are accepted"
         return ok(name, f"{told} (a create without any field: it cannot create an application)")
-    return failed(name, error.args[0].partition(";")[0].partition(":")[0], _remedy(error))
-
-
-def _remedy(error: CallError) -> str:
-    match error:
-        case AuthenticationError():
-            return (
-                "WEGETFINANCING_USERNAME or WEGETFINANCING_PASSWORD is wrong, or they are those of the other"
-                " environment; the sandbox and live each have their own"
-            )
-        case PermissionDeniedError():
-            return (
-                "username and password are right, and WEGETFINANCING_MERCHANT_ID is not theirs; copy it from"
-                " the vendor's back-office"
-            )
-        case NotFoundError():
-            return "is WEGETFINANCING_MERCHANT_ID right, and WEGETFINANCING_BASE_URL the vendor's?"
-        case _:
-            return "not the API's answer to a create without any field; try again later, then ask the vendor"
+    summary = error.args[0].partition(";")[0].partition(":")[0]
+    return failed(name, summary, _REMEDIES.get(answer.status, _ANOTHER_ANSWER))
