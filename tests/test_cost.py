@@ -115,7 +115,7 @@ async def test_four_frames_of_ours_stand_between_the_caller_and_the_transport() 
         await client.create_request(financing_request())
     assert transport.seen == [
         "AsyncClient.create_request",
-        "AsyncClient._send",
+        "Sender.send",
         "Retry.__call__",
         "Call.attempt",
     ]

@@ -1,36 +1,27 @@
-"""The client: three operations, one chain, one deadline for each call."""
+"""The client: three operations, what they need, and its life from the first call to the end."""
 
 import functools
 import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from types import TracebackType
-from typing import Any, NoReturn, Self, TypeVar, Unpack
+from typing import Any, NoReturn, Self, Unpack
 
 import anyio
 
 from .._loan import Application
 from .._tracebacks import capture, clears_locals
 from ..credentials import Credentials, Environment
-from ..errors import (
-    CallError,
-    ConfigurationError,
-    DeadlineExceededError,
-    Outcome,
-    TransportError,
-    worst_outcome,
-)
-from ..http import Request, Response
+from ..errors import ConfigurationError
+from ..http import Request
 from ..models import CreatedRequest, FinancingRequest, ShippingEvent, ShippingReceipt
 from .applications import Applications
 from .authentication import basic_authorization
-from .call import Call
 from .defaults import default_middleware, default_transport
 from .from_env import ClientSettings, EnvironmentText, make_from_env
-from .hooks import CallStarted, Hook, Watch, check_hooks
+from .hooks import Hook, check_hooks
 from .intents import ApplicationLedger, application_of
-from .middleware import Middleware, check_middleware, compose
+from .middleware import Middleware, check_middleware
 from .operations import (
     CREATE_REQUEST,
     CREATE_TEST_POSTBACK,
@@ -40,12 +31,10 @@ from .operations import (
     create_test_postback_body,
     update_shipping_body,
 )
-from .retry import Retry
+from .sending import Sender
 from .settings import Endpoint, check_credentials, check_timeout
 from .shared import Shared
 from .transport import Transport, check_transport
-
-_Answer = TypeVar("_Answer")
 
 _log = logging.getLogger("wegetfinancing")
 
@@ -72,15 +61,7 @@ class AsyncClient:
 
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_authorization",
-        "_closed",
-        "_merchant_id",
-        "_middleware",
-        "_parent",
-        "_shared",
-    )
+    __slots__ = ("__weakref__", "_closed", "_parent", "_sender", "_shared")
 
     @clears_locals  # what is refused may hold a password
     def __init__(  # noqa: PLR0913 - keyword-only settings
@@ -99,12 +80,14 @@ class AsyncClient:
         endpoint = Endpoint.of(environment, base_url)
         self._closed = False
         self._parent: Self | None = None
-        self._authorization = basic_authorization(check_credentials(credentials))
-        self._merchant_id = credentials.merchant_id
-        self._middleware = check_middleware(default_middleware() if middleware is None else middleware)
-        self._shared = Shared(
+        self._sender = Sender(
+            authorization=basic_authorization(check_credentials(credentials)),
+            merchant_id=credentials.merchant_id,
             endpoint=endpoint,
+            middleware=check_middleware(default_middleware() if middleware is None else middleware),
             hooks=check_hooks(hooks),
+        )
+        self._shared = Shared(
             timeout=check_timeout(timeout),
             applications=None if ledger is None else Applications(ledger, endpoint.environment),
             owns_transport=transport is None,
@@ -147,18 +130,14 @@ class AsyncClient:
 
         """
         self._check_open()
-        authorization = basic_authorization(check_credentials(credentials))
+        sender = self._sender.for_merchant(check_credentials(credentials))
         client = object.__new__(type(self))
         if hasattr(self, "__dict__"):  # of a subclass
             vars(client).update(vars(self))
-        client._shared = self._shared
-        client._parent = self._parent or self  # kept, since what is shared is closed with it
         client._closed = False
-        client._authorization = authorization
-        client._merchant_id = credentials.merchant_id
-        client._middleware = tuple(
-            each.with_full_quota() if isinstance(each, Retry) else each for each in self._middleware
-        )
+        client._parent = self._parent or self  # kept, since what is shared is closed with it
+        client._sender = sender
+        client._shared = self._shared
         return client
 
     async def create_request(
@@ -196,8 +175,8 @@ class AsyncClient:
         sending, application = prepared.unwrap()
         applications, transport = self._shared.applications, self._shared.transport
         if applications is None or application is None:
-            return await self._send(CREATE_REQUEST, transport, sending)
-        send = functools.partial(self._send, CREATE_REQUEST)
+            return await self._sender.send(CREATE_REQUEST, transport, sending)
+        send = functools.partial(self._sender.send, CREATE_REQUEST)
         return await applications.create(application, sending, transport, send)
 
     async def update_shipping(
@@ -221,7 +200,7 @@ class AsyncClient:
         """
         prepared = capture(self._prepare, UPDATE_SHIPPING, timeout, update_shipping_body, inv_id, event)
         del inv_id, event, timeout  # as in create_request
-        return await self._send(UPDATE_SHIPPING, self._shared.transport, prepared.unwrap())
+        return await self._sender.send(UPDATE_SHIPPING, self._shared.transport, prepared.unwrap())
 
     async def create_test_postback(self, payload: Mapping[str, Any], *, timeout: float | None = None) -> Any:  # noqa: ANN401 - the vendor does not say what comes back
         """Ask the vendor's sandbox for a test postback. Sent at most once per call.
@@ -237,7 +216,7 @@ class AsyncClient:
         """
         prepared = capture(self._prepare, CREATE_TEST_POSTBACK, timeout, create_test_postback_body, payload)
         del payload, timeout  # as in create_request
-        return await self._send(CREATE_TEST_POSTBACK, self._shared.transport, prepared.unwrap())
+        return await self._sender.send(CREATE_TEST_POSTBACK, self._shared.transport, prepared.unwrap())
 
     async def preconnect(self, *, timeout: float | None = None) -> None:
         """Open the connection that the next create will use, so that its customer waits one round trip.
@@ -259,7 +238,7 @@ class AsyncClient:
         if preconnect is not None:
             with anyio.CancelScope(deadline=deadline):
                 try:
-                    await preconnect(self._shared.endpoint.base_url, deadline=deadline)
+                    await preconnect(self._sender.endpoint.base_url, deadline=deadline)
                 except Exception as error:  # noqa: BLE001 - a transport of anyone's, and nothing was sent
                     _log.debug("the transport could not preconnect (%s)", type(error).__name__)
 
@@ -277,12 +256,7 @@ class AsyncClient:
         self._enter_event_loop()
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         """Close the client."""
         await self.aclose()
 
@@ -301,7 +275,7 @@ class AsyncClient:
         """Show where it calls, and no credentials."""
         if not hasattr(self, "_shared"):
             return "<AsyncClient whose settings were refused>"
-        return f"<AsyncClient {self._shared.endpoint.base_url}{' closed' if self._is_closed() else ''}>"
+        return f"<AsyncClient {self._sender.endpoint.base_url}{' closed' if self._is_closed() else ''}>"
 
     def __reduce__(self) -> NoReturn:
         """Refuse to be copied or pickled."""
@@ -333,11 +307,11 @@ class AsyncClient:
         *values: object,
     ) -> Request:
         body = write_body(*values)
-        endpoint = self._shared.endpoint
+        endpoint = self._sender.endpoint
         if operation.sandbox_only and endpoint.environment is Environment.LIVE:
             msg = f"{operation.name} exists in the sandbox only; use a client with environment='sandbox'"
             raise ConfigurationError(msg)
-        return operation.request(endpoint.base_url, self._merchant_id, body, self._begin(timeout))
+        return operation.request(endpoint.base_url, self._sender.merchant_id, body, self._begin(timeout))
 
     def _prepare_create(
         self, timeout: float | None, expected_amount: Decimal | int | str | None, request: FinancingRequest
@@ -350,38 +324,4 @@ class AsyncClient:
         if not has_ledger:
             return sending, None
         seconds = sending.deadline - anyio.current_time()
-        return sending, application_of(request, self._merchant_id, expected_amount, seconds)
-
-    async def _send(self, operation: Operation[_Answer], transport: Transport, request: Request) -> _Answer:
-        merchant_id = self._merchant_id
-        call = Call(request, transport, authorization=self._authorization, merchant_id=merchant_id)
-        started = CallStarted(
-            operation=operation.name, merchant_id=merchant_id, base_url=self._shared.endpoint.base_url
-        )
-        with Watch(self._shared.hooks, started, attempts=call.attempts, outcome=lambda: call.outcome):
-            with anyio.CancelScope(deadline=request.deadline):
-                chain = compose(self._middleware, call.attempt)
-                try:
-                    return operation.read(_require_response(await chain(request)))
-                except CallError as error:
-                    error.operation = operation.name
-                    # An earlier attempt may have been carried out, however the last one ended.
-                    error.outcome = worst_outcome(error.outcome, call.outcome)
-                    raise
-                except Exception as error:
-                    error.add_note(f"raised by a middleware of {operation.name}. {call.outcome.description}")
-                    raise
-                except BaseException as cancellation:
-                    cancellation.add_note(f"{operation.name} was interrupted. {call.outcome.description}")
-                    raise
-                finally:
-                    call.end()
-            msg = "the call did not end before its deadline"
-            raise DeadlineExceededError(msg, outcome=call.outcome, operation=operation.name)
-
-
-def _require_response(response: object) -> Response:
-    if isinstance(response, Response):
-        return response
-    msg = f"a middleware returned {type(response).__name__}, not a Response"
-    raise TransportError(msg, outcome=Outcome.NOT_SENT)
+        return sending, application_of(request, self._sender.merchant_id, expected_amount, seconds)

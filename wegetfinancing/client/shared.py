@@ -7,8 +7,6 @@ import attrs
 from ..errors import ConfigurationError
 from .applications import Applications
 from .event_loop import current_event_loop
-from .hooks import Hook
-from .settings import Endpoint
 from .transport import Transport
 
 
@@ -16,10 +14,8 @@ from .transport import Transport
 class Shared:
     """The settings and connections of a client and of all that ``for_merchant`` has made from it."""
 
-    endpoint: Endpoint
     transport: Transport
     owns_transport: bool
-    hooks: tuple[Hook, ...]
     applications: Applications | None
     timeout: float
     is_closed: bool = False
