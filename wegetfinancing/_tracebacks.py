@@ -10,6 +10,7 @@ from typing import Generic, ParamSpec, TypeVar
 
 _Parameters = ParamSpec("_Parameters")
 _Result = TypeVar("_Result")
+_Class = TypeVar("_Class")
 
 
 def clears_locals(function: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Result]:
@@ -28,6 +29,12 @@ def clears_locals(function: Callable[_Parameters, _Result]) -> Callable[_Paramet
             raise
 
     return call
+
+
+def clears_locals_of_init(cls: type[_Class]) -> type[_Class]:
+    """Decorate a class of attrs in the same way: its ``__init__`` is generated."""
+    cls.__init__ = clears_locals(cls.__init__)  # type: ignore[method-assign] # attrs has made it
+    return cls
 
 
 class Captured(Generic[_Result]):
