@@ -8,6 +8,8 @@ import traceback
 from collections.abc import Callable
 from typing import Generic, ParamSpec, TypeVar
 
+import attrs
+
 _Parameters = ParamSpec("_Parameters")
 _Result = TypeVar("_Result")
 _Class = TypeVar("_Class")
@@ -37,6 +39,7 @@ def clears_locals_of_init(cls: type[_Class]) -> type[_Class]:
     return cls
 
 
+@attrs.define(eq=False, repr=False)
 class Captured(Generic[_Result]):
     """What a function returned or raised, kept while its caller forgets the arguments.
 
@@ -47,12 +50,8 @@ class Captured(Generic[_Result]):
         await send(captured.unwrap())
     """
 
-    __slots__ = ("_error", "_result")
-
-    def __init__(self, result: _Result | None, error: Exception | None) -> None:
-        """Keep one of the two."""
-        self._result = result
-        self._error = error
+    _result: _Result | None
+    _error: Exception | None
 
     def unwrap(self) -> _Result:
         """Return the result or raise the error, whose traceback begins here. Call it once."""

@@ -3,23 +3,24 @@
 import threading
 import time
 
+import attrs
+
 from ..errors import DeadlineExceededError, Outcome, TransportError, outcome_of_status
 from ..http import Request, Response
 from .transport import Transport
 
 
+@attrs.define(eq=False, repr=False)
 class WatchedTransport:
     """A transport around the client's: it knows whether anything was sent, and checks the wall clock.
 
     The monotonic clock stands still while a machine is suspended, so that a deadline on it alone could pass
-    hours late, when the order was resolved long ago.
+    hours late, when the order was resolved long ago. ``until`` is the call's, in seconds of ``time.time()``.
     """
 
-    def __init__(self, transport: Transport, until: float) -> None:
-        """``until``: the call's deadline in seconds of ``time.time()``."""
-        self._transport = transport
-        self._until = until
-        self.outcome: Outcome = Outcome.NOT_SENT
+    _transport: Transport
+    _until: float
+    outcome: Outcome = attrs.field(default=Outcome.NOT_SENT, init=False)
 
     async def send(self, request: Request) -> Response:
         """Send the request unless it is late."""

@@ -20,13 +20,13 @@ from .transport import Transport
 _Answer = TypeVar("_Answer")
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(eq=False, repr=False, kw_only=True)
 class Sender:
     """Sends the calls of one merchant."""
 
     endpoint: Endpoint
     merchant_id: str
-    authorization: str = attrs.field(repr=False)
+    authorization: str
     middleware: tuple[Middleware, ...]
     hooks: tuple[Hook, ...]
 

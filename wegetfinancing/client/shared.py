@@ -10,7 +10,7 @@ from .event_loop import current_event_loop
 from .transport import Transport
 
 
-@attrs.define(eq=False, kw_only=True)
+@attrs.define(eq=False, repr=False, kw_only=True)
 class Shared:
     """The settings and connections of a client and of all that ``for_merchant`` has made from it."""
 
