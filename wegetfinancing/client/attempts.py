@@ -41,6 +41,7 @@ class WatchedTransport:
         """Close nothing: the client does."""
 
 
+@attrs.define(eq=False)
 class Handover:
     """Whether an intent has a caller who waits for it, as the thread and the caller both see it.
 
@@ -48,11 +49,9 @@ class Handover:
     caller if it gives up later, by the thread if it finds that the caller has.
     """
 
-    def __init__(self) -> None:
-        """Nobody has come yet."""
-        self._lock = threading.Lock()
-        self.given_up: bool = False
-        self.started: bool = False
+    given_up: bool = False
+    started: bool = False
+    _lock: threading.Lock = attrs.field(factory=threading.Lock, init=False)
 
     def start(self) -> bool:
         """Return whether to write the intent down: not if nobody waits any more."""
