@@ -146,7 +146,7 @@ class Applications:
 
     def _undo(self, handover: Handover, undo: Callable[[float], object]) -> None:
         if handover.give_up():
-            self._recording.submit(lambda: self._persist(undo, _RECORD_SECONDS))
+            self._recording.start(lambda: self._persist(undo, _RECORD_SECONDS))
 
     def _begin_or_undo(
         self,

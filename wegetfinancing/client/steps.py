@@ -7,7 +7,6 @@ threads (Django's do). ``AsyncClient`` has no such thread.
 import contextlib
 import contextvars
 from collections.abc import Callable
-from concurrent.futures import Future
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 import anyio
@@ -115,9 +114,10 @@ class Steps:
         step = _handed_over(function)
         return await (self._threads.run(function) if step is None else step.result())
 
-    def submit(self, function: Callable[[], _T]) -> "Step[_T] | Future[_T]":
-        """Start a function."""
-        return _handed_over(function) or self._threads.submit(function)
+    def start(self, function: Callable[[], object]) -> None:
+        """Start a function, for whose result nobody waits."""
+        if _handed_over(function) is None:
+            self._threads.submit(function)
 
     def close(self) -> None:
         """Let the threads end when their functions have."""
