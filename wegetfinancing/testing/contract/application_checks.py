@@ -116,6 +116,20 @@ def only_its_own_attempt_changes_an_application(context: LedgerContext) -> None:
 
 
 @ledger_check
+def an_answer_to_an_older_attempt_replaces_no_application(context: LedgerContext) -> None:
+    """The application of the last attempt stays the order's; the other one is what holds it."""
+    ledger = context.ledger()
+    older = context.begun(ledger)
+    ledger.record_failure(older, Outcome.NOT_SENT)
+    ledger.record_answer(context.begun(ledger), created("newer"))
+    ledger.record_answer(older, created("older"))
+    loan = context.loan(ledger)
+    require(loan.inv_id == "newer", f"the order's application became {loan.inv_id}")
+    codes = {each.code for each in loan.held}
+    require("second_application" in codes, "two attempts of one order were answered, and it is not held")
+
+
+@ledger_check
 def a_late_answer_is_recorded(context: LedgerContext) -> None:
     """An answer after the deadline turns an application that is sending or unknown into a created one."""
     ledger = context.ledger()

@@ -24,6 +24,7 @@ LEDGER_CHECKS: Final[tuple[LedgerCheck, ...]] = (
     application_checks.what_was_not_done_may_be_tried_again,
     application_checks.what_may_exist_is_not_tried_again,
     application_checks.only_its_own_attempt_changes_an_application,
+    application_checks.an_answer_to_an_older_attempt_replaces_no_application,
     application_checks.a_late_answer_is_recorded,
     application_checks.an_absent_order_is_closed,
     application_checks.merchants_are_kept_apart,
