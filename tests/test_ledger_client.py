@@ -249,7 +249,7 @@ async def test_a_ledger_that_fails_lets_nothing_be_sent(uncertain: bool, outcome
 
 async def test_what_else_a_ledger_raises_comes_out_and_nothing_is_sent() -> None:
     class Faulty(MemoryLedger):
-        def begin(self, *args: Any, **settings: Any) -> Any:
+        def begin(self, *_: Any, **__: Any) -> Any:
             msg = "a bug"
             raise RuntimeError(msg)
 

@@ -114,7 +114,7 @@ LOANS = [f"loan-{number}" for number in range(10)]
 EVENTS_PER_LOAN = 6
 
 
-@pytest.mark.one_interpreter
+@pytest.mark.long
 def test_killed_again_and_again_it_loses_nothing_and_repeats_only_what_was_in_flight(
     vendor: EmulatedVendor, file: Path
 ) -> None:
