@@ -8,6 +8,7 @@ from ..._loan import ApplicationState, Verdict
 from ...emulator.responses import INV_ID
 from ...errors import ConfigurationError, Outcome
 from ...ledger import Decision, Ledger
+from .checking import require
 from .ledger_checking import (
     MERCHANT,
     ORDER,
@@ -17,7 +18,6 @@ from .ledger_checking import (
     created,
     ledger_check,
     postback,
-    require,
     require_refusal,
 )
 

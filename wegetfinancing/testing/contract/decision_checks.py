@@ -6,6 +6,7 @@ from ...errors import ConfigurationError, Outcome
 from ...ledger import Ledger
 from ...postbacks.dialects import parse_unverified_postback
 from ..fakes import credentials, signed_postback
+from .checking import require
 from .ledger_checking import (
     LedgerContext,
     Shop,
@@ -13,7 +14,6 @@ from .ledger_checking import (
     created,
     ledger_check,
     postback,
-    require,
 )
 
 

@@ -8,6 +8,7 @@ from ...emulator.responses import INV_ID
 from ...errors import Outcome
 from ...ledger import Ledger
 from ..fakes import credentials
+from .checking import require
 from .ledger_checking import (
     MERCHANT,
     ORDER,
@@ -16,7 +17,6 @@ from .ledger_checking import (
     created,
     ledger_check,
     postback,
-    require,
     require_refusal,
 )
 

@@ -15,6 +15,7 @@ from ...postbacks.decisions import Claim, Recorded
 from ...postbacks.dialects import parse_postback
 from ...postbacks.events import Postback
 from ..fakes import credentials, signed_postback
+from .checking import Check, require
 
 MakeLedger: TypeAlias = Callable[..., Ledger]
 """``make_ledger(**settings)`` returns a ledger of the sandbox with nothing in it."""
@@ -23,12 +24,6 @@ ORDER: Final = "ORDER-123"
 MERCHANT: Final = credentials().merchant_id
 EXPECTED: Final = Decimal("499.00")
 MAX_CLAIMS: Final = 20
-
-
-def require(condition: bool, what: str) -> None:  # noqa: FBT001 - reads as an assertion
-    """Fail a check unless the condition holds."""
-    if not condition:
-        raise AssertionError(what)
 
 
 def require_refusal(action: Callable[[], object], error: type[Exception], what: str) -> None:
@@ -157,7 +152,7 @@ Body: TypeAlias = Callable[[LedgerContext], None]
 
 
 @attrs.frozen
-class LedgerCheck:
+class LedgerCheck(Check[Body]):
     """One rule that every ``Ledger`` keeps: call it with what makes one.
 
     Attributes:
@@ -165,10 +160,6 @@ class LedgerCheck:
         rule: the rule in a sentence or two.
 
     """
-
-    name: str
-    rule: str
-    _body: Body = attrs.field(repr=False)
 
     def __call__(self, make_ledger: MakeLedger) -> None:
         """Run the check.
@@ -180,21 +171,8 @@ class LedgerCheck:
             AssertionError: the ledger breaks the rule; the text says how.
 
         """
-        failure: AssertionError | None = None
-        try:
+        with self._stating_the_rule():
             self._body(LedgerContext(make_ledger))
-        except AssertionError as error:
-            failure = error
-        if failure is not None:
-            msg = f"{self.name}: {failure}. The rule: {self.rule}"
-            raise AssertionError(msg)
-
-    def __str__(self) -> str:
-        """Name it, for the ids of a parametrised test."""
-        return self.name
 
 
-def ledger_check(body: Body) -> LedgerCheck:
-    """Make a check of a function: its name is the check's, its docstring the rule."""
-    rule = " ".join(str(body.__doc__).split())
-    return LedgerCheck(body.__name__, rule, body)
+ledger_check: Final = LedgerCheck.of

@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from ..fakes import credentials
-from .ledger_checking import MAX_CLAIMS, LedgerContext, Shop, ledger_check, postback, require, require_refusal
+from .checking import require
+from .ledger_checking import MAX_CLAIMS, LedgerContext, Shop, ledger_check, postback, require_refusal
 
 _WORKERS: Final = 6
 _ORDERS: Final = 6
