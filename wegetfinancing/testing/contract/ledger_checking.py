@@ -61,69 +61,64 @@ def postback(status: str = "approved", *, signed: int | str = 1, **settings: Any
     return parse_postback(delivery.body, delivery.headers, settings.get("credentials", credentials()))
 
 
-@attrs.frozen
-class LedgerContext:
-    """What a check works with: ledgers, and a shop that keeps what it was told."""
+def begin(ledger: Ledger, order_id: str = ORDER, **changes: Any) -> Application:  # noqa: ANN401 - the fields of the value
+    """Begin an attempt that has to be allowed."""
+    intent = application(order_id, **changes)
+    verdict = ledger.begin(intent).verdict
+    require(verdict is Verdict.SEND, f"a first attempt was answered {verdict.value}, not send")
+    return intent
 
-    make_ledger: MakeLedger
 
-    def ledger(self, **settings: Any) -> Ledger:  # noqa: ANN401 - those of the ledger
-        """Make an empty ledger."""
-        return self.make_ledger(**settings)
+def apply_for(
+    ledger: Ledger,
+    order_id: str = ORDER,
+    inv_id: str = INV_ID,
+    *,
+    amount: Decimal | None = EXPECTED,
+    **changes: Any,  # noqa: ANN401 - the fields of the value
+) -> Application:
+    """Begin an attempt and record the vendor's answer to it."""
+    intent = begin(ledger, order_id, **changes)
+    ledger.record_answer(intent, created(inv_id, amount))
+    return intent
 
-    def begun(self, ledger: Ledger, order_id: str = ORDER, **changes: Any) -> Application:  # noqa: ANN401 - fields
-        """Begin an attempt that has to be allowed."""
-        intent = application(order_id, **changes)
-        verdict = ledger.begin(intent).verdict
-        require(verdict is Verdict.SEND, f"a first attempt was answered {verdict.value}, not send")
-        return intent
 
-    def applied(
-        self,
-        ledger: Ledger,
-        order_id: str = ORDER,
-        inv_id: str = INV_ID,
-        **changes: Any,  # noqa: ANN401 - the fields of the value
-    ) -> Application:
-        """Begin an attempt and record the vendor's answer to it."""
-        amount = changes.pop("amount", EXPECTED)
-        intent = self.begun(ledger, order_id, **changes)
-        ledger.record_answer(intent, created(inv_id, amount))
-        return intent
+def loan_of(ledger: Ledger, order_id: str = ORDER) -> Loan:
+    """Read a loan that has to be there."""
+    loan = ledger.loan(order_id, merchant_id=MERCHANT)
+    if loan is None:
+        msg = f"loan({order_id!r}) is None, and the order was applied for"
+        raise AssertionError(msg)
+    return loan
 
-    def loan(self, ledger: Ledger, order_id: str = ORDER) -> Loan:
-        """Read a loan that has to be there."""
-        loan = ledger.loan(order_id, merchant_id=MERCHANT)
-        if loan is None:
-            msg = f"loan({order_id!r}) is None, and the order was applied for"
-            raise AssertionError(msg)
-        return loan
 
-    def claimed(self, ledger: Ledger, recorded: Recorded) -> Claim:
-        """Claim a decision that has to be due."""
-        claim = ledger.claim(recorded.id)
-        if claim is None:
-            msg = "claim() returned nothing although a decision waits"
-            raise AssertionError(msg)
-        return claim
+def claim_of(ledger: Ledger, recorded: Recorded) -> Claim:
+    """Claim a decision that has to be due."""
+    claim = ledger.claim(recorded.id)
+    if claim is None:
+        msg = "claim() returned nothing although a decision waits"
+        raise AssertionError(msg)
+    return claim
 
-    def handle_all(self, ledger: Ledger) -> int:
-        """Let the ledger's apply handle whatever is due, and count the attempts."""
-        attempts = 0
-        while (claim := ledger.claim()) is not None:
-            ledger.apply(claim)
-            attempts += 1
-            require(attempts < MAX_CLAIMS, "claim() never runs out of decisions")
-        return attempts
 
-    def handle(self, ledger: Ledger, recorded: Recorded) -> list[bool]:
-        """Let the ledger's apply handle the decisions of a loan up to this one, due or not."""
-        results: list[bool] = []
-        while (claim := ledger.claim(recorded.id)) is not None:
-            results.append(ledger.apply(claim))
-            if not results[-1] or len(results) >= MAX_CLAIMS:
-                break
-        return results
+def handle_all(ledger: Ledger) -> int:
+    """Let the ledger's apply handle whatever is due, and count the attempts."""
+    attempts = 0
+    while (claim := ledger.claim()) is not None:
+        ledger.apply(claim)
+        attempts += 1
+        require(attempts < MAX_CLAIMS, "claim() never runs out of decisions")
+    return attempts
+
+
+def handle(ledger: Ledger, recorded: Recorded) -> list[bool]:
+    """Let the ledger's apply handle the decisions of a loan up to this one, due or not."""
+    results: list[bool] = []
+    while (claim := ledger.claim(recorded.id)) is not None:
+        results.append(ledger.apply(claim))
+        if not results[-1] or len(results) >= MAX_CLAIMS:
+            break
+    return results
 
 
 class Shop:
@@ -148,7 +143,7 @@ class Shop:
         return [each.postback.status for each in self.told]
 
 
-Body: TypeAlias = Callable[[LedgerContext], None]
+Body: TypeAlias = Callable[[MakeLedger], None]
 
 
 @attrs.frozen
@@ -172,7 +167,7 @@ class LedgerCheck(Check[Body]):
 
         """
         with self._stating_the_rule():
-            self._body(LedgerContext(make_ledger))
+            self._body(make_ledger)
 
 
 ledger_check: Final = LedgerCheck.of
