@@ -6,7 +6,6 @@ saved under the same ``id``.
 
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from decimal import Decimal
 from typing import Any, Final, Protocol
 
@@ -247,28 +246,4 @@ class Transaction(Protocol):
 
     def last_beat(self) -> float:
         """Say when a worker was last alive; 0 for never."""
-        ...
-
-
-class Storage(Protocol):
-    """Opens transactions."""
-
-    def transaction(
-        self,
-        *,
-        write: bool,
-        timeout: float | None = None,
-        connection: Any = None,  # noqa: ANN401 - the shop's own
-    ) -> AbstractContextManager[Transaction]:
-        """Open a transaction: committed at the end, rolled back when the block raises.
-
-        Args:
-            write: whether anything will be written.
-            timeout: seconds for every statement and lock.
-            connection: of the shop's, whose transaction to use and leave open.
-
-        Raises:
-            LedgerError: the database failed. After a failed commit nobody knows whether it happened.
-
-        """
         ...

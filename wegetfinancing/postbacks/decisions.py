@@ -112,7 +112,10 @@ class DecisionLedger(Protocol):
         ...
 
     def apply(self, claim: Claim) -> bool:
-        """Hand a claimed decision to the ledger's ``apply``; ``False`` if it failed or is not waiting."""
+        """Hand a claimed decision to the ledger's ``apply``; ``False`` if it failed or is not waiting.
+
+        The effects of ``apply`` and that it is handled are committed together.
+        """
         ...
 
     def renew(self, claim: Claim) -> bool:
