@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeAlias
 
-from .._checks import is_finite_number
 from .._context import HANDLING
 from .._loan import Application, Begun, Loan
 from ..credentials import Environment
@@ -14,6 +13,7 @@ from ..errors import ConfigurationError, LedgerError, Outcome
 from ..models import CreatedRequest
 from ..postbacks.decisions import Claim, Decision, Recorded, log_failed_attempt
 from ..postbacks.events import Postback
+from ..postbacks.settings import as_seconds
 from . import applications, decisions, rows, rules
 from .operators import OperatedLedger, one_merchant
 
@@ -68,16 +68,12 @@ class StoredLedger(OperatedLedger):
         if not (apply is None or callable(apply)):
             msg = "apply must be 'def apply(connection, decision)'"
             raise ConfigurationError(msg)
-        for name, value in (("lease", lease), ("grace", grace)):
-            if not (is_finite_number(value) and value > 0):
-                msg = f"{name} must be a finite number of seconds above zero"
-                raise ConfigurationError(msg)
+        self._apply = apply
+        self._lease = as_seconds("lease", lease)
+        self._grace = as_seconds("grace", grace)
         if lease > rows.MAX_AHEAD:
             msg = "lease must be at most a day"
             raise ConfigurationError(msg)
-        self._apply = apply
-        self._lease = float(lease)
-        self._grace = float(grace)
         self._last_merchant = ""  # whose decision was claimed
         self._identity = f"{type(self).__name__}:{id(self)}"
 

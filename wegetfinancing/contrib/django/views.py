@@ -25,7 +25,7 @@ from ...postbacks.receiving import (
     collect,
     is_for_the_log,
 )
-from ...postbacks.settings import as_seconds
+from ...postbacks.settings import PATIENCE_SECONDS, as_seconds
 from ...postbacks.sources import (
     CredentialsLookup,
     as_routed_source,
@@ -44,7 +44,6 @@ _View = TypeVar("_View", bound=Callable[..., Any])
 AsyncView: TypeAlias = Callable[..., Coroutine[Any, Any, HttpResponse]]
 View: TypeAlias = Callable[..., HttpResponse]
 
-PATIENCE_SECONDS: Final = 5.0
 _CUT_SHORT: Final = Answer(MALFORMED, "the body ended early")
 _LOGGER: Final = logging.getLogger("wegetfinancing")
 
