@@ -191,16 +191,13 @@ class StoredLedger(OperatedLedger):
                 decision = decisions.decision_of(decisions.handled(tx, row), tx.loan_by_id(row.loan_id))
                 self._apply(tx.connection, decision)
         except Exception as error:  # noqa: BLE001 - the border to the shop's code; the decision stays waiting
-            self._report(claim, error)
+            log_failed_attempt(claim, error)
+            with contextlib.suppress(LedgerError):  # the lease ends by itself
+                self.fail(claim, type(error).__name__)
             return False
         finally:
             HANDLING.reset(token)
         return True
-
-    def _report(self, claim: Claim, error: Exception) -> None:
-        log_failed_attempt(claim, error)
-        with contextlib.suppress(LedgerError):  # the lease ends by itself
-            self.fail(claim, type(error).__name__)
 
     def renew(self, claim: Claim) -> bool:
         with self.transaction(write=True) as tx:

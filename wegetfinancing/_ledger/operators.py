@@ -12,6 +12,7 @@ from .._rules import money, to_decimal
 from ..errors import ConfigurationError
 from . import applications, decisions, rows, rules
 from .interface import Ledger
+from .matching import save
 from .rows import Transaction
 
 _REVIEW_LIMIT: Final = 1000
@@ -103,9 +104,7 @@ class OperatedLedger(Ledger):
         ids = [hold.id if isinstance(hold, Hold) else hold for hold in holds]
         with self.transaction(write=True) as tx:
             row = applications.known(tx, _known_merchant(tx, merchant_id), order_id)
-            row = rules.derived(decisions.accept(tx, row, ids, apply=apply), tx.now())
-            tx.save_loan(row)
-            return rules.loan(row)
+            return rules.loan(save(tx, decisions.accept(tx, row, ids, apply=apply)))
 
     def retry(self, decision_id: int, *, merchant_id: str | None = None) -> None:
         with self.transaction(write=True) as tx:
@@ -141,7 +140,7 @@ class OperatedLedger(Ledger):
 def _erase(tx: Transaction, row: rows.LoanRow) -> None:
     for decision in tx.decisions(row.id):
         tx.save_decision(rules.erased_decision(decision))
-    tx.save_loan(rules.derived(rules.erased(row), tx.now()))
+    save(tx, rules.erased(row))
 
 
 def one_merchant(tx: Transaction, merchant_id: str | None) -> str | None:

@@ -60,6 +60,7 @@ class LedgerHandling:
             msg = "handler must be 'async def (decision)'; a plain function is the ledger's apply="
             raise ConfigurationError(msg)
         self.ledger = ledger
+        self._claim = self._awaited(ledger.claim)
         self._rules = RecordingRules(
             record=self._awaited(ledger.record),
             claim=self._claim,
@@ -91,9 +92,6 @@ class LedgerHandling:
             return await self._threads.run(partial(function, *args))
 
         return call
-
-    async def _claim(self, decision_id: int | None = None) -> Claim | None:
-        return await self._threads.run(partial(self.ledger.claim, decision_id))
 
     async def handle(self, claim: Claim) -> bool:
         """Hand a claimed decision over, and say whether that has succeeded."""
