@@ -15,7 +15,6 @@ from ...postbacks.decisions import DecisionHandler, DecisionLedger, SyncDecision
 from ...postbacks.lookups import AwaitedSource
 from ...postbacks.receiving import (
     BODY_LIMIT,
-    MALFORMED,
     TOO_SLOW,
     Answer,
     Refusal,
@@ -35,6 +34,7 @@ from ...postbacks.sources import (
 )
 from ...postbacks.sync_endpoint import SyncEndpoint
 from ...postbacks.worker import LedgerHandling
+from ...postbacks.wsgi import CUT_SHORT
 from .conf import get_credentials, get_handler, get_ledger
 from .threads import in_any_thread
 
@@ -44,7 +44,6 @@ _View = TypeVar("_View", bound=Callable[..., Any])
 AsyncView: TypeAlias = Callable[..., Coroutine[Any, Any, HttpResponse]]
 View: TypeAlias = Callable[..., HttpResponse]
 
-_CUT_SHORT: Final = Answer(MALFORMED, "the body ended early")
 _LOGGER: Final = logging.getLogger("wegetfinancing")
 
 
@@ -196,7 +195,7 @@ def _body_chunks(request: HttpRequest) -> Iterator[bytes]:
         while chunk := request.read(BODY_LIMIT + 1):
             yield chunk
     except OSError as error:  # Django's UnreadablePostError is one
-        answer = TOO_SLOW if isinstance(error.__cause__ or error, TimeoutError) else _CUT_SHORT
+        answer = TOO_SLOW if isinstance(error.__cause__ or error, TimeoutError) else CUT_SHORT
     else:
         return
     raise Refusal(answer)
