@@ -15,6 +15,7 @@ from ..credentials import Environment
 from ..errors import ConfigurationError, LedgerError
 from ..postbacks.settings import as_seconds
 from ._sql import engines, tables
+from ._sql.failures import description
 from ._sql.storage import SQLTransaction
 
 __all__ = ["SQLLedger", "metadata"]
@@ -147,7 +148,7 @@ class SQLLedger(StoredLedger):
                 _require_transaction(connection)
             yield
         except SQLAlchemyError as error:
-            raise LedgerError(engines.description(error)) from None
+            raise LedgerError(description(error)) from None
 
     def _check_tables(self) -> None:
         with self._open(write=False, timeout=self._patience, handler=False) as connection:

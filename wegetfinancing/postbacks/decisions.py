@@ -9,16 +9,6 @@ import attrs
 from .._loan import Loan
 from .events import Postback
 
-__all__ = [
-    "Claim",
-    "Decision",
-    "DecisionHandler",
-    "DecisionLedger",
-    "Recorded",
-    "SyncDecisionHandler",
-    "log_failed_attempt",
-]
-
 _LOGGER: Final = logging.getLogger("wegetfinancing")
 
 

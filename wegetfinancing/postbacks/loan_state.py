@@ -14,8 +14,6 @@ import attrs
 from .events import Approved, Postback, Preapproved, Refunded, Rejected, UnknownPostback
 from .ordering import Order, order_of
 
-__all__ = ["Advice", "LoanState"]
-
 
 class Advice(enum.Enum):
     """What to do with a postback."""

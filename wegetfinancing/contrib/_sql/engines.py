@@ -14,6 +14,7 @@ from sqlalchemy.exc import ArgumentError, InvalidRequestError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
 from ...errors import ConfigurationError, LedgerError
+from .failures import description
 from .watchdog import Watchdog, too_long
 
 _WRITE: Final = "wgf_write"
@@ -227,16 +228,6 @@ def _limits(connection: Connection, timeout: float, *, watch: bool) -> Iterator[
         else:
             with contextlib.suppress(sqlite3.ProgrammingError):  # it is closed
                 raw.set_progress_handler(None, 0)
-
-
-def description(error: Exception) -> str:
-    """Describe a database's failure without the values of any statement."""
-    original = getattr(error, "orig", None) or error
-    name = type(original).__name__
-    if isinstance(original, sqlite3.Error):  # its texts are fixed ones, such as "database is locked"
-        return f"the ledger's database failed: {name}: {original}"
-    state = getattr(original, "sqlstate", None)
-    return f"the ledger's database failed: {name}{f' (SQLSTATE {state})' if state else ''}"
 
 
 def identity(engine: Engine) -> str:

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any, Final
 
-from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError
+from django.db import DEFAULT_DB_ALIAS, Error
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..._ledger.base import GRACE_SECONDS, LEASE_SECONDS, Apply, StoredLedger
@@ -13,9 +13,8 @@ from ..._loan import Application, Begun
 from ...credentials import Environment
 from ...errors import ConfigurationError, LedgerError
 from ...postbacks.settings import as_seconds
-from .transactions import connection_of, description, own_transaction, refuse_to_nest
-
-__all__ = ["DjangoLedger"]
+from .._sql.failures import description
+from .transactions import connection_of, own_transaction, refuse_to_nest
 
 PATIENCE_SECONDS: Final = 5.0
 HANDLER_SECONDS: Final = 5.0
@@ -120,7 +119,7 @@ class DjangoLedger(StoredLedger):
             raise ConfigurationError(msg)
         try:
             yield self._checked(opened, write=write)
-        except (DatabaseError, InterfaceError) as error:
+        except Error as error:
             raise LedgerError(description(error)) from None
 
     def _checked(self, connection: BaseDatabaseWrapper, *, write: bool) -> Transaction:

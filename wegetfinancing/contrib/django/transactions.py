@@ -5,21 +5,13 @@ import traceback
 from collections.abc import Iterator
 from typing import Final
 
-from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, connections, transaction
+from django.db import Error, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.transaction import TransactionManagementError
 
 from ...errors import ConfigurationError, LedgerError
+from .._sql.failures import description
 from .._sql.watchdog import Watchdog, too_long
-
-__all__ = [
-    "DEFAULT_DB_ALIAS",
-    "connection_of",
-    "description",
-    "left_as_found",
-    "own_transaction",
-    "refuse_to_nest",
-]
 
 VENDORS: Final = ("sqlite", "postgresql")
 NESTED: Final = (
@@ -27,7 +19,6 @@ NESTED: Final = (
     " sent or a postback answered: commit first, then call it outside of the transaction, in a view with"
     " @transaction.non_atomic_requests where ATOMIC_REQUESTS is set"
 )
-_FAILURES: Final = (DatabaseError, InterfaceError)
 _SET_LIMITS: Final = (
     "SELECT set_config('statement_timeout', %(timeout)s, true),"
     " set_config('lock_timeout', %(timeout)s, true),"
@@ -110,7 +101,7 @@ def own_transaction(
                 if handler:
                     _refuse_swallowed_error(connection)
                 committing = write  # what was only read cannot be in doubt
-    except _FAILURES as error:
+    except Error as error:
         if handler:
             raise
         raise LedgerError(description(error), uncertain=committing) from None  # it holds statements' values
@@ -231,13 +222,3 @@ def _refuse_swallowed_error(connection: BaseDatabaseWrapper) -> None:
     elif not connection.connection.in_transaction:  # some errors, such as a full disk, end it at once
         msg = "the handler has swallowed an error after which SQLite has rolled its transaction back"
         raise TransactionManagementError(msg)
-
-
-def description(error: Exception) -> str:
-    """Describe a database's failure without the values of any statement."""
-    original = error.__cause__ or error
-    name = type(original).__name__
-    state = getattr(original, "sqlstate", None)
-    if state is None and type(original).__module__ == "sqlite3":  # its texts are fixed ones
-        return f"the ledger's database failed: {name}: {original}"
-    return f"the ledger's database failed: {name}{f' (SQLSTATE {state})' if state else ''}"

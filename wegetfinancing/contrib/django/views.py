@@ -38,8 +38,6 @@ from ...postbacks.wsgi import CUT_SHORT
 from .conf import get_credentials, get_handler, get_ledger
 from .threads import in_any_thread
 
-__all__ = ["async_postback_view", "postback_view"]
-
 _View = TypeVar("_View", bound=Callable[..., Any])
 AsyncView: TypeAlias = Callable[..., Coroutine[Any, Any, HttpResponse]]
 View: TypeAlias = Callable[..., HttpResponse]
