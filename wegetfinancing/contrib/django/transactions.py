@@ -3,6 +3,7 @@
 import contextlib
 import traceback
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Final
 
 from django.db import Error, connections, transaction
@@ -11,7 +12,7 @@ from django.db.transaction import TransactionManagementError
 
 from ...errors import ConfigurationError, LedgerError
 from .._sql.failures import description
-from .._sql.watchdog import Watchdog, too_long
+from .._sql.watchdog import time_limit
 
 VENDORS: Final = ("sqlite", "postgresql")
 NESTED: Final = (
@@ -95,7 +96,12 @@ def own_transaction(
                 _durable(connection),
             ):
                 _begin(connection, timeout, write=write)
-                with _time_limit(connection, timeout, watch=handler):
+                limit: AbstractContextManager[None] = contextlib.nullcontext()
+                # A transaction of Django's TestCase is not ours.
+                if handler and connection.vendor == "sqlite" and not connection.savepoint_ids:
+                    # Once closed, Django rolls back no more, and opens another one for what comes next.
+                    limit = time_limit(connection.connection, timeout, connection.close)
+                with limit:
                     yield connection
                 _require_commit(connection)
                 if handler:
@@ -164,30 +170,6 @@ def _limits(connection: BaseDatabaseWrapper, timeout: float, *, write: bool) -> 
             with connection.cursor() as cursor:
                 cursor.execute(f"PRAGMA busy_timeout = {before[0]}")
                 cursor.execute(f"PRAGMA synchronous = {before[1]}")
-
-
-@contextlib.contextmanager
-def _time_limit(connection: BaseDatabaseWrapper, seconds: float, *, watch: bool) -> Iterator[None]:
-    """Roll a handler on SQLite back that takes too long: its lock keeps every other writer out."""
-    if not watch or connection.vendor != "sqlite" or connection.savepoint_ids:
-        yield  # a transaction of Django's TestCase is not ours
-        return
-    raw = connection.connection
-    watchdog = Watchdog(raw, seconds)
-    raw.set_progress_handler(watchdog.forbids, 1)
-    watchdog.start()
-    try:
-        yield
-    except Exception:
-        if not watchdog.stop():
-            raise
-    finally:
-        is_rolled_back = watchdog.stop()
-        raw.set_progress_handler(None, 0)
-        if is_rolled_back:
-            connection.close()  # Django then rolls back no more, and opens another one for what comes next
-    if is_rolled_back:
-        raise too_long(seconds)
 
 
 def _begin(connection: BaseDatabaseWrapper, timeout: float, *, write: bool) -> None:
