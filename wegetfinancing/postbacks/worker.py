@@ -75,16 +75,7 @@ class LedgerHandling:
         self._apply_threads.close()
 
     async def __call__(self, postback: Postback) -> None:
-        """Store a postback and have it handled; return if the vendor is to be answered OK.
-
-        That is when nothing is left to do, or when handling failed and a worker is alive to try again.
-        Otherwise a vendor that delivers again may do so.
-
-        Raises:
-            NotYet: it could not be stored.
-            UnhandledError: it is stored, handling has failed, and no worker is alive.
-
-        """
+        """Store a postback and have it handled, as ``RecordingRules.steps`` says."""
         await run_async(self._rules.steps(postback, anyio.current_time))
 
     def _awaited(self, function: Callable[..., _Result]) -> Callable[..., Awaitable[_Result]]:
