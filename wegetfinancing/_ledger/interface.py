@@ -1,4 +1,4 @@
-"""What every ledger does. Its methods block, and each is one transaction."""
+"""What a ledger does for creates, for postbacks, for the shop and for operators."""
 
 import datetime as dt
 from collections.abc import Iterable, Mapping
