@@ -9,9 +9,9 @@ from wegetfinancing.testing import INV_ID
 from wegetfinancing.testing.contract.ledger_checking import (
     MERCHANT,
     ORDER,
-    LedgerContext,
     Shop,
     application,
+    apply_for,
     created,
     postback,
 )
@@ -28,7 +28,7 @@ def codes(ledger: MemoryLedger) -> list[str]:
 
 
 def applied(ledger: MemoryLedger) -> None:
-    LedgerContext(lambda: ledger).applied(ledger)
+    apply_for(ledger)
 
 
 def handle(ledger: MemoryLedger) -> None:

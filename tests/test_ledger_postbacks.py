@@ -17,11 +17,7 @@ from wegetfinancing.ledger import Decision, Ledger, MemoryLedger, run_worker
 from wegetfinancing.postbacks import MemoryDeliveryStore, NotYet, PostbackApp, ResponseStatuses
 from wegetfinancing.postbacks.decisions import Claim
 from wegetfinancing.testing import credentials, signed_postback
-from wegetfinancing.testing.contract.ledger_checking import (
-    LedgerContext,
-    Shop,
-    postback,
-)
+from wegetfinancing.testing.contract.ledger_checking import Shop, apply_for, postback
 
 pytestmark = pytest.mark.anyio
 
@@ -30,7 +26,7 @@ APPROVED = signed_postback(timestamp="1700000001")
 
 
 def applied(ledger: Ledger) -> None:
-    LedgerContext(lambda: ledger).applied(ledger)
+    apply_for(ledger)
 
 
 class Handler:

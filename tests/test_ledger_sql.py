@@ -37,11 +37,7 @@ from wegetfinancing.testing import (
     financing_request,
     signed_postback,
 )
-from wegetfinancing.testing.contract.ledger_checking import (
-    LedgerContext,
-    application,
-    postback,
-)
+from wegetfinancing.testing.contract.ledger_checking import application, apply_for, postback
 
 ORDER = "ORDER-123"
 loans = metadata.tables["wgf_loan"]
@@ -89,7 +85,7 @@ def make_ledger(url: str, engine: sqlalchemy.Engine) -> Iterator[Callable[..., S
 
 
 def applied(ledger: Ledger, order_id: str = ORDER, inv_id: str | None = None) -> None:
-    LedgerContext(lambda: ledger).applied(ledger, order_id, inv_id or postback().inv_id)
+    apply_for(ledger, order_id, inv_id or postback().inv_id)
 
 
 def count(engine: sqlalchemy.Engine) -> int:

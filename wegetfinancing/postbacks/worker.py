@@ -60,6 +60,7 @@ class LedgerHandling:
             msg = "handler must be 'async def (decision)'; a plain function is the ledger's apply="
             raise ConfigurationError(msg)
         self.ledger = ledger
+        self._claim = self._awaited(ledger.claim)
         self._rules = RecordingRules(
             record=self._awaited(ledger.record),
             claim=self._claim,
@@ -74,16 +75,7 @@ class LedgerHandling:
         self._apply_threads.close()
 
     async def __call__(self, postback: Postback) -> None:
-        """Store a postback and have it handled; return if the vendor is to be answered OK.
-
-        That is when nothing is left to do, or when handling failed and a worker is alive to try again.
-        Otherwise a vendor that delivers again may do so.
-
-        Raises:
-            NotYet: it could not be stored.
-            UnhandledError: it is stored, handling has failed, and no worker is alive.
-
-        """
+        """Store a postback and have it handled, as ``RecordingRules.steps`` says."""
         await run_async(self._rules.steps(postback, anyio.current_time))
 
     def _awaited(self, function: Callable[..., _Result]) -> Callable[..., Awaitable[_Result]]:
@@ -91,9 +83,6 @@ class LedgerHandling:
             return await self._threads.run(partial(function, *args))
 
         return call
-
-    async def _claim(self, decision_id: int | None = None) -> Claim | None:
-        return await self._threads.run(partial(self.ledger.claim, decision_id))
 
     async def handle(self, claim: Claim) -> bool:
         """Hand a claimed decision over, and say whether that has succeeded."""

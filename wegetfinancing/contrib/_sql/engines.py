@@ -6,6 +6,7 @@ import sqlite3
 import time
 import traceback
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
 from sqlalchemy import create_engine, event, text
@@ -14,7 +15,8 @@ from sqlalchemy.exc import ArgumentError, InvalidRequestError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
 from ...errors import ConfigurationError, LedgerError
-from .watchdog import Watchdog, too_long
+from .failures import description
+from .watchdog import time_limit
 
 _WRITE: Final = "wgf_write"
 _PROGRESS_STEPS: Final = 10_000  # of SQLite's virtual machine; some tenth of a millisecond
@@ -121,14 +123,14 @@ def transaction(engine: Engine, *, write: bool, timeout: float, handler: bool) -
         with (
             engine.connect() as connection,
             _kept_if_all_was_well(connection),
-            _limits(connection, timeout, watch=handler) as watchdog,
+            _statement_limit(connection, timeout),
         ):
             connection = _begun(connection, write=write, timeout=timeout)  # noqa: PLW2901 - the same one
-            if watchdog is not None:
-                watchdog.start()
-            yield connection
-            if watchdog is not None and watchdog.stop():
-                raise TimeoutError
+            limit: AbstractContextManager[None] = contextlib.nullcontext()
+            if handler and connection.dialect.name == "sqlite":
+                limit = time_limit(_raw(connection), timeout, connection.invalidate)
+            with limit:
+                yield connection
             committing = write  # what was only read cannot be in doubt
             _commit(connection)
     except (SQLAlchemyError, sqlite3.Error) as error:
@@ -203,40 +205,19 @@ def _raw(connection: Connection) -> Any:  # noqa: ANN401 - the driver's
 
 
 @contextlib.contextmanager
-def _limits(connection: Connection, timeout: float, *, watch: bool) -> Iterator["Watchdog | None"]:
-    """Bound statements on SQLite; with ``watch`` the whole transaction, once the watchdog is started."""
+def _statement_limit(connection: Connection, timeout: float) -> Iterator[None]:
+    """Bound the statements on SQLite, which has no setting for that."""
     if connection.dialect.name != "sqlite":
-        yield None
+        yield
         return
     raw = _raw(connection)
     until = time.monotonic() + timeout
-    watchdog = Watchdog(raw, timeout) if watch else None
-    if watchdog is None:
-        raw.set_progress_handler(lambda: time.monotonic() > until, _PROGRESS_STEPS)
-    else:
-        raw.set_progress_handler(watchdog.forbids, 1)
+    raw.set_progress_handler(lambda: time.monotonic() > until, _PROGRESS_STEPS)
     try:
-        yield watchdog
-    except Exception:
-        if watchdog is None or not watchdog.has_expired:
-            raise
-        raise too_long(timeout) from None
+        yield
     finally:
-        if watchdog is not None and watchdog.stop():
-            connection.invalidate()
-        else:
-            with contextlib.suppress(sqlite3.ProgrammingError):  # it is closed
-                raw.set_progress_handler(None, 0)
-
-
-def description(error: Exception) -> str:
-    """Describe a database's failure without the values of any statement."""
-    original = getattr(error, "orig", None) or error
-    name = type(original).__name__
-    if isinstance(original, sqlite3.Error):  # its texts are fixed ones, such as "database is locked"
-        return f"the ledger's database failed: {name}: {original}"
-    state = getattr(original, "sqlstate", None)
-    return f"the ledger's database failed: {name}{f' (SQLSTATE {state})' if state else ''}"
+        with contextlib.suppress(sqlite3.ProgrammingError):  # it is closed
+            raw.set_progress_handler(None, 0)
 
 
 def identity(engine: Engine) -> str:
