@@ -1,4 +1,5 @@
 import copy
+import functools
 import math
 import traceback
 from collections.abc import Callable
@@ -226,6 +227,19 @@ async def test_a_traceback_with_locals_shows_nothing_of_the_customer(script: Any
     assert "AsyncClient" in locals_of_ours
     for secret in ("jane@example.com", "Doe", "2125551234", "123 Main St", "api-password", "YXBp"):
         assert secret not in locals_of_ours
+
+
+async def passes_on(key: str, request: Request, call_next: Handler) -> Response:
+    return await call_next(request)
+
+
+async def test_a_traceback_with_locals_shows_nothing_that_a_middleware_holds() -> None:
+    client, _ = make_client(error_response(500), middleware=[functools.partial(passes_on, "its-key")])
+    async with client:
+        with pytest.raises(CallError) as caught:
+            await create(client)
+    shown = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    assert "its-key" not in str([each.locals for each in shown.stack if "test_client" not in each.filename])
 
 
 async def test_a_transport_that_was_given_is_not_closed() -> None:

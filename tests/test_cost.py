@@ -109,14 +109,13 @@ class Looking(FakeTransport):
         return await super().send(request)
 
 
-async def test_five_frames_of_ours_stand_between_the_caller_and_the_transport() -> None:
+async def test_four_frames_of_ours_stand_between_the_caller_and_the_transport() -> None:
     transport = Looking()
     async with AsyncClient(credentials(), transport=transport) as client:
         await client.create_request(financing_request())
     assert transport.seen == [
         "AsyncClient.create_request",
-        "AsyncClient._call",
-        "AsyncClient._send",
+        "Sender.send",
         "Retry.__call__",
         "Call.attempt",
     ]

@@ -91,9 +91,11 @@ async def test_without_an_order_nothing_is_sent() -> None:
         with pytest.raises(InvalidRequestError, match="merchant_transaction_id is required") as caught:
             await client.create_request(financing_request(merchant_transaction_id=None))
         assert caught.value.subjects == ("merchant_transaction_id",)
+        assert caught.value.error == "missing_parameters"
         assert caught.value.outcome is Outcome.NOT_SENT
-        with pytest.raises(InvalidRequestError, match="expected_amount"):
+        with pytest.raises(InvalidRequestError, match="expected_amount") as caught:
             await client.create_request(financing_request(), expected_amount="1.234")
+        assert caught.value.error == "invalid_parameters"
     assert transport.requests == []
 
 

@@ -1,12 +1,12 @@
 """The command ``wegetfinancing check``: is the set-up right?"""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import anyio
 
-from ._check_endpoint import check_endpoint, unchecked_endpoint
+from ._check_endpoint import check_endpoint
 from ._check_findings import Finding, are_right, as_json, as_line
 from ._check_setup import check_settings, check_vendor
 from ._checks import is_finite_number
@@ -59,39 +59,26 @@ def _positive(text: str) -> float:
 def _run(chosen: argparse.Namespace) -> int:
     if chosen.postback_url is not None:
         require_postback_url(chosen.postback_url)
-    report = _print_nothing if chosen.json else _print_line
-    findings = anyio.run(_check, chosen, report)
+    findings = anyio.run(_check, chosen)
     if chosen.json:
         print(as_json(findings))
     return 0 if are_right(findings) else 1
 
 
-async def _check(chosen: argparse.Namespace, report: Callable[[Finding], None]) -> list[Finding]:
-    findings: list[Finding] = []
-
-    def add(finding: Finding) -> None:
+async def _check(chosen: argparse.Namespace) -> list[Finding]:
+    findings = []
+    async for finding in _findings(chosen):
         findings.append(finding)
-        report(finding)
-
-    finding, setup = check_settings()
-    add(finding)
-    async for finding in check_vendor(setup, chosen.timeout):
-        add(finding)
-    if chosen.postback_url is not None and setup is None:
-        for finding in unchecked_endpoint("needs the settings"):
-            add(finding)
-    elif chosen.postback_url is not None and setup is not None:
-        checking = check_endpoint(
-            chosen.postback_url, setup.credentials, seconds=chosen.timeout, max_age=chosen.max_age
-        )
-        async for finding in checking:
-            add(finding)
+        if not chosen.json:
+            print(as_line(finding), flush=True)
     return findings
 
 
-def _print_line(finding: Finding) -> None:
-    print(as_line(finding), flush=True)
-
-
-def _print_nothing(_: Finding) -> None:
-    """Print all at once, at the end."""
+async def _findings(chosen: argparse.Namespace) -> AsyncIterator[Finding]:
+    finding, setup = check_settings()
+    yield finding
+    async for finding in check_vendor(setup, chosen.timeout):
+        yield finding
+    if chosen.postback_url is not None:
+        async for finding in check_endpoint(chosen.postback_url, setup, chosen.timeout, chosen.max_age):
+            yield finding

@@ -4,19 +4,20 @@ The postbacks have a status that does not exist, the ID of no request and an ord
 has to treat each as unknown, and a ledger keeps them without listing them for review.
 """
 
+import contextlib
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Final
 
 import anyio
 import attrs
 
 from ._check_findings import Finding, failed, ok, skipped
+from ._check_setup import Setup
 from .client.httpx_transport import HttpxTransport
 from .credentials import Credentials
-from .emulator.postbacks import SignedPostback, delivery
 from .enums import PostbackVersion
 from .errors import Outcome, TransportError
 from .http import Request, Response
@@ -27,6 +28,7 @@ from .postbacks.signatures import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign_postb
 _A_YEAR: Final = 365 * 86400.0
 _CLOCKS_SECONDS: Final = 120.0  # that two clocks may differ
 _SHOWN_CHARACTERS: Final = 100
+_CONTENT_TYPE: Final = {"content-type": "application/json"}
 
 _GENUINE: Final[Mapping[int, str]] = {
     400: "the signature may be right, but the endpoint cannot read the body",
@@ -51,61 +53,52 @@ class _Probe:
 
     Attributes:
         name: of the check.
+        request: what is sent.
         right: the statuses that pass, and what each means.
         remedies: what to do about other statuses.
         otherwise: what to do about any further one.
-        request: makes the request.
 
     """
 
     name: str
+    request: Request
     right: Mapping[int, str]
     remedies: Mapping[int, str] = attrs.field(factory=dict)
     otherwise: str
-    request: Callable[[float], Request]
 
 
 async def check_endpoint(
-    url: str,
-    credentials: Credentials,
-    *,
-    seconds: float,
-    max_age: float | None,
-    clock: Callable[[], float] = time.time,
+    url: str, setup: Setup | None, seconds: float, max_age: float | None
 ) -> AsyncIterator[Finding]:
     """Post to the endpoint and check each answer.
 
     Args:
         url: the endpoint.
-        credentials: those that it accepts.
+        setup: with the credentials that it accepts; ``None`` if the settings are wrong.
         seconds: for each answer.
         max_age: the endpoint's ``max_age`` in seconds, which an old postback has to exceed and be refused;
             ``None`` where it has none.
-        clock: seconds since the epoch.
 
     """
-    transport = HttpxTransport(ready_connections=0)
-    unreachable = ""
-    try:
-        for probe in _probes(url, credentials, max_age, clock()):
-            if unreachable:
-                yield skipped(probe.name, unreachable)
+    if setup is None:
+        for name in _NAMES:
+            yield skipped(name, "needs the settings")
+        return
+    is_reachable = True
+    async with contextlib.aclosing(HttpxTransport(ready_connections=0)) as transport:
+        for probe in _probes(url, setup.credentials, max_age):
+            if not is_reachable:
+                yield skipped(probe.name, "the endpoint cannot be reached")
                 continue
             try:
-                answer = await transport.send(probe.request(anyio.current_time() + seconds))
+                answer = await transport.send(
+                    attrs.evolve(probe.request, deadline=anyio.current_time() + seconds)
+                )
             except TransportError as error:
                 yield failed(probe.name, error.args[0], f"is {url} running, and can it be reached from here?")
-                if error.outcome is Outcome.NOT_SENT:
-                    unreachable = "the endpoint cannot be reached"
+                is_reachable = error.outcome is not Outcome.NOT_SENT
             else:
                 yield _finding(probe, answer)
-    finally:
-        await transport.aclose()
-
-
-def unchecked_endpoint(text: str) -> list[Finding]:
-    """Return the results of the checks that were not done, and why."""
-    return [skipped(name, text) for name in _NAMES]
 
 
 def _finding(probe: _Probe, answer: Response) -> Finding:
@@ -127,11 +120,12 @@ def _shown(answer: Response) -> str:
 _NAMES: Final = ("genuine", "forged", "unsigned", "old", "oversized", "get")
 
 
-def _probes(url: str, credentials: Credentials, max_age: float | None, now: float) -> list[_Probe]:
+def _probes(url: str, credentials: Credentials, max_age: float | None) -> list[_Probe]:
+    now = time.time()
     then = now - (_A_YEAR if max_age is None else 2 * max_age + _CLOCKS_SECONDS)
-    genuine = _signed(credentials, now)
-    forged = attrs.evolve(_signed(credentials, now), headers=genuine.headers)  # of another body
-    unsigned = attrs.evolve(genuine, headers={"content-type": genuine.headers["content-type"]})
+    genuine = _postback(url, credentials, now)
+    forged = attrs.evolve(genuine, body=_postback(url, credentials, now).body)  # signed is another one
+    unsigned = attrs.evolve(genuine, headers=_CONTENT_TYPE)
     believes = "it acts on what anybody can send; verify the signature over the raw body first"
     # A ledger or a store that remembers for ever recognizes a repeat by itself, however old it is.
     old = {401: "it was refused"}
@@ -143,49 +137,45 @@ def _probes(url: str, credentials: Credentials, max_age: float | None, now: floa
             right={200: "a signed postback is verified, and one of unknown meaning changes nothing"},
             remedies=_GENUINE,
             otherwise="answer 200, as the vendor's own plugins do; what it does otherwise is not documented",
-            request=_post(url, genuine),
+            request=genuine,
         ),
         _Probe(
             name="forged",
             right={401: "a body that was changed after signing is refused"},
             remedies={200: believes},
             otherwise="refuse what does not verify with 401, before anything else",
-            request=_post(url, forged),
+            request=forged,
         ),
         _Probe(
             name="unsigned",
             right={401: "a postback without a signature is refused"},
             remedies={200: believes},
             otherwise="refuse what does not verify with 401, before anything else",
-            request=_post(url, unsigned),
+            request=unsigned,
         ),
         _Probe(
             name="old",
             right=old,
             remedies={200: "its max_age is longer than --max-age says, or not set"},
             otherwise="refuse an old postback with 401, or accept it",
-            request=_post(url, _signed(credentials, then)),
+            request=_postback(url, credentials, then),
         ),
         _Probe(
             name="oversized",
             right={413: "a body of more than 64 KiB is refused"},
             otherwise="refuse bodies over 64 KiB with 413 as they arrive; real ones have a few hundred bytes",
-            request=_post(url, _signed(credentials, now, at_least=BODY_LIMIT + 1)),
+            request=_postback(url, credentials, now, at_least=BODY_LIMIT + 1),
         ),
         _Probe(
             name="get",
             right={405: "only POST is accepted"},
             otherwise="accept nothing but POST at this path",
-            request=lambda deadline: Request(operation="check", method="GET", url=url, deadline=deadline),
+            request=Request(operation="check", method="GET", url=url),
         ),
     ]
 
 
-def _post(url: str, signed: SignedPostback) -> Callable[[float], Request]:
-    return lambda deadline: delivery(signed, url, deadline)
-
-
-def _signed(credentials: Credentials, at: float, *, at_least: int = 0) -> SignedPostback:
+def _postback(url: str, credentials: Credentials, at: float, *, at_least: int = 0) -> Request:
     told = {
         "version": PostbackVersion.V1_9.value,
         "request_token": CHECK_INV_ID,
@@ -196,5 +186,5 @@ def _signed(credentials: Credentials, at: float, *, at_least: int = 0) -> Signed
     body = json.dumps(told, indent=3).encode("ascii").ljust(at_least)
     timestamp = str(int(at))
     signature = sign_postback(body, timestamp, credentials)
-    headers = {"content-type": "application/json", SIGNATURE_HEADER: signature, TIMESTAMP_HEADER: timestamp}
-    return SignedPostback(headers=headers, body=body)
+    headers = _CONTENT_TYPE | {SIGNATURE_HEADER: signature, TIMESTAMP_HEADER: timestamp}
+    return Request(operation="check", method="POST", url=url, headers=headers, body=body)

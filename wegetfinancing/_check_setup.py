@@ -1,9 +1,10 @@
 """Is the way to the vendor right? Settings, DNS, TLS, credentials; nothing here creates an application."""
 
+import contextlib
 import os
 import socket
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -11,7 +12,7 @@ import anyio
 import attrs
 from anyio.streams.tls import TLSAttribute
 
-from ._check_findings import Finding, failed, ok, skipped
+from ._check_findings import Finding, are_right, failed, ok, skipped
 from .client.answers import api_error
 from .client.authentication import basic_authorization
 from .client.httpx_connections import default_ssl_context
@@ -21,15 +22,7 @@ from .client.operations import CREATE_REQUEST
 from .client.settings import Endpoint, settings_from_env
 from .client.transport import Transport
 from .credentials import Credentials
-from .errors import (
-    APIError,
-    AuthenticationError,
-    CallError,
-    ConfigurationError,
-    NotFoundError,
-    PermissionDeniedError,
-    TransportError,
-)
+from .errors import ConfigurationError, TransportError
 from .http import Response
 from .postbacks.signatures import as_credentials_tuple
 
@@ -39,6 +32,16 @@ _NO_FIELDS: Final = b"{}"
 _ABOUT_FIELDS: Final = frozenset({"missing_parameters", "invalid_parameters"})
 _AFTER_SETTINGS: Final = ("dns", "tls", "credentials")
 _IN_THE_BACK_OFFICE: Final = "the vendor's back-office shows them under Integration, API Integration"
+_REMEDIES: Final[Mapping[int, str]] = {
+    401: "WEGETFINANCING_USERNAME or WEGETFINANCING_PASSWORD is wrong, or they are those of the other"
+    " environment; the sandbox and live each have their own",
+    403: "username and password are right, and WEGETFINANCING_MERCHANT_ID is not theirs; copy it from the"
+    " vendor's back-office",
+    404: "is WEGETFINANCING_MERCHANT_ID right, and WEGETFINANCING_BASE_URL the vendor's?",
+}
+_ANOTHER_ANSWER: Final = (
+    "not the API's answer to a create without any field; try again later, then ask the vendor"
+)
 
 
 @attrs.frozen
@@ -67,7 +70,7 @@ def check_settings() -> tuple[Finding, Setup | None]:
         endpoint = Endpoint.of(settings.get("environment", "sandbox"), settings.get("base_url"))
     except ConfigurationError as error:
         return failed("settings", str(error), "correct the variable of that name, WEGETFINANCING_*"), None
-    environment = "live" if endpoint.is_live else "sandbox"
+    environment = endpoint.environment.value
     if "environment" not in settings:
         environment += " (WEGETFINANCING_ENVIRONMENT is not set)"
     text = f"{environment} at {endpoint.base_url}, merchant {credentials.merchant_id}"
@@ -82,24 +85,23 @@ async def check_vendor(setup: Setup | None, seconds: float) -> AsyncIterator[Fin
         return
     parts = urlsplit(setup.base_url)
     host, port = str(parts.hostname), parts.port or _PORTS[parts.scheme]
-    is_there = True
-    if _is_proxied(parts.scheme, host):
-        for name in ("dns", "tls"):
-            yield skipped(name, "the call goes through the proxy of the environment")
+    by_proxy = "the call goes through the proxy of the environment"
+    is_proxied = _is_proxied(parts.scheme, host)
+    dns = skipped("dns", by_proxy) if is_proxied else await _check_dns(host, port, seconds)
+    yield dns
+    if is_proxied:
+        tls = skipped("tls", by_proxy)
+    elif not are_right([dns]):
+        tls = skipped("tls", "needs the address")
+    elif parts.scheme == "http":
+        tls = skipped("tls", "plain http, which does not leave this machine")
     else:
-        found = await _check_dns(host, port, seconds)
+        tls = await _check_tls(host, port, seconds)
+    yield tls
+    if are_right([dns, tls]):
+        async with contextlib.aclosing(HttpxTransport(ready_connections=0)) as transport:
+            found = await credentials_finding(setup, transport, seconds)
         yield found
-        is_there = not found.remedy
-        if not is_there:
-            yield skipped("tls", "needs the address")
-        elif parts.scheme == "http":
-            yield skipped("tls", "plain http, which does not leave this machine")
-        else:
-            found = await _check_tls(host, port, seconds)
-            yield found
-            is_there = not found.remedy
-    if is_there:
-        yield await _check_credentials(setup, seconds)
     else:
         yield skipped("credentials", "needs a connection")
 
@@ -145,14 +147,6 @@ async def _check_tls(host: str, port: int, seconds: float) -> Finding:
     return failed("tls", f"no connection to {host}:{port} ({problem})", "may this machine connect there?")
 
 
-async def _check_credentials(setup: Setup, seconds: float) -> Finding:
-    transport = HttpxTransport(ready_connections=0)
-    try:
-        return await credentials_finding(setup, transport, seconds)
-    finally:
-        await transport.aclose()
-
-
 async def credentials_finding(setup: Setup, transport: Transport, seconds: float) -> Finding:
     """Send one create without any field, which cannot create an application, and read the answer.
 
@@ -166,34 +160,17 @@ async def credentials_finding(setup: Setup, transport: Transport, seconds: float
     except TransportError as error:
         told = error.args[0]
         return failed("credentials", f"no answer ({told})", "is the vendor's API reachable from here?")
-    return _credentials_finding(answer)
+    return _finding_of(answer)
 
 
-def _credentials_finding(answer: Response) -> Finding:
+def _finding_of(answer: Response) -> Finding:
     name = "credentials"
     if answer.is_success:
         told = f"HTTP {answer.status} to a create without any field, which the API refuses"
         return failed(name, told, "is WEGETFINANCING_BASE_URL the vendor's? If so, look into its back-office")
     error = api_error(CREATE_REQUEST.name, answer)
-    if isinstance(error, APIError) and answer.status == 400 and error.error in _ABOUT_FIELDS:  # noqa: PLR2004 - for the fields
+    if answer.status == 400 and error.error in _ABOUT_FIELDS:  # noqa: PLR2004 - for the fields
         told = "username, password and merchant ID are accepted"
         return ok(name, f"{told} (a create without any field: it cannot create an application)")
-    return failed(name, error.args[0].partition(";")[0].partition(":")[0], _remedy(error))
-
-
-def _remedy(error: CallError) -> str:
-    match error:
-        case AuthenticationError():
-            return (
-                "WEGETFINANCING_USERNAME or WEGETFINANCING_PASSWORD is wrong, or they are those of the other"
-                " environment; the sandbox and live each have their own"
-            )
-        case PermissionDeniedError():
-            return (
-                "username and password are right, and WEGETFINANCING_MERCHANT_ID is not theirs; copy it from"
-                " the vendor's back-office"
-            )
-        case NotFoundError():
-            return "is WEGETFINANCING_MERCHANT_ID right, and WEGETFINANCING_BASE_URL the vendor's?"
-        case _:
-            return "not the API's answer to a create without any field; try again later, then ask the vendor"
+    summary = error.args[0].partition(";")[0].partition(":")[0]
+    return failed(name, summary, _REMEDIES.get(answer.status, _ANOTHER_ANSWER))

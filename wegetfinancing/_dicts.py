@@ -57,7 +57,7 @@ class DictModel:
                 of a model with ``problems()`` are found there.
 
         """
-        return from_dict(cls, data, cls.__name__)
+        return from_dict(cls, data)
 
 
 @clears_locals  # customer data
@@ -75,13 +75,8 @@ def to_dict(model: object) -> dict[str, Any]:
     return data
 
 
-def from_dict(cls: type[_T], data: Mapping[str, Any], name: str) -> _T:
+def from_dict(cls: type[_T], data: Mapping[str, Any]) -> _T:
     """Turn what ``to_dict`` returned into a model again.
-
-    Args:
-        cls: the class of the model.
-        data: what ``to_dict`` returned.
-        name: of the model, for the error.
 
     Raises:
         MalformedDictError: it is something else; its text shows no value.
@@ -91,7 +86,7 @@ def from_dict(cls: type[_T], data: Mapping[str, Any], name: str) -> _T:
 
     if not isinstance(data, Mapping):
         msg = f"it is of type {type(data).__name__}"
-        raise malformed(msg, name)
+        raise malformed(msg, cls.__name__)
     problems: list[str] = []
     try:
         return _converter(cls).structure(data, cls)
@@ -99,7 +94,7 @@ def from_dict(cls: type[_T], data: Mapping[str, Any], name: str) -> _T:
         problems = cattrs.transform_error(error, "", _problem)
     # Raised outside the except clause: an exception that holds values must not be its context.
     shown = dict.fromkeys(problem.removesuffix(" @ ").replace(" @ .", ": ") for problem in problems)
-    raise malformed("; ".join(list(shown)[:_MAX_PROBLEMS_SHOWN]), name)
+    raise malformed("; ".join(list(shown)[:_MAX_PROBLEMS_SHOWN]), cls.__name__)
 
 
 def malformed(problem: str, name: str) -> MalformedDictError:

@@ -81,12 +81,12 @@ def add_parser(commands: Any) -> None:  # noqa: ANN401 - argparse's own type is 
         metavar="HOURS",
         help="exit with status 1 when something has waited for longer; default: %(default)g",
     )
-    parser.set_defaults(run=_run, act=_review)
+    parser.set_defaults(run=_run, act=None)
     actions = parser.add_subparsers(metavar="COMMAND")
 
     def action(name: str, act: Callable[["SQLLedger", argparse.Namespace], str], text: str) -> Any:  # noqa: ANN401 - a parser
         added = actions.add_parser(name, parents=[common], help=text, description=f"{text}.")
-        added.set_defaults(act=_acting(act))
+        added.set_defaults(act=act)
         return added
 
     order = {"metavar": "ORDER", "help": "your order ID, merchant_transaction_id"}
@@ -129,13 +129,15 @@ def _duration(text: str) -> float:
 
 
 def _run(chosen: argparse.Namespace) -> int:
-    environment = getattr(chosen, "environment", None) or os.environ.get(
-        "WEGETFINANCING_ENVIRONMENT", "sandbox"
-    )
+    # Before the COMMAND or behind it: a default of their own would replace what was said before.
+    chosen = argparse.Namespace(**({"environment": None, "merchant": None} | vars(chosen)))
+    environment = chosen.environment or os.environ.get("WEGETFINANCING_ENVIRONMENT", "sandbox")
     try:
         with _opened(chosen.url, environment) as ledger:
-            act: Callable[[SQLLedger, argparse.Namespace], int] = chosen.act
-            return act(ledger, chosen)
+            if chosen.act is None:
+                return _review(ledger, chosen)
+            print(chosen.act(ledger, chosen))
+            return 0
     except (LedgerError, ConfigurationError, ValueError) as error:
         raise ConfigurationError(_with_remedy(str(error))) from None
 
@@ -167,33 +169,18 @@ def _opened(url: str, environment: str) -> "Iterator[SQLLedger]":
 # What an operator decides
 
 
-def _acting(
-    act: Callable[["SQLLedger", argparse.Namespace], str],
-) -> Callable[["SQLLedger", argparse.Namespace], int]:
-    def run(ledger: "SQLLedger", chosen: argparse.Namespace) -> int:
-        print(act(ledger, chosen))
-        return 0
-
-    return run
-
-
-def _merchant(chosen: argparse.Namespace) -> str | None:
-    merchant: str | None = getattr(chosen, "merchant", None)
-    return merchant
-
-
 def _resolve(ledger: "SQLLedger", chosen: argparse.Namespace) -> str:
-    ledger.resolve(chosen.order, merchant_id=_merchant(chosen))
+    ledger.resolve(chosen.order, merchant_id=chosen.merchant)
     return f"{chosen.order} is closed; the customer may order again, under a new order ID"
 
 
 def _adopt(ledger: "SQLLedger", chosen: argparse.Namespace) -> str:
-    loan = ledger.adopt(chosen.order, chosen.inv_id, chosen.amount, merchant_id=_merchant(chosen))
+    loan = ledger.adopt(chosen.order, chosen.inv_id, chosen.amount, merchant_id=chosen.merchant)
     return f"{chosen.order} is {chosen.inv_id}; {_what_is_open(loan)}"
 
 
 def _accept(ledger: "SQLLedger", chosen: argparse.Namespace) -> str:
-    loan = ledger.accept(chosen.order, chosen.holds, apply=chosen.apply, merchant_id=_merchant(chosen))
+    loan = ledger.accept(chosen.order, chosen.holds, apply=chosen.apply, merchant_id=chosen.merchant)
     return f"accepted; {_what_is_open(loan)}"
 
 
@@ -203,23 +190,23 @@ def _what_is_open(loan: Loan) -> str:
 
 
 def _retry(ledger: "SQLLedger", chosen: argparse.Namespace) -> str:
-    ledger.retry(chosen.decision, merchant_id=_merchant(chosen))
+    ledger.retry(chosen.decision, merchant_id=chosen.merchant)
     alive = "" if ledger.has_worker() else "; no worker is alive: start one with run_worker"
     return f"decision {chosen.decision} is due now{alive}"
 
 
 def _dismiss(ledger: "SQLLedger", chosen: argparse.Namespace) -> str:
-    ledger.dismiss(chosen.decision, merchant_id=_merchant(chosen))
+    ledger.dismiss(chosen.decision, merchant_id=chosen.merchant)
     return f"decision {chosen.decision} is dismissed"
 
 
 def _forget(ledger: "SQLLedger", chosen: argparse.Namespace) -> str:
-    ledger.forget(chosen.order, merchant_id=_merchant(chosen))
+    ledger.forget(chosen.order, merchant_id=chosen.merchant)
     return f"the details of {chosen.order} are erased; its ID stays known"
 
 
 def _purge(ledger: "SQLLedger", chosen: argparse.Namespace) -> str:
-    erased = ledger.purge(dt.timedelta(days=chosen.older_than), merchant_id=_merchant(chosen))
+    erased = ledger.purge(dt.timedelta(days=chosen.older_than), merchant_id=chosen.merchant)
     return f"orders whose details were erased: {erased}"
 
 
@@ -228,7 +215,7 @@ def _purge(ledger: "SQLLedger", chosen: argparse.Namespace) -> str:
 
 def _review(ledger: "SQLLedger", chosen: argparse.Namespace) -> int:
     undecided_for = dt.timedelta(days=chosen.undecided_days)
-    items = items_of(ledger.review(undecided_for=undecided_for, merchant_id=_merchant(chosen)))
+    items = items_of(ledger.review(undecided_for=undecided_for, merchant_id=chosen.merchant))
     now, too_long = dt.datetime.now(dt.UTC), dt.timedelta(hours=chosen.too_long)
     has_worker = ledger.has_worker()
     if chosen.json:

@@ -1,6 +1,7 @@
 """The command ``wegetfinancing postback``: one signed postback to one's own endpoint."""
 
 import argparse
+import contextlib
 import json
 import secrets
 import sys
@@ -103,10 +104,8 @@ def require_postback_url(address: str) -> None:
 
 
 async def _deliver(address: str, signed: SignedPostback) -> Response | TransportError:
-    transport = HttpxTransport(ready_connections=0)
-    try:
-        return await transport.send(delivery(signed, address, anyio.current_time() + _POSTBACK_SECONDS))
-    except TransportError as error:
-        return error
-    finally:
-        await transport.aclose()
+    async with contextlib.aclosing(HttpxTransport(ready_connections=0)) as transport:
+        try:
+            return await transport.send(delivery(signed, address, anyio.current_time() + _POSTBACK_SECONDS))
+        except TransportError as error:
+            return error

@@ -8,8 +8,11 @@ import traceback
 from collections.abc import Callable
 from typing import Generic, ParamSpec, TypeVar
 
+import attrs
+
 _Parameters = ParamSpec("_Parameters")
 _Result = TypeVar("_Result")
+_Class = TypeVar("_Class")
 
 
 def clears_locals(function: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Result]:
@@ -30,6 +33,13 @@ def clears_locals(function: Callable[_Parameters, _Result]) -> Callable[_Paramet
     return call
 
 
+def clears_locals_of_init(cls: type[_Class]) -> type[_Class]:
+    """Decorate a class of attrs in the same way: its ``__init__`` is generated."""
+    cls.__init__ = clears_locals(cls.__init__)  # type: ignore[method-assign] # attrs has made it
+    return cls
+
+
+@attrs.define(eq=False, repr=False)
 class Captured(Generic[_Result]):
     """What a function returned or raised, kept while its caller forgets the arguments.
 
@@ -40,12 +50,8 @@ class Captured(Generic[_Result]):
         await send(captured.unwrap())
     """
 
-    __slots__ = ("_error", "_result")
-
-    def __init__(self, result: _Result | None, error: Exception | None) -> None:
-        """Keep one of the two."""
-        self._result = result
-        self._error = error
+    _result: _Result | None
+    _error: Exception | None
 
     def unwrap(self) -> _Result:
         """Return the result or raise the error, whose traceback begins here. Call it once."""

@@ -1,7 +1,7 @@
 """The command ``wegetfinancing trigger``: an application at a running emulator, created and decided."""
 
 import argparse
-import functools
+import contextlib
 import json
 import os
 import secrets
@@ -59,22 +59,26 @@ def _run(chosen: argparse.Namespace) -> int:
         postback_url=chosen.postback_url,
     )
     told: dict[str, Any] = {"order": request.merchant_transaction_id, "decisions": []}
-    return anyio.run(functools.partial(_trigger, request, chosen.status, told, as_json=chosen.json))
-
-
-async def _trigger(request: FinancingRequest, status: str, told: dict[str, Any], *, as_json: bool) -> int:
-    if not as_json:
-        return await _create_and_decide(request, status, told, print)
-    result = await _create_and_decide(request, status, told, _show_nothing)
-    print(json.dumps(told, indent=2))
-    return result
+    show: Callable[[str], object] = (lambda _: None) if chosen.json else print
+    try:
+        is_done = anyio.run(_create_and_decide, request, chosen.status, told, show)
+    except CallError as error:
+        is_done = False
+        told["error"] = str(error)
+        print(error, file=sys.stderr)
+        if error.outcome is Outcome.NOT_SENT and isinstance(error, TransportError):
+            print(
+                "is the emulator running? python -m wegetfinancing emulator --env-file .env", file=sys.stderr
+            )
+    if chosen.json:
+        print(json.dumps(told, indent=2))
+    return 0 if is_done else 1
 
 
 async def _create_and_decide(
-    request: FinancingRequest, status: str, told: dict[str, Any], show: Callable[[str], None]
-) -> int:
-    transport = HttpxTransport(ready_connections=0)
-    try:
+    request: FinancingRequest, status: str, told: dict[str, Any], show: Callable[[str], object]
+) -> bool:
+    async with contextlib.aclosing(HttpxTransport(ready_connections=0)) as transport:
         async with AsyncClient.from_env(transport=transport) as client:
             created = await client.create_request(request)
         told |= {"inv_id": created.inv_id, "page": created.href}
@@ -86,22 +90,8 @@ async def _create_and_decide(
             hint = "" if request.postback_url else "; pass --postback-url"
             show(f"{decision}: {answered.get('postback', answered)}{hint}")
             if not answer.is_success or answered["postback"] != "HTTP 200":
-                return 1
-    except CallError as error:
-        told["error"] = str(error)
-        print(error, file=sys.stderr)
-        if error.outcome is Outcome.NOT_SENT and isinstance(error, TransportError):
-            print(
-                "is the emulator running? python -m wegetfinancing emulator --env-file .env", file=sys.stderr
-            )
-        return 1
-    finally:
-        await transport.aclose()
-    return 0
-
-
-def _show_nothing(_: str) -> None:
-    """Print all at once, at the end."""
+                return False
+    return True
 
 
 def _decisions_to(status: str) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any, Final, NoReturn, Self
 
 import attrs
 
+from ._tracebacks import clears_locals_of_init
 from .errors import ConfigurationError
 
 MERCHANT_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -73,7 +74,8 @@ def _problem_of(merchant_id: object, username: object, password: object) -> str 
     return None
 
 
-@attrs.frozen(init=False)
+@clears_locals_of_init  # what is refused may be a password
+@attrs.frozen
 class Credentials:
     """The API credentials of one merchant in one environment, from the vendor's back-office.
 
@@ -94,15 +96,10 @@ class Credentials:
     username: str = attrs.field(repr=False)
     password: str = attrs.field(repr=False)
 
-    def __init__(self, merchant_id: str, username: str, password: str) -> None:
-        """Check and keep them."""
-        problem = _problem_of(merchant_id, username, password)
-        if problem is not None:
-            # A traceback with local variables must not show what was refused, nor stumble over the
-            # repr of an object that has no fields yet.
-            del self, merchant_id, username, password
+    def __attrs_post_init__(self) -> None:
+        """Check them."""
+        if problem := _problem_of(self.merchant_id, self.username, self.password):
             raise ConfigurationError(problem)
-        self.__attrs_init__(merchant_id, username, password)  # pyright: ignore[reportAttributeAccessIssue] # made by attrs
 
     @classmethod
     def from_env(cls) -> Self:

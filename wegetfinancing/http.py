@@ -4,16 +4,16 @@
 middleware chain and the in-memory emulator are all a ``Handler`` and can stand in for one another.
 """
 
+import contextlib
 import math
 from collections.abc import Awaitable, Callable, ItemsView, Iterable, Iterator, Mapping
-from typing import Any, Final, NoReturn, Self, TypeAlias
+from typing import Any, NoReturn, Self, TypeAlias
 
 import attrs
 
+from ._tracebacks import clears_locals, clears_locals_of_init
+
 __all__ = ["Handler", "Headers", "Request", "Response"]
-
-
-_NOT_HEADERS: Final = "headers must be a mapping or pairs of str"
 
 
 class _ByValue:
@@ -47,13 +47,21 @@ class Headers(_ByValue, Mapping[str, str]):
 
     __slots__ = ("_values",)
 
+    @clears_locals  # what is refused may be a secret
     def __init__(self, headers: Mapping[str, str] | Iterable[tuple[str, str]] = ()) -> None:
         """Accept a mapping or pairs."""
-        values = _read_headers(headers)
-        if isinstance(values, str):
-            del self, headers  # a traceback with local variables must not show them
-            raise TypeError(values)
-        self._values = values
+        self._values: dict[str, str] = {}
+        msg = "headers must be a mapping or pairs of str"
+        with contextlib.suppress(TypeError, ValueError):  # not iterable, or not pairs
+            for name, value in headers.items() if isinstance(headers, Mapping) else headers:
+                if not isinstance(name, str) or not isinstance(value, str):
+                    msg = f"headers must be str to str, not {type(name).__name__} to {type(value).__name__}"
+                    break
+                key = name.lower()
+                self._values[key] = f"{self._values[key]}, {value}" if key in self._values else value
+            else:
+                return
+        raise TypeError(msg)
 
     def __getitem__(self, name: str) -> str:
         """Return the value of the header ``name``, in any spelling."""
@@ -88,25 +96,12 @@ class Headers(_ByValue, Mapping[str, str]):
         return hash(frozenset(self._values.items()))
 
 
-def _read_headers(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> dict[str, str] | str:
-    """Return the values by name in lower case, or the text of what is wrong, which shows types only."""
-    values: dict[str, str] = {}
-    try:
-        for name, value in headers.items() if isinstance(headers, Mapping) else headers:
-            if not isinstance(name, str) or not isinstance(value, str):
-                return f"headers must be str to str, not {type(name).__name__} to {type(value).__name__}"
-            key = name.lower()
-            values[key] = f"{values[key]}, {value}" if key in values else value
-    except (TypeError, ValueError):  # not iterable, or not pairs
-        return _NOT_HEADERS
-    return values
-
-
 def _to_headers(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> Headers:
     return headers if type(headers) is Headers else Headers(headers)  # immutable, so it can be shared
 
 
-@attrs.frozen(init=False)
+@clears_locals_of_init
+@attrs.frozen(kw_only=True)
 class Request(_ByValue):
     """One HTTP request, ready to send. It is never pickled.
 
@@ -128,35 +123,23 @@ class Request(_ByValue):
     operation: str
     method: str
     url: str
-    headers: Headers = attrs.field(converter=_to_headers)
-    body: bytes = attrs.field(repr=False)
-    repeatable: bool
-    deadline: float = attrs.field(repr=False, eq=False)
-
-    def __init__(
-        self,
-        *,
-        operation: str,
-        method: str,
-        url: str,
-        headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
-        body: bytes = b"",
-        repeatable: bool = False,
-        deadline: float = math.inf,
-    ) -> None:
-        """Keep the parts."""
-        problem = None
-        try:
-            headers = _to_headers(headers)
-        except TypeError as error:
-            problem = str(error)
-        if problem is not None:
-            del self, url, headers, body  # a traceback with local variables must not show them
-            raise TypeError(problem)
-        self.__attrs_init__(operation, method, url, headers, body, repeatable, deadline)  # pyright: ignore[reportAttributeAccessIssue] # made by attrs
+    headers: Headers = attrs.field(factory=Headers, converter=_to_headers)
+    body: bytes = attrs.field(default=b"", repr=False)
+    repeatable: bool = False
+    deadline: float = attrs.field(default=math.inf, repr=False, eq=False)
 
 
-@attrs.frozen(init=False)
+def _exactly(kind: type) -> Callable[[object, "attrs.Attribute[Any]", object], None]:
+    def check(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
+        if type(value) is not kind:
+            msg = f"{attribute.name} must be {kind.__name__}, not {type(value).__name__}"
+            raise TypeError(msg)
+
+    return check
+
+
+@clears_locals_of_init
+@attrs.frozen
 class Response(_ByValue):
     """One HTTP answer, read to its end. It is never pickled.
 
@@ -172,33 +155,10 @@ class Response(_ByValue):
 
     """
 
-    status: int
-    headers: Headers = attrs.field(converter=_to_headers)
-    body: bytes = attrs.field(repr=False)
-    body_error: str | None
-
-    def __init__(
-        self,
-        status: int,
-        headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
-        body: bytes = b"",
-        *,
-        body_error: str | None = None,
-    ) -> None:
-        """Keep the parts."""
-        problem = None
-        try:
-            headers = _to_headers(headers)
-        except TypeError as error:
-            problem = str(error)
-        if type(status) is not int:
-            problem = f"status must be int, not {type(status).__name__}"
-        elif type(body) is not bytes:
-            problem = f"body must be bytes, not {type(body).__name__}"
-        if problem is not None:
-            del self, status, headers, body  # a traceback with local variables must not show them
-            raise TypeError(problem)
-        self.__attrs_init__(status, headers, body, body_error)  # pyright: ignore[reportAttributeAccessIssue] # made by attrs
+    status: int = attrs.field(validator=_exactly(int))
+    headers: Headers = attrs.field(factory=Headers, converter=_to_headers)
+    body: bytes = attrs.field(default=b"", repr=False, validator=_exactly(bytes))
+    body_error: str | None = attrs.field(default=None, kw_only=True)
 
     @property
     def is_success(self) -> bool:

@@ -12,7 +12,6 @@ from .._rules import paths
 from ..errors import (
     APIError,
     AuthenticationError,
-    CallError,
     InvalidRequestError,
     NotFoundError,
     PermissionDeniedError,
@@ -128,7 +127,7 @@ _HINTS: Final = MappingProxyType(
 )
 
 
-def api_error(operation: str, response: Response) -> CallError:
+def api_error(operation: str, response: Response) -> APIError:
     """Return the error for an answer whose status is not 2xx."""
     status = response.status
     try:

@@ -4,12 +4,12 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final, Self, TypeVar
+from typing import Final, TypeVar
 
 import anyio
 import attrs
 
-from .._loan import Application, Begun, Loan, Verdict
+from .._loan import Application, ApplicationState, Begun, Loan, Verdict
 from ..credentials import Environment
 from ..errors import (
     CallError,
@@ -21,7 +21,7 @@ from ..errors import (
 )
 from ..http import Request
 from ..models import CreatedRequest
-from .attempts import Attempt, Handover, Waiting
+from .attempts import Handover, WatchedTransport
 from .intents import ApplicationLedger, check_ledger
 from .operations import CREATE_REQUEST
 from .steps import StepInterruptedError, Steps, caller
@@ -43,24 +43,18 @@ _LOGGER: Final = logging.getLogger("wegetfinancing")
 class Applications:
     """Creates, each written down in the ledger before it is sent."""
 
-    def __init__(self, ledger: ApplicationLedger) -> None:
-        """Start no thread yet."""
-        self._ledger = ledger
-        self._asking = Steps(_ASKING_PLACES, "ledger")
-        # Of their own: an answer must not wait for those who want to ask.
-        self._recording = Steps(_RECORDING_PLACES, "ledger-answers")
-        self._unrecorded: list[Callable[[float], object]] = []
-
-    @classmethod
-    def of(cls, ledger: ApplicationLedger | None, *, is_live: bool) -> Self | None:
-        """Use a ledger, if there is one.
+    def __init__(self, ledger: ApplicationLedger, environment: Environment) -> None:
+        """Start no thread yet.
 
         Raises:
             ConfigurationError: not a ledger, or one of the other environment.
 
         """
-        environment = Environment.LIVE if is_live else Environment.SANDBOX
-        return None if ledger is None else cls(check_ledger(ledger, environment))
+        self._ledger = check_ledger(ledger, environment)
+        self._asking = Steps(_ASKING_PLACES, "ledger")
+        # Of their own: an answer must not wait for those who want to ask.
+        self._recording = Steps(_RECORDING_PLACES, "ledger-answers")
+        self._unrecorded: list[Callable[[float], object]] = []
 
     def close(self) -> None:
         """Let the threads end when they have finished."""
@@ -87,42 +81,39 @@ class Applications:
         begun = await self._begin(application, deadline)
         if begun.verdict is not Verdict.SEND:
             return _stored(begun)
-        attempt = Attempt(transport, until)
+        watched = WatchedTransport(transport, until)
         try:
-            created = await send(attempt, request)
+            created = await send(watched, request)
         except CallError as error:
             await self._record_failure(application, error, error.outcome, deadline)
             raise
         except BaseException as error:
-            await self._record_failure(application, error, attempt.outcome, deadline)
+            await self._record_failure(application, error, watched.outcome, deadline)
             raise
         await self._record_answer(application, created, deadline)
         return created
 
     async def _begin(self, application: Application, deadline: float) -> Begun:
-        waiting = Waiting()
+        """Write the intent down; while another call sends the same order, look again until that has ended."""
+        waited = False
+        pause = _FIRST_PAUSE
         try:
-            return await self._begin_when_free(application, deadline, waiting)
+            while True:
+                left = max(deadline - anyio.current_time(), 0)
+                begun = await self._begin_once(attrs.evolve(application, seconds=left), deadline, waited)
+                if begun.verdict is not Verdict.WAIT:
+                    return begun
+                waited = True
+                if anyio.current_time() + pause >= deadline:
+                    break
+                await anyio.sleep(pause)
+                pause = min(2 * pause, _MAX_PAUSE)
         except anyio.get_cancelled_exc_class() as cancellation:
-            outcome = Outcome.UNKNOWN if waiting.has_begun else Outcome.NOT_SENT
+            outcome = Outcome.UNKNOWN if waited else Outcome.NOT_SENT
             cancellation.add_note(f"{CREATE_REQUEST.name} was interrupted. {outcome.description}")
             raise
-
-    async def _begin_when_free(self, application: Application, deadline: float, waiting: Waiting) -> Begun:
-        pause = _FIRST_PAUSE
-        while True:
-            left = deadline - anyio.current_time()
-            begun = await self._begin_once(
-                attrs.evolve(application, seconds=max(left, 0)), deadline, waiting.has_begun
-            )
-            if begun.verdict is not Verdict.WAIT:
-                return begun
-            waiting.has_begun = True
-            if anyio.current_time() + pause >= deadline:
-                msg = "another call is still sending the application of this order"
-                raise _about(CallError(msg), begun.loan)
-            await anyio.sleep(pause)
-            pause = min(2 * pause, _MAX_PAUSE)
+        msg = "another call is still sending the application of this order"
+        raise _about(CallError(msg), begun.loan)
 
     async def _begin_once(self, application: Application, deadline: float, waited: bool) -> Begun:  # noqa: FBT001 - private
         handover = Handover()
@@ -209,7 +200,7 @@ class Applications:
                 application.merchant_id,
                 created.inv_id,
             )
-        elif loan.inv_id != created.inv_id or loan.state.value == "absent":
+        elif loan.inv_id != created.inv_id or loan.state is ApplicationState.ABSENT:
             _LOGGER.error(
                 "order %s of merchant %s was answered with %s; review it",
                 application.order_id,

@@ -10,18 +10,17 @@ from ..http import Request, Response
 from .transport import Transport
 
 
-class Attempt:
+@attrs.define(eq=False, repr=False)
+class WatchedTransport:
     """A transport around the client's: it knows whether anything was sent, and checks the wall clock.
 
     The monotonic clock stands still while a machine is suspended, so that a deadline on it alone could pass
-    hours late, when the order was resolved long ago.
+    hours late, when the order was resolved long ago. ``until`` is the call's, in seconds of ``time.time()``.
     """
 
-    def __init__(self, transport: Transport, until: float) -> None:
-        """``until``: the call's deadline in seconds of ``time.time()``."""
-        self._transport = transport
-        self._until = until
-        self.outcome: Outcome = Outcome.NOT_SENT
+    _transport: Transport
+    _until: float
+    outcome: Outcome = attrs.field(default=Outcome.NOT_SENT, init=False)
 
     async def send(self, request: Request) -> Response:
         """Send the request unless it is late."""
@@ -66,10 +65,3 @@ class Handover:
         with self._lock:
             self.given_up = True
             return self.started
-
-
-@attrs.define
-class Waiting:
-    """Whether another call was seen to be sending the same order."""
-
-    has_begun: bool = False

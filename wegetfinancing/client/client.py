@@ -1,38 +1,27 @@
-"""The client: three operations, one chain, one deadline for each call."""
+"""The client: three operations, what they need, and its life from the first call to the end."""
 
 import functools
 import logging
-import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from types import TracebackType
-from typing import Any, Final, NoReturn, Self, TypeVar, Unpack
+from typing import Any, NoReturn, Self, Unpack
 
 import anyio
 
 from .._loan import Application
 from .._tracebacks import capture, clears_locals
 from ..credentials import Credentials, Environment
-from ..errors import (
-    CallError,
-    ConfigurationError,
-    DeadlineExceededError,
-    Outcome,
-    TransportError,
-    worst_outcome,
-)
-from ..http import Request, Response
+from ..errors import ConfigurationError
+from ..http import Request
 from ..models import CreatedRequest, FinancingRequest, ShippingEvent, ShippingReceipt
 from .applications import Applications
 from .authentication import basic_authorization
-from .call import Call
 from .defaults import default_middleware, default_transport
-from .event_loop import current_event_loop
 from .from_env import ClientSettings, EnvironmentText, make_from_env
-from .hooks import CallStarted, Hook, Watch, check_hooks
+from .hooks import Hook, check_hooks
 from .intents import ApplicationLedger, application_of
-from .middleware import Middleware, check_middleware, compose
+from .middleware import Middleware, check_middleware
 from .operations import (
     CREATE_REQUEST,
     CREATE_TEST_POSTBACK,
@@ -42,11 +31,10 @@ from .operations import (
     create_test_postback_body,
     update_shipping_body,
 )
-from .retry import Retry
+from .sending import Sender
 from .settings import Endpoint, check_credentials, check_timeout
+from .shared import Shared
 from .transport import Transport, check_transport
-
-_Answer = TypeVar("_Answer")
 
 _log = logging.getLogger("wegetfinancing")
 
@@ -73,22 +61,7 @@ class AsyncClient:
 
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_applications",
-        "_authorization",
-        "_closed",
-        "_endpoint",
-        "_event_loop",
-        "_hooks",
-        "_merchant_id",
-        "_middleware",
-        "_owns_transport",
-        "_parent",
-        "_process",
-        "_timeout",
-        "_transport",
-    )
+    __slots__ = ("__weakref__", "_closed", "_parent", "_sender", "_shared")
 
     @clears_locals  # what is refused may hold a password
     def __init__(  # noqa: PLR0913 - keyword-only settings
@@ -104,19 +77,22 @@ class AsyncClient:
         timeout: float = 30.0,
     ) -> None:
         """Check the settings; nothing is opened before the first call."""
-        self._event_loop: object = None
-        self._process: int | None = None
+        endpoint = Endpoint.of(environment, base_url)
         self._closed = False
         self._parent: Self | None = None
-        self._endpoint = Endpoint.of(environment, base_url)
-        self._authorization = basic_authorization(check_credentials(credentials))
-        self._merchant_id = credentials.merchant_id
-        self._middleware = check_middleware(default_middleware() if middleware is None else middleware)
-        self._hooks = check_hooks(hooks)
-        self._timeout = check_timeout(timeout)
-        self._applications = Applications.of(ledger, is_live=self._endpoint.is_live)
-        self._owns_transport = transport is None
-        self._transport = default_transport() if transport is None else check_transport(transport)
+        self._sender = Sender(
+            authorization=basic_authorization(check_credentials(credentials)),
+            merchant_id=credentials.merchant_id,
+            endpoint=endpoint,
+            middleware=check_middleware(default_middleware() if middleware is None else middleware),
+            hooks=check_hooks(hooks),
+        )
+        self._shared = Shared(
+            timeout=check_timeout(timeout),
+            applications=None if ledger is None else Applications(ledger, endpoint.environment),
+            owns_transport=transport is None,
+            transport=default_transport() if transport is None else check_transport(transport),
+        )
 
     @classmethod
     @clears_locals  # an override may hold a password
@@ -154,20 +130,14 @@ class AsyncClient:
 
         """
         self._check_open()
-        authorization = basic_authorization(check_credentials(credentials))
+        sender = self._sender.for_merchant(check_credentials(credentials))
         client = object.__new__(type(self))
-        for name in _SHARED:
-            setattr(client, name, getattr(self, name))
         if hasattr(self, "__dict__"):  # of a subclass
             vars(client).update(vars(self))
-        client._event_loop = client._process = None  # the parent's count
         client._closed = False
-        client._parent = self._parent or self
-        client._authorization = authorization
-        client._merchant_id = credentials.merchant_id
-        client._middleware = tuple(
-            each.with_full_quota() if isinstance(each, Retry) else each for each in self._middleware
-        )
+        client._parent = self._parent or self  # kept, since what is shared is closed with it
+        client._sender = sender
+        client._shared = self._shared
         return client
 
     async def create_request(
@@ -200,16 +170,14 @@ class AsyncClient:
             ConfigurationError: the client cannot be used (closed, other event loop, forked).
 
         """
-        if self._applications is not None:
-            call = self._apply(self._applications, timeout, expected_amount, request)
-        elif expected_amount is not None:
-            del request
-            msg = "expected_amount is what a ledger compares with the answer; this client has none"
-            raise ConfigurationError(msg)
-        else:
-            call = self._call(CREATE_REQUEST, timeout, create_request_body, request)
-        del request, timeout  # customer data: a traceback with local variables must not show it
-        return await call
+        prepared = capture(self._prepare_create, timeout, expected_amount, request)
+        del request, expected_amount, timeout  # customer data: a traceback with locals must not show it
+        sending, application = prepared.unwrap()
+        applications, transport = self._shared.applications, self._shared.transport
+        if applications is None or application is None:
+            return await self._sender.send(CREATE_REQUEST, transport, sending)
+        send = functools.partial(self._sender.send, CREATE_REQUEST)
+        return await applications.create(application, sending, transport, send)
 
     async def update_shipping(
         self, inv_id: str, event: ShippingEvent, *, timeout: float | None = None
@@ -230,9 +198,9 @@ class AsyncClient:
             ConfigurationError: the client cannot be used (closed, other event loop, forked).
 
         """
-        call = self._call(UPDATE_SHIPPING, timeout, update_shipping_body, inv_id, event)
-        del inv_id, event, timeout  # customer data: a traceback with local variables must not show it
-        return await call
+        prepared = capture(self._prepare, UPDATE_SHIPPING, timeout, update_shipping_body, inv_id, event)
+        del inv_id, event, timeout  # as in create_request
+        return await self._sender.send(UPDATE_SHIPPING, self._shared.transport, prepared.unwrap())
 
     async def create_test_postback(self, payload: Mapping[str, Any], *, timeout: float | None = None) -> Any:  # noqa: ANN401 - the vendor does not say what comes back
         """Ask the vendor's sandbox for a test postback. Sent at most once per call.
@@ -246,9 +214,9 @@ class AsyncClient:
             CallError: any other failure.
 
         """
-        call = self._call(CREATE_TEST_POSTBACK, timeout, create_test_postback_body, payload)
-        del payload, timeout  # customer data: a traceback with local variables must not show it
-        return await call
+        prepared = capture(self._prepare, CREATE_TEST_POSTBACK, timeout, create_test_postback_body, payload)
+        del payload, timeout  # as in create_request
+        return await self._sender.send(CREATE_TEST_POSTBACK, self._shared.transport, prepared.unwrap())
 
     async def preconnect(self, *, timeout: float | None = None) -> None:
         """Open the connection that the next create will use, so that its customer waits one round trip.
@@ -265,13 +233,12 @@ class AsyncClient:
                 timeout is invalid.
 
         """
-        self._enter_event_loop()
-        deadline = anyio.current_time() + (self._timeout if timeout is None else check_timeout(timeout))
-        preconnect = getattr(self._transport, "preconnect", None)
+        deadline = self._begin(timeout)
+        preconnect = getattr(self._shared.transport, "preconnect", None)
         if preconnect is not None:
             with anyio.CancelScope(deadline=deadline):
                 try:
-                    await preconnect(self._endpoint.base_url, deadline=deadline)
+                    await preconnect(self._sender.endpoint.base_url, deadline=deadline)
                 except Exception as error:  # noqa: BLE001 - a transport of anyone's, and nothing was sent
                     _log.debug("the transport could not preconnect (%s)", type(error).__name__)
 
@@ -281,30 +248,22 @@ class AsyncClient:
         Calls in flight end by themselves; closing twice is harmless.
         """
         self._closed = True
-        if self._parent is not None:
-            return
-        if self._applications is not None:
-            self._applications.close()
-        if self._owns_transport and self._process in (None, os.getpid()):
-            await self._transport.aclose()
+        if self._parent is None:
+            await self._shared.aclose()
 
     async def __aenter__(self) -> Self:
         """Open the client in this event loop."""
         self._enter_event_loop()
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         """Close the client."""
         await self.aclose()
 
     def __del__(self) -> None:
         """Warn when a client was opened and not closed. No I/O: the event loop may be gone."""
-        if getattr(self, "_event_loop", None) is not None and not self._closed:
+        shared = getattr(self, "_shared", None)  # none if its settings were refused
+        if shared is not None and self._parent is None and shared.event_loop is not None and not self._closed:
             warnings.warn(
                 "an AsyncClient was dropped without being closed; use 'async with' or await aclose()",
                 ResourceWarning,
@@ -314,9 +273,9 @@ class AsyncClient:
 
     def __repr__(self) -> str:
         """Show where it calls, and no credentials."""
-        if not hasattr(self, "_endpoint"):
+        if not hasattr(self, "_shared"):
             return "<AsyncClient whose settings were refused>"
-        return f"<AsyncClient {self._endpoint.base_url}{' closed' if self._is_closed() else ''}>"
+        return f"<AsyncClient {self._sender.endpoint.base_url}{' closed' if self._is_closed() else ''}>"
 
     def __reduce__(self) -> NoReturn:
         """Refuse to be copied or pickled."""
@@ -324,7 +283,7 @@ class AsyncClient:
         raise TypeError(msg)
 
     def _is_closed(self) -> bool:
-        return self._closed or (self._parent is not None and self._parent._is_closed())  # noqa: SLF001 - of this class
+        return self._closed or self._shared.is_closed
 
     def _check_open(self) -> None:
         if self._is_closed():
@@ -333,18 +292,12 @@ class AsyncClient:
 
     def _enter_event_loop(self) -> None:
         self._check_open()
-        if self._parent is not None:
-            self._parent._enter_event_loop()  # noqa: SLF001 - of this class
-            return
-        current = current_event_loop()
-        if self._event_loop is None:
-            self._event_loop, self._process = current, os.getpid()
-        elif self._process != os.getpid():
-            msg = "this AsyncClient was opened before the process forked; make one in each process"
-            raise ConfigurationError(msg)
-        elif self._event_loop is not current:
-            msg = "this AsyncClient belongs to another event loop; make one in each, such as in the lifespan"
-            raise ConfigurationError(msg)
+        self._shared.enter_event_loop()
+
+    def _begin(self, timeout: float | None) -> float:
+        """Return the deadline of a call that begins in this event loop now."""
+        self._enter_event_loop()
+        return anyio.current_time() + (self._shared.timeout if timeout is None else check_timeout(timeout))
 
     def _prepare(
         self,
@@ -354,77 +307,21 @@ class AsyncClient:
         *values: object,
     ) -> Request:
         body = write_body(*values)
-        if operation.sandbox_only and self._endpoint.is_live:
+        endpoint = self._sender.endpoint
+        if operation.sandbox_only and endpoint.environment is Environment.LIVE:
             msg = f"{operation.name} exists in the sandbox only; use a client with environment='sandbox'"
             raise ConfigurationError(msg)
-        self._enter_event_loop()
-        deadline = anyio.current_time() + (self._timeout if timeout is None else check_timeout(timeout))
-        return operation.request(self._endpoint.base_url, self._merchant_id, body, deadline)
+        return operation.request(endpoint.base_url, self._sender.merchant_id, body, self._begin(timeout))
 
-    def _prepare_application(
+    def _prepare_create(
         self, timeout: float | None, expected_amount: Decimal | int | str | None, request: FinancingRequest
-    ) -> tuple[Application, Request]:
+    ) -> tuple[Request, Application | None]:
+        has_ledger = self._shared.applications is not None
+        if expected_amount is not None and not has_ledger:
+            msg = "expected_amount is what a ledger compares with the answer; this client has none"
+            raise ConfigurationError(msg)
         sending = self._prepare(CREATE_REQUEST, timeout, create_request_body, request)
+        if not has_ledger:
+            return sending, None
         seconds = sending.deadline - anyio.current_time()
-        return application_of(request, self._merchant_id, expected_amount, seconds), sending
-
-    async def _call(
-        self,
-        operation: Operation[_Answer],
-        timeout: float | None,
-        write_body: Callable[..., bytes],
-        *values: object,
-    ) -> _Answer:
-        request = capture(self._prepare, operation, timeout, write_body, *values)
-        del values, timeout  # customer data: a traceback with local variables must not show it
-        return await self._send(operation, self._transport, request.unwrap())
-
-    async def _apply(
-        self,
-        applications: Applications,
-        timeout: float | None,
-        expected_amount: Decimal | int | str | None,
-        request: FinancingRequest,
-    ) -> CreatedRequest:
-        prepared = capture(self._prepare_application, timeout, expected_amount, request)
-        del request, timeout, expected_amount  # as in _call
-        application, sending = prepared.unwrap()
-        send = functools.partial(self._send, CREATE_REQUEST)
-        return await applications.create(application, sending, self._transport, send)
-
-    async def _send(self, operation: Operation[_Answer], transport: Transport, request: Request) -> _Answer:
-        merchant_id = self._merchant_id
-        call = Call(request, transport, authorization=self._authorization, merchant_id=merchant_id)
-        started = CallStarted(
-            operation=operation.name, merchant_id=merchant_id, base_url=self._endpoint.base_url
-        )
-        with Watch(self._hooks, started, attempts=call.attempts, outcome=lambda: call.outcome):
-            with anyio.CancelScope(deadline=request.deadline):
-                chain = compose(self._middleware, call.attempt)
-                try:
-                    return operation.read(_require_response(await chain(request)))
-                except CallError as error:
-                    error.operation = operation.name
-                    # An earlier attempt may have been carried out, however the last one ended.
-                    error.outcome = worst_outcome(error.outcome, call.outcome)
-                    raise
-                except Exception as error:
-                    error.add_note(f"raised by a middleware of {operation.name}. {call.outcome.description}")
-                    raise
-                except BaseException as cancellation:
-                    cancellation.add_note(f"{operation.name} was interrupted. {call.outcome.description}")
-                    raise
-                finally:
-                    call.end()
-            msg = "the call did not end before its deadline"
-            raise DeadlineExceededError(msg, outcome=call.outcome, operation=operation.name)
-
-
-_SHARED: Final = ("_applications", "_endpoint", "_hooks", "_owns_transport", "_timeout", "_transport")
-
-
-def _require_response(response: object) -> Response:
-    if isinstance(response, Response):
-        return response
-    msg = f"a middleware returned {type(response).__name__}, not a Response"
-    raise TransportError(msg, outcome=Outcome.NOT_SENT)
+        return sending, application_of(request, self._sender.merchant_id, expected_amount, seconds)

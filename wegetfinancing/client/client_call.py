@@ -35,21 +35,6 @@ class ClientCall(Generic[_Answer]):
     ``KeyboardInterrupt`` or any other exception.
     """
 
-    __slots__ = (
-        "_abandoned",
-        "_answer",
-        "_cancelled",
-        "_ended",
-        "_error",
-        "_handling",
-        "_news",
-        "_operation",
-        "_scope",
-        "_started",
-        "_steps",
-        "name",
-    )
-
     def __init__(
         self,
         operation: Callable[Concatenate[AsyncClient, _Parameters], Awaitable[_Answer]],

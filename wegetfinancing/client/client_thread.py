@@ -48,18 +48,6 @@ class ClientThread:
 
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_client",
-        "_lock",
-        "_make_client",
-        "_process",
-        "_running",
-        "_transport",
-        "_waiting",
-        "closed",
-    )
-
     def __init__(self, make_client: Callable[[], AsyncClient], transport: Transport | None) -> None:
         """Make the client, which checks its settings; nothing is opened before the first call.
 

@@ -120,26 +120,19 @@ def check_hooks(hooks: Iterable[Hook]) -> tuple[Hook, ...]:
     return found
 
 
+@attrs.define(eq=False, repr=False)
 class Watch:
-    """Calls the hooks when one call begins, and their functions once it has ended."""
+    """Calls the hooks when one call begins, and their functions once it has ended.
 
-    __slots__ = ("_attempts", "_began", "_call", "_ended", "_hooks", "_outcome")
+    ``outcome`` returns whether the call may have been carried out.
+    """
 
-    def __init__(
-        self,
-        hooks: Sequence[Hook],
-        call: CallStarted,
-        *,
-        attempts: Sequence[Attempt],
-        outcome: Callable[[], Outcome],
-    ) -> None:
-        """Note the time; ``outcome`` returns whether the call may have been carried out."""
-        self._hooks = hooks
-        self._call = call
-        self._attempts = attempts
-        self._outcome = outcome
-        self._ended: list[Callable[[CallEnded], object]] = []
-        self._began = anyio.current_time()
+    _hooks: Sequence[Hook]
+    _call: CallStarted
+    _attempts: Sequence[Attempt] = attrs.field(kw_only=True)
+    _outcome: Callable[[], Outcome] = attrs.field(kw_only=True)
+    _ended: list[Callable[[CallEnded], object]] = attrs.field(factory=list, init=False)
+    _began: float = attrs.field(factory=anyio.current_time, init=False)
 
     def __enter__(self) -> Self:
         """Call each hook."""

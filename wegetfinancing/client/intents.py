@@ -7,11 +7,11 @@ from decimal import Decimal
 from typing import Protocol
 
 from .._loan import Application, Begun, Loan
-from .._rules import money, to_decimal
+from .._rules import REQUIRED, money, to_decimal
 from ..credentials import Environment
-from ..errors import ConfigurationError, InvalidRequestError, Outcome
+from ..errors import ConfigurationError, Outcome
 from ..models import CreatedRequest, FinancingRequest
-from .operations import CREATE_REQUEST
+from .operations import CREATE_REQUEST, invalid_request
 
 
 class ApplicationLedger(Protocol):
@@ -95,19 +95,12 @@ def application_of(
     """
     problems: dict[str, str] = {}
     if request.merchant_transaction_id is None:
-        problems["merchant_transaction_id"] = "is required with a ledger: it names your order"
+        problems["merchant_transaction_id"] = f"{REQUIRED} with a ledger: it names your order"
     expected = None if expected_amount is None else to_decimal(expected_amount)
     if expected is not None and (problem := money()(expected)):
         problems["expected_amount"] = problem
     if problems or request.merchant_transaction_id is None:
-        raise InvalidRequestError(
-            "; ".join(f"{path} {text}" for path, text in problems.items()),
-            operation=CREATE_REQUEST.name,
-            outcome=Outcome.NOT_SENT,
-            error="invalid_parameters",
-            subjects=tuple(problems),
-            reasons=problems,
-        )
+        raise invalid_request(CREATE_REQUEST, problems)
     return Application(
         merchant_id=merchant_id,
         order_id=request.merchant_transaction_id,

@@ -127,7 +127,7 @@ def create_request_body(request: FinancingRequest) -> bytes:
         msg = f"create_request requires a FinancingRequest, not {type(request).__name__}"
         raise TypeError(msg)
     if problems := request.problems():
-        raise _invalid(CREATE_REQUEST, problems)
+        raise invalid_request(CREATE_REQUEST, problems)
     return to_json(to_wire(request))
 
 
@@ -146,7 +146,7 @@ def update_shipping_body(inv_id: str, event: ShippingEvent) -> bytes:
     if problem := _problem_of_inv_id(inv_id):
         problems = {"loan_id": problem, **problems}
     if problems:
-        raise _invalid(UPDATE_SHIPPING, problems)
+        raise invalid_request(UPDATE_SHIPPING, problems)
     return to_json({"loan_id": inv_id, "shipping_event": to_wire(event)})
 
 
@@ -176,13 +176,14 @@ def create_test_postback_body(payload: Mapping[str, Any]) -> bytes:
     with contextlib.suppress(TypeError, ValueError, RecursionError):
         body = to_json(dict(payload))
     if body is None:
-        raise _invalid(
+        raise invalid_request(
             CREATE_TEST_POSTBACK, {"payload": "holds values that JSON cannot express, such as NaN or Decimal"}
         )
     return body
 
 
-def _invalid(operation: Operation[Any], problems: Mapping[str, str]) -> InvalidRequestError:
+def invalid_request(operation: Operation[Any], problems: Mapping[str, str]) -> InvalidRequestError:
+    """Return the error for a request that is wrong before it is sent; ``problems``: path to text."""
     any_missing = any(is_missing(text) for text in problems.values())
     return InvalidRequestError(
         "; ".join(f"{path} {text}" for path, text in problems.items()),

@@ -33,8 +33,6 @@ class Process:
 
     """
 
-    __slots__ = ("_resources", "opening")
-
     def __init__(self) -> None:
         """Watch the process."""
         # Their own hooks are registered by these imports, before ours, and so run after it: a thread that

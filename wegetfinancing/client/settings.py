@@ -61,7 +61,7 @@ class Endpoint:
     """Where the calls of one client go."""
 
     base_url: str
-    is_live: bool
+    environment: Environment
 
     @classmethod
     def of(cls, environment: Environment | str, base_url: str | None) -> Self:
@@ -76,15 +76,14 @@ class Endpoint:
         if chosen is None:
             msg = "environment must be 'sandbox' or 'live', or a member of Environment"
             raise ConfigurationError(msg)
-        is_live = chosen is Environment.LIVE
         if base_url is None:
-            return cls(base_url=chosen.base_url, is_live=is_live)
+            return cls(base_url=chosen.base_url, environment=chosen)
         url = check_base_url(base_url)
-        host = url.partition("://")[2].partition(":")[0]
-        if not is_live and host.rstrip(".") == Environment.LIVE.base_url.partition("://")[2]:
+        host = url.partition("://")[2].partition(":")[0].rstrip(".")
+        if host == Environment.LIVE.base_url.partition("://")[2] and chosen is not Environment.LIVE:
             msg = "base_url is the live address; to go live, say environment='live'"
             raise ConfigurationError(msg)
-        return cls(base_url=url, is_live=is_live)
+        return cls(base_url=url, environment=chosen)
 
 
 def settings_from_env(overrides: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,6 @@ import functools
 import warnings
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar, Unpack
 
 from .._tracebacks import clears_locals
@@ -240,12 +239,7 @@ class Client:
         self._check_open()
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         """Close the client."""
         self.close()
 

@@ -139,6 +139,6 @@ def postback_from_dict(data: Mapping[str, Any]) -> Postback:
     status = data.get("status") if isinstance(data, Mapping) else None
     for kind in _KINDS:
         if kind.status == status:
-            return from_dict(kind, {key: data[key] for key in data if key != "status"}, kind.__name__)
+            return from_dict(kind, {key: data[key] for key in data if key != "status"})
     msg = "it has no known status"
     raise malformed(msg, name="postback")
