@@ -23,12 +23,14 @@ from support.fault_server import FaultServer, Peer, http_answer, raw_server
 from support.faults import answers_well, authority, client_context
 from support.resolvers import Resolver, resolving
 from wegetfinancing import Client, DeadlineExceededError, HttpxTransport, Outcome, TransportError
+from wegetfinancing.client.direct_connection import default_network
 from wegetfinancing.client.name_lookups import (
     MAX_LOOKUPS,
     NameLookups,
     lookups_of_this_process,
     system_addresses,
 )
+from wegetfinancing.client.resolving_network import ResolvingNetwork
 from wegetfinancing.testing import credentials, financing_request
 
 pytestmark = pytest.mark.anyio
@@ -289,6 +291,24 @@ async def test_a_thread_that_cannot_be_started_takes_no_place(monkeypatch: pytes
     assert resolver.asked == [SERVER]
 
 
+async def test_a_call_that_no_thread_can_be_started_for_sent_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as in a thread that goes on after the main one has ended, from Python 3.12 on."""
+
+    async def find(host: str, port: int) -> list[str]:
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refuse)
+            return await NameLookups().find(host, port)
+
+    def refuse(_: threading.Thread) -> None:
+        msg = "can't create new thread at interpreter shutdown"
+        raise RuntimeError(msg)
+
+    transport = HttpxTransport(network_backend=ResolvingNetwork(default_network(), find))
+    with pytest.raises(TransportError, match="RuntimeError") as caught:
+        await transport.send(make_request(f"http://{SERVER}"))
+    assert caught.value.outcome is Outcome.NOT_SENT
+
+
 async def test_a_thread_whose_event_loop_has_ended_goes_on_with_the_next(anyio_backend: str) -> None:
     resolver = Resolver({SERVER: ["127.0.0.1"]}, hangs={HANGS})
     lookups = NameLookups(resolver.find, at_once=1, idle_seconds=0)
@@ -358,6 +378,7 @@ import socket, threading
 import anyio
 import anyio.to_thread
 import wegetfinancing as wgf
+from wegetfinancing.client.resolving_network import ResolvingNetwork
 from wegetfinancing.testing import credentials, financing_request
 
 hung = threading.Event()
