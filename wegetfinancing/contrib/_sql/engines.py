@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from sqlalchemy import create_engine, event, text
-from sqlalchemy.engine import URL, Connection, Engine, make_url
+from sqlalchemy.engine import URL, Connection, Engine, RootTransaction, make_url
 from sqlalchemy.exc import ArgumentError, InvalidRequestError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
@@ -23,6 +23,10 @@ _POSTGRESQL: Final = text(
     "SELECT set_config('statement_timeout', :timeout, true), set_config('lock_timeout', :timeout, true),"
     " set_config('idle_in_transaction_session_timeout', :timeout, true),"
     " set_config('synchronous_commit', 'on', true)"
+)
+_ENDED: Final = (
+    "the handler has ended the ledger's transaction: leave commit() and rollback() to the ledger, and undo a"
+    " part of the work by rolling back to a savepoint, with begin_nested()"
 )
 
 
@@ -126,7 +130,8 @@ def transaction(engine: Engine, *, write: bool, timeout: float, handler: bool) -
             connection = _begun(connection, write=write, timeout=timeout)  # noqa: PLW2901 - the same one
             if watchdog is not None:
                 watchdog.start()
-            yield connection
+            with _not_ended_by_the_handler(connection) if handler else contextlib.nullcontext():
+                yield connection
             if watchdog is not None and watchdog.stop():
                 raise TimeoutError
             committing = write  # what was only read cannot be in doubt
@@ -156,6 +161,35 @@ def _kept_if_all_was_well(connection: Connection) -> Iterator[None]:
                     _raw(connection).rollback()
                 connection.invalidate()
         raise
+
+
+@contextlib.contextmanager
+def _not_ended_by_the_handler(connection: Connection) -> Iterator[None]:
+    """Refuse a handler that ends the ledger's transaction, as ``rollback()`` of an ORM session does.
+
+    With it "handled" would be kept or lost by itself: an approval lost, or applied again and again.
+    """
+    begun = connection.get_transaction()
+    event.listen(connection, "commit", _refuse_to_commit)
+    try:
+        yield
+    except BaseException:
+        if _has_ended(connection, begun):
+            connection.invalidate()  # the driver may still be in it
+        raise
+    finally:
+        event.remove(connection, "commit", _refuse_to_commit)
+    if _has_ended(connection, begun):
+        connection.invalidate()
+        raise InvalidRequestError(_ENDED)
+
+
+def _has_ended(connection: Connection, begun: RootTransaction | None) -> bool:
+    return begun is None or not begun.is_active or connection.get_transaction() is not begun
+
+
+def _refuse_to_commit(_: Connection) -> None:
+    raise InvalidRequestError(_ENDED)
 
 
 def _commit(connection: Connection) -> None:
