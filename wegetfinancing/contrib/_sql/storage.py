@@ -235,9 +235,10 @@ class SQLTransaction:
         statement = self._insert(tables.worker).values(id=worker, seen_at=now)
         self.connection.execute(statement.on_conflict_do_update(index_elements=["id"], set_={"seen_at": now}))
 
-    def last_beat(self) -> float:
-        """Say when a worker was last alive."""
-        return self.connection.scalar(select(func.max(tables.worker.c.seen_at))) or 0.0
+    def last_beat(self, until: float) -> float:
+        """Say when a worker was last alive, of the times up to ``until``."""
+        seen_at = tables.worker.c.seen_at
+        return self.connection.scalar(select(func.max(seen_at)).where(seen_at <= until)) or 0.0
 
     def _insert(self, table: Any) -> Any:  # noqa: ANN401 - either dialect's, with the same clauses
         return postgresql.insert(table) if self._on_postgresql else sqlite.insert(table)

@@ -196,9 +196,9 @@ class DjangoTransaction:
             update_fields=["seen_at"],
         )
 
-    def last_beat(self) -> float:
-        """Say when a worker was last alive."""
-        return self._worker.aggregate(last=Max("seen_at"))["last"] or 0.0
+    def last_beat(self, until: float) -> float:
+        """Say when a worker was last alive, of the times up to ``until``."""
+        return self._worker.filter(seen_at__lte=until).aggregate(last=Max("seen_at"))["last"] or 0.0
 
 
 def _loans(found: Any) -> list[LoanRow]:  # noqa: ANN401 - a QuerySet
