@@ -238,4 +238,6 @@ class StoredLedger(OperatedLedger):
 
     def has_worker(self) -> bool:
         with self.transaction(write=False) as tx:
-            return tx.now() - tx.last_beat() < WORKER_SECONDS
+            now = tx.now()
+            # A beat that is further ahead was written by a clock that was wrong, and its worker may be gone.
+            return now - tx.last_beat(now + WORKER_SECONDS) < WORKER_SECONDS

@@ -237,5 +237,5 @@ class _Memory:
         if now is not None:
             self._beats[worker] = now
 
-    def last_beat(self) -> float:
-        return max(self._beats.values(), default=0.0)
+    def last_beat(self, until: float) -> float:
+        return max((each for each in self._beats.values() if each <= until), default=0.0)

@@ -245,6 +245,6 @@ class Transaction(Protocol):
         """Note that a worker is alive; ``None`` when it ends."""
         ...
 
-    def last_beat(self) -> float:
-        """Say when a worker was last alive; 0 for never."""
+    def last_beat(self, until: float) -> float:
+        """Say when a worker was last alive, of the times up to ``until``; 0 for never."""
         ...

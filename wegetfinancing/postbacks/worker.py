@@ -105,18 +105,27 @@ class LedgerHandling:
 
     async def _call_handler(self, claim: Claim, handler: DecisionHandler) -> str | None:
         """Run the handler under a lease that is renewed; return what it failed with, by name."""
-        error: str | None = "TimeoutError"
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._keep_lease, claim, tasks.cancel_scope)
+        error: str | None = "Cancelled"
+
+        async def call() -> None:
+            nonlocal error
             # Long before the lease ends, so that nobody else can have begun meanwhile.
-            with anyio.move_on_after(claim.seconds / 2):
+            with anyio.move_on_after(claim.seconds / 2) as limit:
                 try:
                     await handler(claim.decision)
                     error = None
                 except Exception as failure:  # noqa: BLE001 - the border to the shop's code
                     log_failed_attempt(claim, failure)
                     error = type(failure).__name__
+            if limit.cancelled_caught:
+                error = "TimeoutError"
             tasks.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._keep_lease, claim, tasks.cancel_scope)
+            # In a task of its own: asyncio's CancelledError of something that the handler has awaited, and
+            # somebody else has cancelled, would end the worker, and nobody would hear of it.
+            tasks.start_soon(call)
         return error
 
     async def _keep_lease(self, claim: Claim, scope: anyio.CancelScope) -> None:
@@ -150,6 +159,10 @@ class LedgerHandling:
                         is_busy = await self.work_once()
                     except LedgerError as error:
                         _LOGGER.warning("the worker waits: %s", error)
+                    except ConfigurationError:
+                        raise
+                    except Exception:  # such as no thread to be had: nobody would start it again
+                        _LOGGER.exception("the worker waits, and then goes on")
                     if not is_busy:
                         await anyio.sleep(POLL_SECONDS)
         finally:
@@ -159,7 +172,7 @@ class LedgerHandling:
 
     async def _keep_beating(self, worker: str) -> None:
         while True:
-            with contextlib.suppress(LedgerError):
+            with contextlib.suppress(Exception):  # what is wrong is said where decisions are claimed
                 await self._threads.run(partial(self.ledger.beat, worker))
             await anyio.sleep(_BEAT_SECONDS)
 

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Final
 
 from sqlalchemy import create_engine, event, text
-from sqlalchemy.engine import URL, Connection, Engine, make_url
+from sqlalchemy.engine import URL, Connection, Engine, RootTransaction, make_url
 from sqlalchemy.exc import ArgumentError, InvalidRequestError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
@@ -25,6 +25,10 @@ _POSTGRESQL: Final = text(
     "SELECT set_config('statement_timeout', :timeout, true), set_config('lock_timeout', :timeout, true),"
     " set_config('idle_in_transaction_session_timeout', :timeout, true),"
     " set_config('synchronous_commit', 'on', true)"
+)
+_ENDED: Final = (
+    "the handler has ended the ledger's transaction: leave commit() and rollback() to the ledger, and undo a"
+    " part of the work by rolling back to a savepoint, with begin_nested()"
 )
 
 
@@ -127,9 +131,12 @@ def transaction(engine: Engine, *, write: bool, timeout: float, handler: bool) -
         ):
             connection = _begun(connection, write=write, timeout=timeout)  # noqa: PLW2901 - the same one
             limit: AbstractContextManager[None] = contextlib.nullcontext()
+            guard: AbstractContextManager[None] = contextlib.nullcontext()
+            if handler:
+                guard = _not_ended_by_the_handler(connection)
             if handler and connection.dialect.name == "sqlite":
                 limit = time_limit(_raw(connection), timeout, connection.invalidate)
-            with limit:
+            with limit, guard:
                 yield connection
             committing = write  # what was only read cannot be in doubt
             _commit(connection)
@@ -158,6 +165,35 @@ def _kept_if_all_was_well(connection: Connection) -> Iterator[None]:
                     _raw(connection).rollback()
                 connection.invalidate()
         raise
+
+
+@contextlib.contextmanager
+def _not_ended_by_the_handler(connection: Connection) -> Iterator[None]:
+    """Refuse a handler that ends the ledger's transaction, as ``rollback()`` of an ORM session does.
+
+    With it "handled" would be kept or lost by itself: an approval lost, or applied again and again.
+    """
+    begun = connection.get_transaction()
+    event.listen(connection, "commit", _refuse_to_commit)
+    try:
+        yield
+    except BaseException:
+        if _has_ended(connection, begun):
+            connection.invalidate()  # the driver may still be in it
+        raise
+    finally:
+        event.remove(connection, "commit", _refuse_to_commit)
+    if _has_ended(connection, begun):
+        connection.invalidate()
+        raise InvalidRequestError(_ENDED)
+
+
+def _has_ended(connection: Connection, begun: RootTransaction | None) -> bool:
+    return begun is None or not begun.is_active or connection.get_transaction() is not begun
+
+
+def _refuse_to_commit(_: Connection) -> None:
+    raise InvalidRequestError(_ENDED)
 
 
 def _commit(connection: Connection) -> None:

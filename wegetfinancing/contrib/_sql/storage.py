@@ -216,8 +216,9 @@ class SQLTransaction:
         statement = _INSERTS[self.connection.dialect.name](tables.worker).values(id=worker, seen_at=now)
         self.connection.execute(statement.on_conflict_do_update(index_elements=["id"], set_={"seen_at": now}))
 
-    def last_beat(self) -> float:
-        return self.connection.scalar(select(func.max(tables.worker.c.seen_at))) or 0.0
+    def last_beat(self, until: float) -> float:
+        seen_at = tables.worker.c.seen_at
+        return self.connection.scalar(select(func.max(seen_at)).where(seen_at <= until)) or 0.0
 
     def _loans(self, statement: Select[Any], values: dict[str, Any] | None = None) -> list[LoanRow]:
         return [loan_from_columns(row._asdict()) for row in self.connection.execute(statement, values)]

@@ -174,8 +174,8 @@ class DjangoTransaction:
             update_fields=["seen_at"],
         )
 
-    def last_beat(self) -> float:
-        return self._worker.aggregate(last=Max("seen_at"))["last"] or 0.0
+    def last_beat(self, until: float) -> float:
+        return self._worker.filter(seen_at__lte=until).aggregate(last=Max("seen_at"))["last"] or 0.0
 
 
 def _loans(found: Any) -> list[LoanRow]:  # noqa: ANN401 - a QuerySet
