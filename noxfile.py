@@ -34,7 +34,7 @@ EXTRAS = "[django,fastapi,flask,otel,redis,emulator,sql]"
 MATRIX = "tests/test_matrix.py"
 # Half of the suite's time is waiting, so it runs faster with more processes than a small machine has cores.
 PARALLEL = ["-n", "3", "--dist", "worksteal"]
-SHORTER = [*PARALLEL, "-m", "not one_interpreter"]
+SHORTER = [*PARALLEL, "-m", "not long and not one_interpreter"]
 # What needs neither fork, Unix sockets, signals nor a server: for Windows and macOS.
 PORTABLE = """
     answers call client converter credentials dialects emulator emulator_app emulator_dashboard
@@ -118,11 +118,13 @@ def tests(session: nox.Session) -> None:
     """Run the test suite on this Python, every branch of the package covered."""
     install(session, "tests", extras=EXTRAS)
     session.run("coverage", "erase")
-    suite = session.posargs or [*PARALLEL, f"--deselect={MATRIX}"]
+    together = [*PARALLEL, f"--deselect={MATRIX}", "-m"]
+    suite = session.posargs or [*together, "not long"]
     run_suite(session, *suite, command=["coverage", "run", "-m", "pytest"])
     session.run("coverage", "combine", "--quiet")
     if not session.posargs:
         session.run("coverage", "report")
+        run_suite(session, *together, "long")
         run_suite(session, MATRIX)  # by itself, since it measures how late a call ends
 
 

@@ -17,8 +17,8 @@ import io
 import json
 import os
 import sys
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -27,7 +27,7 @@ import anyio
 import anyio.to_thread
 import attrs
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from wegetfinancing import (
     AsyncClient,
@@ -56,7 +56,7 @@ class Line:
 
     Attributes:
         number: where it begins in the file.
-        key: equal only for the same line sent to the same place, wherever it stands in the file.
+        key: equal for the same line sent to the same place, wherever it stands in the file.
         inv_id: the loan.
         event: what happened, unless there are problems.
         problems: column to text.
@@ -70,16 +70,23 @@ class Line:
     problems: dict[str, str]
 
 
-def read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Read the cells of each row, and where it begins; a file that is not CSV is refused as a whole."""
-    data = path.read_bytes()
+def count_rows(data: bytes) -> int:
+    """Read the whole file, so that a bad one is refused before anything is sent."""
     try:
-        text = data.decode("utf-8-sig")
+        data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         message = f"line {line}: is not UTF-8"
         raise UnusableFileError(message) from None
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    rows = read_rows(data)
+    read_header(rows)
+    return sum(1 for _ in rows)
+
+
+def read_rows(data: bytes) -> Iterator[tuple[int, list[str]]]:
+    """Read the cells of each row, and where it begins."""
+    text = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig", newline="")
+    reader = csv.reader(text, strict=True)
     while True:
         number = reader.line_num + 1
         try:
@@ -93,9 +100,7 @@ def read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
             yield number, cells
 
 
-def read_lines(path: Path) -> Iterator[Line]:
-    """Read every line, bad ones too."""
-    rows = read_rows(path)
+def read_header(rows: Iterator[tuple[int, list[str]]]) -> list[str]:
     header = [name.strip() for name in next(rows, (1, []))[1]]
     if missing := [name for name in REQUIRED if name not in header]:
         message = f"columns are missing: {', '.join(missing)}"
@@ -103,14 +108,19 @@ def read_lines(path: Path) -> Iterator[Line]:
     if unknown := [name for name, times in Counter(header).items() if name not in COLUMNS or times > 1]:
         message = f"columns are unknown or come twice: {', '.join(map(repr, unknown))}"
         raise UnusableFileError(message)
+    return header
+
+
+def read_lines(data: bytes) -> Iterator[Line]:
+    """Read every line, bad ones too."""
+    rows = read_rows(data)
+    header = read_header(rows)
     # The journal of the sandbox must not pass for that of the live environment.
     target = [os.environ.get(f"WEGETFINANCING_{name}", "") for name in TARGET]
-    seen: Counter[str] = Counter()
     for number, cells in rows:
         row = dict(zip(header, map(str.strip, cells), strict=False))
         text = json.dumps([target, sorted(row.items()), cells[len(header) :]])
-        seen[text] += 1  # two equal lines are two shipments
-        key = hashlib.sha256(f"{text}{seen[text]}".encode()).hexdigest()
+        key = hashlib.sha256(text.encode()).hexdigest()
         if len(cells) == len(header):
             event, problems = parsed_event(row)
         else:
@@ -138,8 +148,17 @@ def parsed_event(row: dict[str, str]) -> tuple[ShippingEvent | None, dict[str, s
     return (None if problems else event), problems
 
 
+@attrs.define
+class Batch:
+    """Lines that are written to the journal together."""
+
+    text: str = ""
+    ended: anyio.Event = attrs.field(factory=anyio.Event)
+    error: BaseException | None = None
+
+
 class Journal:
-    """What was acknowledged, on disk before anything else is done. One run at a time can use it."""
+    """What was acknowledged, on disk before its loan goes on. One run at a time can use it."""
 
     MAGIC = b"shipped by ship_from_csv.py\n"
 
@@ -163,7 +182,8 @@ class Journal:
         if not whole:
             self._append(self.MAGIC)
             self._sync_directory(path.absolute().parent)
-        self.keys = {line.split()[0].decode() for line in whole.splitlines()[1:]}
+        self._keys = Counter(line.split()[0].decode() for line in whole.splitlines()[1:])
+        self._batch = Batch()
         self._lock = anyio.Lock()
 
     def __enter__(self) -> Self:
@@ -174,11 +194,36 @@ class Journal:
     ) -> None:
         self._file.close()
 
+    def pop(self, line: Line) -> bool:
+        """Tell whether the line was shipped by an earlier run; two equal lines are two shipments."""
+        was_shipped = self._keys[line.key] > 0
+        if was_shipped:
+            self._keys[line.key] -= 1
+        return was_shipped
+
     async def add(self, line: Line) -> None:
-        """Record the line, even while being cancelled: the vendor has it."""
+        """Record the line, even while being cancelled: the vendor has it.
+
+        Lines that come while others are being synced are written together, since each sync takes long.
+        """
+        batch = self._batch
+        is_first = not batch.text
+        batch.text += f"{line.key} {line.number}\n"
         with anyio.CancelScope(shield=True):
-            async with self._lock:
-                await anyio.to_thread.run_sync(self._append, f"{line.key} {line.number}\n".encode())
+            if is_first:
+                await self._write(batch)
+            await batch.ended.wait()
+        if batch.error is not None:
+            raise batch.error
+
+    async def _write(self, batch: Batch) -> None:
+        async with self._lock:  # the batch before this one is being written
+            self._batch = Batch()
+            try:
+                await anyio.to_thread.run_sync(self._append, batch.text.encode())
+            except BaseException as error:  # noqa: BLE001 - raised for each of its lines
+                batch.error = error
+            batch.ended.set()
 
     def _append(self, data: bytes) -> None:
         size = os.fstat(self._file.fileno()).st_size
@@ -215,45 +260,53 @@ class Night:
     shipped: int = 0
     before: int = 0
     troubles: dict[int, str] = attrs.field(factory=dict)
+    failed: dict[str, int] = attrs.field(factory=dict)  # loan to the number of its line
     stopped: bool = False
 
-    async def ship(self, lines: Sequence[Line], at_once: int) -> None:
-        loans: dict[str, list[Line]] = {}
-        for line in lines:
-            loans.setdefault(line.inv_id, []).append(line)
-        task = self.progress.add_task("shipping", total=len(lines))
-        waiting = iter(loans.values())
+    async def ship(self, lines: Iterable[Line], total: int, at_once: int) -> None:
+        task = self.progress.add_task("shipping", total=total)
+        unread = iter(lines)
+        loans: dict[str, deque[Line]] = {}  # in flight, and what was read of them meanwhile
 
         async def work() -> None:
-            for loan in waiting:
-                await self._ship_loan(loan, task)
+            for line in unread:
+                if line.inv_id in loans:
+                    loans[line.inv_id].append(line)
+                    continue
+                loan = loans[line.inv_id] = deque([line])
+                while loan:
+                    await self._ship_in_turn(loan.popleft())
+                    self.progress.advance(task)
+                del loans[line.inv_id]
 
         async with anyio.create_task_group() as tasks:
             for _ in range(at_once):
                 tasks.start_soon(work)
 
-    async def _ship_loan(self, lines: Sequence[Line], task: TaskID) -> None:
-        failed: Line | None = None
-        for line in lines:
-            if line.key in self.journal.keys:
-                self.before += 1
-            elif failed is not None:
-                self.troubles[line.number] = f"held back: line {failed.number} comes first"
-            elif self.stopped:
-                self.troubles[line.number] = "not tried: the run was stopped"
-            elif not await self._ship_line(line):
-                failed = line
-            self.progress.advance(task)
+    async def _ship_in_turn(self, line: Line) -> None:
+        if self.journal.pop(line):
+            self.before += 1
+        elif line.inv_id in self.failed:
+            self._report(line, f"held back: line {self.failed[line.inv_id]} comes first")
+        elif self.stopped:
+            self._report(line, "not tried: the run was stopped")
+        elif await self._ship_line(line):
+            self.shipped += 1
+        else:
+            self.failed[line.inv_id] = line.number
+
+    def _report(self, line: Line, trouble: str) -> None:
+        self.troubles[line.number] = f"line {line.number} (loan {line.inv_id or 'not named'}): {trouble}"
 
     async def _ship_line(self, line: Line) -> bool:
         if line.event is None:
             faults = "; ".join(f"{column} {text}" for column, text in line.problems.items())
-            self.troubles[line.number] = f"bad line: {faults}"
+            self._report(line, f"bad line: {faults}")
             return False
         try:
             await self.client.update_shipping(line.inv_id, line.event)
         except CallError as error:
-            self.troubles[line.number] = f"{error.outcome.value}: {error}"
+            self._report(line, f"{error.outcome.value}: {error}")
             # No other line would fare better, and a thousand wrong passwords may lock the account.
             hopeless = isinstance(error, AuthenticationError | PermissionDeniedError)
             self.stopped |= hopeless or (isinstance(error, TransportError) and error.permanent)
@@ -261,19 +314,18 @@ class Night:
         try:
             await self.journal.add(line)
         except OSError as error:
-            self.troubles[line.number] = f"shipped, but the journal cannot be written: {error.strerror}"
+            self._report(line, f"shipped, but the journal cannot be written: {error.strerror}")
             self.stopped = True
             return False
-        self.shipped += 1
         return True
 
 
-async def run(lines: Sequence[Line], journal: Journal, at_once: int) -> Night:
+async def run(data: bytes, total: int, journal: Journal, at_once: int) -> Night:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     async with AsyncClient.from_env() as client:
         with Progress(*columns, console=Console(stderr=True)) as progress:
             night = Night(client, journal, progress)
-            await night.ship(lines, at_once)
+            await night.ship(read_lines(data), total, at_once)
     return night
 
 
@@ -290,16 +342,16 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parse_arguments(arguments)
     try:
-        lines = list(read_lines(chosen.file))
+        data = chosen.file.read_bytes()
+        total = count_rows(data)
         with Journal(chosen.journal) as journal:
-            night = anyio.run(run, lines, journal, chosen.at_once)
+            night = anyio.run(run, data, total, journal, chosen.at_once)
     except (UnusableFileError, ConfigurationError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     print(f"shipped {night.shipped}, shipped before {night.before}, not shipped {len(night.troubles)}")
-    inv_ids = {line.number: line.inv_id for line in lines}
-    for number, trouble in sorted(night.troubles.items()):
-        print(f"  line {number} (loan {inv_ids[number] or 'not named'}): {trouble}")
+    for _, trouble in sorted(night.troubles.items()):
+        print(f"  {trouble}")
     return 1 if night.troubles else 0
 
 

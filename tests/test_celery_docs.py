@@ -33,7 +33,7 @@ from wegetfinancing.testing import (
 )
 
 pytestmark = [
-    pytest.mark.one_interpreter,
+    pytest.mark.long,
     pytest.mark.skipif(
         shutil.which("redis-server") is None and "CI" not in os.environ, reason="starts a real redis-server"
     ),

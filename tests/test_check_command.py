@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 import trustme
 
 from support.environment import set_credentials
+from support.resolvers import Resolver, resolving
 from support.serving import Served, serving
 from wegetfinancing import Outcome, TransportError
 from wegetfinancing.__main__ import main
@@ -105,6 +107,19 @@ def test_a_name_that_does_not_resolve_ends_the_way(
         ["skipped", "tls"],
         ["skipped", "credentials"],
     ]
+
+
+@pytest.mark.usefixtures("settings")
+def test_a_name_server_that_does_not_answer_holds_up_neither_the_command_nor_its_end(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WEGETFINANCING_BASE_URL", "https://vendor.example")
+    monkeypatch.setenv("WEGETFINANCING_ENVIRONMENT", "live")
+    with resolving(Resolver(hangs={"vendor.example"}), monkeypatch) as resolver:
+        assert main(["check", "--timeout", "0.05"]) == 1
+        anyio.run(resolver.until, 1)  # it still hangs
+    told = "failed  dns         vendor.example cannot be resolved (no answer within 0.05 seconds)"
+    assert told in capsys.readouterr().out
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 from django_proof import main
 
 
-@pytest.mark.one_interpreter
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="parents of processes are read from /proc")
 @pytest.mark.parametrize("server", ["gunicorn", "uvicorn"])
 def test_the_django_shop_keeps_its_promises_under_kills(server: str) -> None:

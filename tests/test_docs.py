@@ -379,7 +379,7 @@ def run(command: list[str], folder: Path, environment: Mapping[str, str] | None 
 @pytest.mark.skipif(
     shutil.which("redis-server") is None and "CI" not in os.environ, reason="starts a real redis-server"
 )
-@pytest.mark.one_interpreter
+@pytest.mark.long
 def test_many_workers_handle_each_decision_once() -> None:
     command = [sys.executable, str(ROOT / "examples" / "many_workers.py")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own script

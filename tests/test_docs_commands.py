@@ -18,7 +18,7 @@ from wegetfinancing import Credentials
 from wegetfinancing.contrib.sqlalchemy import SQLLedger
 from wegetfinancing.postbacks.wsgi import PostbackApp
 
-pytestmark = pytest.mark.one_interpreter
+pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / ".github" / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

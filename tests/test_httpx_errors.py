@@ -104,6 +104,7 @@ async def test_an_unknown_host_sent_nothing(transport: HttpxTransport) -> None:
     ("cause", "detail"),
     [
         (socket.gaierror(socket.EAI_NONAME, "no such name"), "no such name"),
+        (socket.gaierror(8, "a number of macOS"), "a number of macOS"),
         (PermissionError(errno.EPERM, "127.0.0.1 is not for you"), os.strerror(errno.EPERM)),
         (
             ExceptionGroup("each address", [OSError(errno.ENETUNREACH, ""), OSError(errno.EHOSTDOWN, "")]),

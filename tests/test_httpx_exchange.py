@@ -211,6 +211,12 @@ def half_a_body_then_silence(peer: Peer) -> None:
     peer.silence()
 
 
+def drip_body(peer: Peer) -> None:
+    answering("HTTP/1.1 200 OK\nContent-Length: 1000000", b"{")(peer)
+    while not peer.server.over.wait(0.001):
+        peer.send(b" ")
+
+
 @pytest.mark.parametrize(
     ("behaviour", "status", "problem"),
     [
@@ -221,6 +227,7 @@ def half_a_body_then_silence(peer: Peer) -> None:
         (answering("HTTP/1.1 200 OK", b"x" * (1024 * 1024 + 1)), 200, "is larger than 1 MiB"),
         (flood, 200, "is larger than 1 MiB"),
         (half_a_body_then_silence, 400, "was cut short|did not end before the deadline"),
+        (drip_body, 200, "did not end before the deadline"),
         (answering("HTTP/1.1 302 Found\nLocation: http://[", b""), 302, "was cut short|None"),
         (answering("HTTP/1.1 302 Found\nLocation: \x7f\xff://", b""), 302, "was cut short|None"),
     ],

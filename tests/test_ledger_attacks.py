@@ -9,9 +9,9 @@ from wegetfinancing.testing import INV_ID
 from wegetfinancing.testing.contract.ledger_checking import (
     MERCHANT,
     ORDER,
-    LedgerContext,
     Shop,
     application,
+    apply_for,
     created,
     postback,
 )
@@ -28,7 +28,7 @@ def codes(ledger: MemoryLedger) -> list[str]:
 
 
 def applied(ledger: MemoryLedger) -> None:
-    LedgerContext(lambda: ledger).applied(ledger)
+    apply_for(ledger)
 
 
 def handle(ledger: MemoryLedger) -> None:
@@ -92,6 +92,17 @@ def test_a_clock_that_was_ahead_for_a_while_blocks_nothing_for_long(ahead: float
     times.append(times[0] - ahead + 86_400)
     handle(ledger)
     assert [each.order_id for each in ledger.review().loans] == ["ORDER-124"]
+
+
+def test_a_worker_whose_clock_was_ahead_when_it_was_killed_is_not_alive() -> None:
+    """Otherwise the vendor would be answered OK, and nobody would try again, for as long as it was ahead."""
+    times = [1_700_000_000.0 + 3600]
+    ledger = MemoryLedger(apply=Shop(), clock=lambda: times[-1])
+    ledger.beat("killed")
+    times.append(1_700_000_000.0)
+    assert not ledger.has_worker()
+    ledger.beat("alive")
+    assert ledger.has_worker()
 
 
 def test_a_lease_that_looks_like_a_wrong_clock_is_refused() -> None:

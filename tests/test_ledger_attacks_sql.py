@@ -20,7 +20,7 @@ from wegetfinancing._loan import Verdict
 from wegetfinancing.contrib.sqlalchemy import SQLLedger
 from wegetfinancing.ledger import Decision
 from wegetfinancing.postbacks.decisions import Claim
-from wegetfinancing.testing.contract.ledger_checking import LedgerContext, application, created, postback
+from wegetfinancing.testing.contract.ledger_checking import application, apply_for, created, postback
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_a_handler_that_swallows_an_error_of_the_database_has_failed(
             connection.exec_driver_sql("SELECT * FROM nowhere")
 
     ledger = make_ledger(apply=apply)
-    LedgerContext(lambda: ledger).applied(ledger)
+    apply_for(ledger)
     claim = ledger.claim(ledger.record(postback()).id)
     assert claim is not None
     assert not ledger.apply(claim)
@@ -106,7 +106,7 @@ def test_a_handler_that_swallows_an_error_after_which_sqlite_has_rolled_back_has
 
     ledger = SQLLedger(f"sqlite:///{tmp_path / 'shop.db'}", environment="sandbox", apply=apply)
     ledger.create_tables()
-    LedgerContext(lambda: ledger).applied(ledger)
+    apply_for(ledger)
     claim = ledger.claim(ledger.record(postback()).id)
     assert claim is not None
     assert not ledger.apply(claim)
@@ -147,7 +147,7 @@ def test_a_decision_that_a_worker_claims_meanwhile_is_not_handed_over_once_more(
     engine = create_engine(new_database(postgresql))
     ledger = SQLLedger(engine, environment="sandbox")
     ledger.create_tables()
-    LedgerContext(lambda: ledger).applied(ledger)
+    apply_for(ledger)
     recorded = ledger.record(postback())
     claims: list[Claim | None] = []
     claiming = threading.Thread(target=lambda: claims.append(ledger.claim(recorded.id)))
@@ -234,7 +234,7 @@ def test_a_handler_that_takes_too_long_within_a_statement_does_not_crash_the_pro
     url = f"sqlite:///{tmp_path / 'shop.db'}"
     ledger = SQLLedger(url, environment="sandbox", apply=apply, handler_seconds=0.2)
     ledger.create_tables()
-    LedgerContext(lambda: ledger).applied(ledger)
+    apply_for(ledger)
     claim = ledger.claim(ledger.record(postback()).id)
     assert claim is not None
     assert not ledger.apply(claim)

@@ -249,6 +249,19 @@ async def test_a_ledger_that_fails_lets_nothing_be_sent(uncertain: bool, outcome
     assert len(transport.requests) == 1
 
 
+async def test_what_else_a_ledger_raises_comes_out_and_nothing_is_sent() -> None:
+    class Faulty(MemoryLedger):
+        def begin(self, *_: Any, **__: Any) -> Any:
+            msg = "a bug"
+            raise RuntimeError(msg)
+
+    transport = FakeTransport()
+    async with client_of(Faulty(), transport) as client:
+        with pytest.raises(RuntimeError, match="a bug"):
+            await client.create_request(financing_request())
+    assert transport.requests == []
+
+
 async def test_recording_the_answer_is_tried_again() -> None:
     ledger = FailingLedger({"record_answer": 2})
     async with client_of(ledger) as client:

@@ -28,7 +28,7 @@ from wegetfinancing.testing import (
     signed_postback,
 )
 
-pytestmark = [pytest.mark.anyio, pytest.mark.one_interpreter]
+pytestmark = [pytest.mark.anyio, pytest.mark.long]
 
 EVERY = 1 if "LEDGER_LONG" in os.environ else 5
 DELIVERIES = 4

@@ -203,7 +203,7 @@ class LooksWithoutLocking(SQLLedger):
             yield TransactionThatOnlyLooks(tx)
 
 
-@pytest.mark.one_interpreter
+@pytest.mark.long
 def test_a_postback_and_the_answer_always_find_each_other(engine: sqlalchemy.Engine) -> None:
     ledger = SQLLedger(engine, environment="sandbox")
     ledger.create_tables()

@@ -1,5 +1,6 @@
 """Postbacks with a ledger: stored before they are answered, handled until that succeeds."""
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,11 +18,7 @@ from wegetfinancing.ledger import Decision, Ledger, MemoryLedger, run_worker
 from wegetfinancing.postbacks import MemoryDeliveryStore, NotYet, PostbackApp, ResponseStatuses
 from wegetfinancing.postbacks.decisions import Claim
 from wegetfinancing.testing import credentials, signed_postback
-from wegetfinancing.testing.contract.ledger_checking import (
-    LedgerContext,
-    Shop,
-    postback,
-)
+from wegetfinancing.testing.contract.ledger_checking import Shop, apply_for, postback
 
 pytestmark = pytest.mark.anyio
 
@@ -30,7 +27,7 @@ APPROVED = signed_postback(timestamp="1700000001")
 
 
 def applied(ledger: Ledger) -> None:
-    LedgerContext(lambda: ledger).applied(ledger)
+    apply_for(ledger)
 
 
 class Handler:
@@ -283,6 +280,58 @@ async def test_a_worker_survives_a_database_that_is_gone(caplog: pytest.LogCaptu
     assert "the worker waits" in caplog.text
     with pytest.raises(LedgerError):
         await run_worker(Gone({"claim": 1}, apply=Shop()), until_idle=True)
+
+
+async def test_a_worker_survives_an_error_that_is_not_the_ledgers(caplog: pytest.LogCaptureFixture) -> None:
+    class OutOfThreads(MemoryLedger):
+        failures = 1
+
+        def claim(self, decision_id: int | None = None) -> Claim | None:
+            if self.failures:
+                self.failures -= 1
+                raise RuntimeError("can't start new thread")
+            return super().claim(decision_id)
+
+    told = anyio.Event()
+
+    async def handler(decision: Decision) -> None:
+        told.set()
+
+    ledger = OutOfThreads()
+    applied(ledger)
+    ledger.record(postback())
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: run_worker(ledger, handler=handler))
+        with anyio.fail_after(5):
+            await told.wait()
+        tasks.cancel_scope.cancel()
+    assert "can't start new thread" in caplog.text
+
+
+async def test_a_worker_ends_where_the_ledger_cannot_be_used_at_all() -> None:
+    class Misconfigured(MemoryLedger):
+        def match_again(self) -> int:
+            raise ConfigurationError("no such database")
+
+    with anyio.fail_after(5), pytest.raises(BaseExceptionGroup) as caught:
+        await run_worker(Misconfigured(apply=Shop()))
+    assert caught.group_contains(ConfigurationError)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_cancellation_of_something_that_a_handler_awaits_does_not_end_the_worker() -> None:
+    """asyncio's CancelledError ends a task without a word, whoever it was meant for."""
+
+    async def handler(decision: Decision) -> None:
+        task = asyncio.create_task(asyncio.sleep(60))
+        task.cancel()
+        await task
+
+    ledger = MemoryLedger()
+    applied(ledger)
+    ledger.record(postback())
+    await run_worker(ledger, handler=handler, until_idle=True)
+    assert [each.error for each in ledger.review().decisions] == ["Cancelled"]
 
 
 async def test_a_worker_handles_what_could_not_be_matched_before() -> None:

@@ -10,7 +10,7 @@ COST = ["--creates", "10", "--rows", "5000", "--max-ratio", "100"]
 SHORT = ["--workers", "2", "--orders", "9", "--loans", "10", "--kills", "2", *COST]
 
 
-@pytest.mark.one_interpreter
+@pytest.mark.long
 @pytest.mark.parametrize("part", ["orders", "decisions", "cost"])
 @pytest.mark.parametrize("storage", ["sqlite", "postgresql"])
 def test_the_ledger_keeps_its_promises_under_kills(storage: str, part: str) -> None:

@@ -20,9 +20,9 @@ from wegetfinancing.testing import INV_ID, credentials
 from wegetfinancing.testing.contract.ledger_checking import (
     MERCHANT,
     ORDER,
-    LedgerContext,
     Shop,
     application,
+    apply_for,
     created,
     postback,
 )
@@ -39,7 +39,7 @@ def codes(ledger: MemoryLedger, order_id: str = ORDER) -> list[str]:
 
 
 def applied(ledger: MemoryLedger, order_id: str = ORDER, inv_id: str = INV_ID) -> None:
-    LedgerContext(lambda: ledger).applied(ledger, order_id, inv_id)
+    apply_for(ledger, order_id, inv_id)
 
 
 def test_an_answer_whose_intent_a_restore_has_lost_is_recorded() -> None:

@@ -18,6 +18,7 @@ import sqlalchemy
 from sqlalchemy import Column, ForeignKey, Integer, MetaData, Table, Text, func, insert, select, text, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.orm import Session
 
 from support.asgi import deliver
 from support.canaries import canaries_in, credentials_with_canaries, request_with_canaries
@@ -37,11 +38,7 @@ from wegetfinancing.testing import (
     financing_request,
     signed_postback,
 )
-from wegetfinancing.testing.contract.ledger_checking import (
-    LedgerContext,
-    application,
-    postback,
-)
+from wegetfinancing.testing.contract.ledger_checking import application, apply_for, postback
 
 ORDER = "ORDER-123"
 loans = metadata.tables["wgf_loan"]
@@ -89,7 +86,7 @@ def make_ledger(url: str, engine: sqlalchemy.Engine) -> Iterator[Callable[..., S
 
 
 def applied(ledger: Ledger, order_id: str = ORDER, inv_id: str | None = None) -> None:
-    LedgerContext(lambda: ledger).applied(ledger, order_id, inv_id or postback().inv_id)
+    apply_for(ledger, order_id, inv_id or postback().inv_id)
 
 
 def count(engine: sqlalchemy.Engine) -> int:
@@ -143,19 +140,58 @@ def test_a_constraint_that_fails_at_commit_is_a_failed_attempt(
     assert count(engine) == 1
 
 
-def test_a_handler_that_commits_by_itself_is_not_run_again(
+def test_a_handler_that_commits_by_itself_has_failed_and_nothing_of_it_is_kept(
     make_ledger: Callable[..., SQLLedger], engine: sqlalchemy.Engine
 ) -> None:
+    """Otherwise the decision would be handled, although what comes after the commit may fail."""
+
     def apply(connection: Connection, decision: Decision) -> None:
         write(connection, decision)
         connection.commit()
-        raise ZeroDivisionError
+
+    ledger = make_ledger(apply=apply)
+    applied(ledger)
+    assert not handle(ledger, ledger.record(postback()).id)
+    assert count(engine) == 0
+    assert [each.error for each in ledger.review().decisions] == ["InvalidRequestError"]
+
+
+@pytest.mark.parametrize("by", ["connection", "session"])
+def test_a_handler_that_rolls_back_by_itself_takes_no_effect_before_it_has_succeeded(
+    make_ledger: Callable[..., SQLLedger], engine: sqlalchemy.Engine, by: str
+) -> None:
+    """What it writes after the rollback would be kept, and "handled" would not: applied at each attempt."""
+
+    def apply(connection: Connection, decision: Decision) -> None:
+        with Session(connection) as session:
+            owner = session if by == "session" else connection
+            session.execute(insert(effects).values(order_id="lost"))
+            owner.rollback()
+            session.execute(insert(effects).values(order_id=decision.order_id))
+            session.commit()
 
     ledger = make_ledger(apply=apply)
     applied(ledger)
     recorded = ledger.record(postback())
-    handle(ledger, recorded.id)
-    assert ledger.claim(recorded.id) is None
+    assert not handle(ledger, recorded.id)
+    assert not handle(ledger, recorded.id)
+    assert count(engine) == 0
+    assert [each.attempts for each in ledger.review().decisions] == [2]
+
+
+def test_a_handler_may_roll_back_to_a_savepoint(
+    make_ledger: Callable[..., SQLLedger], engine: sqlalchemy.Engine
+) -> None:
+    def apply(connection: Connection, decision: Decision) -> None:
+        with Session(connection, join_transaction_mode="create_savepoint") as session:
+            session.execute(insert(effects).values(order_id="lost"))
+            session.rollback()
+            session.execute(insert(effects).values(order_id=decision.order_id))
+            session.commit()
+
+    ledger = make_ledger(apply=apply)
+    applied(ledger)
+    assert handle(ledger, ledger.record(postback()).id)
     assert count(engine) == 1
 
 

@@ -271,7 +271,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert len(done) == len(set(done)) == sum(model.to_handle for model in self.models.values())
 
 
-@pytest.mark.one_interpreter
+@pytest.mark.long
 def test_the_ledger_does_what_its_model_does() -> None:
     run_state_machine_as_test(
         LedgerMachine,

@@ -40,8 +40,8 @@ from wegetfinancing.postbacks.receiving import (
 )
 from wegetfinancing.postbacks.sources import look_up
 from wegetfinancing.testing import SignedPostback, credentials, signed_postback
-from wegetfinancing.testing.contract.ledger_checking import LedgerContext
 from wegetfinancing.testing.contract.ledger_checking import Shop as LedgerShop
+from wegetfinancing.testing.contract.ledger_checking import apply_for
 
 pytestmark = pytest.mark.anyio
 
@@ -440,7 +440,7 @@ def test_fastapi_documents_the_merchant() -> None:
 async def test_b_decides_nothing_about_a_loan_of_a_in_a_ledger() -> None:
     shop = LedgerShop()
     ledger = MemoryLedger(apply=shop)
-    LedgerContext(lambda: ledger).applied(ledger)
+    apply_for(ledger)
     app = PostbackApp(lookup, ledger=ledger, path=PATH)
     # Signed by B, for B, and about A's order and A's application.
     await deliver(app, B.merchant_id, OF_B)

@@ -30,8 +30,8 @@ from wegetfinancing.ledger import MemoryLedger
 from wegetfinancing.postbacks import CredentialsLookup, PostbackApp, wsgi
 from wegetfinancing.postbacks.receiving import CredentialsUnavailableError
 from wegetfinancing.testing import SignedPostback, credentials, signed_postback
-from wegetfinancing.testing.contract.ledger_checking import LedgerContext, created
 from wegetfinancing.testing.contract.ledger_checking import Shop as LedgerShop
+from wegetfinancing.testing.contract.ledger_checking import apply_for, begin, created
 
 pytestmark = pytest.mark.anyio
 
@@ -163,9 +163,8 @@ class Told(LedgerShop):
 def ledger_of_both(handled: list[str], make: Callable[..., Any] = MemoryLedger) -> Any:
     """Make a ledger in which either merchant has applied, under the same order ID and ``inv_id``."""
     ledger = make(apply=Told(handled))
-    context = LedgerContext(lambda: ledger)
     for each in (A, B):
-        context.applied(ledger, merchant_id=each.merchant_id)
+        apply_for(ledger, merchant_id=each.merchant_id)
     return ledger
 
 
@@ -430,7 +429,7 @@ async def replay_to_c(ledger: MemoryLedger) -> None:
 async def test_a_replay_to_another_path_of_a_shared_user_finds_no_order_there() -> None:
     handled: list[str] = []
     ledger = MemoryLedger(apply=Told(handled))
-    LedgerContext(lambda: ledger).applied(ledger)
+    apply_for(ledger)
     await replay_to_c(ledger)
     assert handled == []
     assert [(each.merchant_id, each.state) for each in ledger.review().decisions] == [("shop_C", "unmatched")]
@@ -439,9 +438,8 @@ async def test_a_replay_to_another_path_of_a_shared_user_finds_no_order_there() 
 async def test_a_replay_to_another_path_of_a_shared_user_does_not_decide_an_order_of_the_same_id() -> None:
     handled: list[str] = []
     ledger = MemoryLedger(apply=Told(handled))
-    context = LedgerContext(lambda: ledger)
-    context.applied(ledger)
-    context.applied(ledger, inv_id="of-c", merchant_id=C.merchant_id)
+    apply_for(ledger)
+    apply_for(ledger, inv_id="of-c", merchant_id=C.merchant_id)
     await replay_to_c(ledger)
     loan = ledger.loan("ORDER-123", merchant_id=C.merchant_id)
     assert loan is not None
@@ -450,9 +448,8 @@ async def test_a_replay_to_another_path_of_a_shared_user_does_not_decide_an_orde
 
 async def test_a_replay_to_another_path_of_a_shared_user_ships_nothing_while_the_id_is_not_known() -> None:
     ledger = MemoryLedger(apply=Told([]))
-    context = LedgerContext(lambda: ledger)
-    context.applied(ledger)
-    intent = context.begun(ledger, merchant_id=C.merchant_id)
+    apply_for(ledger)
+    intent = begin(ledger, merchant_id=C.merchant_id)
     await replay_to_c(ledger)  # the order ID is all there is to go by
     for hold in ("amount_not_seen", "foreign_inv_id"):
         loan = ledger.loan("ORDER-123", merchant_id=C.merchant_id)

@@ -19,7 +19,7 @@ from wegetfinancing.postbacks.leases import hand_over
 from wegetfinancing.postbacks.worker import LedgerHandling
 from wegetfinancing.postbacks.wsgi import PostbackApp as WSGIPostbackApp
 from wegetfinancing.testing import credentials, signed_postback
-from wegetfinancing.testing.contract.ledger_checking import LedgerContext, postback
+from wegetfinancing.testing.contract.ledger_checking import apply_for, postback
 
 
 class PlainHandler:
@@ -210,9 +210,8 @@ async def test_a_plain_handler_runs_to_its_end_although_the_worker_ends() -> Non
 @pytest.mark.anyio
 async def test_plain_handlers_that_hang_keep_no_postback_from_being_stored() -> None:
     ledger, may_end = MemoryLedger(), threading.Event()
-    context = LedgerContext(lambda: ledger)
     for number in range(40):
-        context.applied(ledger, f"order-{number}", f"inv-{number}")
+        apply_for(ledger, f"order-{number}", f"inv-{number}")
 
     def hangs(_: Decision) -> None:
         assert may_end.wait(30)

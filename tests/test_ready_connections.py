@@ -17,10 +17,10 @@ import httpcore
 import httpx
 import pytest
 
-from support.fault_server import FaultServer, Peer
+from support.fault_server import FaultServer, Peer, http_answer
 from support.faults import GOOD, answers_well, client_context, server_context
+from support.loop_server import Connection, loop_server
 from support.networks import WatchedNetwork
-from support.raw_server import Connection, http_answer, raw_server
 from support.virtual_time import VirtualTime, virtual_time
 from wegetfinancing import AsyncClient, Client, ConfigurationError, HttpxTransport, TransportError
 from wegetfinancing.client.direct_connection import Origin, default_network
@@ -104,12 +104,12 @@ def context_of(tls: bool) -> Any:
 async def test_a_create_uses_the_connection_that_preconnect_opened(
     shop: ConnectionCounter, tls: bool
 ) -> None:
-    async with raw_server(shop, tls=context_of(tls)) as server, closing(ssl_context=client_context()) as own:
-        await own.preconnect(server.url)
+    async with loop_server(shop, tls=context_of(tls)) as url, closing(ssl_context=client_context()) as own:
+        await own.preconnect(url)
         await shop.until(lambda: shop.opened == 1)
         await anyio.wait_all_tasks_blocked()  # with TLS there are tickets on it now
         shop.wait_for = 2  # the next one, which opens while this create waits
-        assert (await own.send(make_request(server.url))).body == GOOD
+        assert (await own.send(make_request(url))).body == GOOD
         assert shop.used == [0]
 
 
@@ -117,10 +117,10 @@ async def test_a_create_uses_the_connection_that_preconnect_opened(
 async def test_while_a_create_waits_the_connection_of_the_next_one_opens(
     shop: ConnectionCounter, tls: bool
 ) -> None:
-    async with raw_server(shop, tls=context_of(tls)) as server, closing(ssl_context=client_context()) as own:
+    async with loop_server(shop, tls=context_of(tls)) as url, closing(ssl_context=client_context()) as own:
         for number in range(4):
             shop.wait_for = number + 2
-            await own.send(make_request(server.url))
+            await own.send(make_request(url))
             # With TLS the server has finished its side first.
             await anyio.wait_all_tasks_blocked()
         assert shop.used == [0, 1, 2, 3]
@@ -128,29 +128,29 @@ async def test_while_a_create_waits_the_connection_of_the_next_one_opens(
 
 
 async def test_an_update_neither_uses_one_nor_opens_one(shop: ConnectionCounter) -> None:
-    async with raw_server(shop) as server, closing() as own:
-        await own.preconnect(server.url)
+    async with loop_server(shop) as url, closing() as own:
+        await own.preconnect(url)
         await shop.until(lambda: shop.opened == 1)
         for _ in range(3):
-            await own.send(make_request(server.url, repeatable=True))
+            await own.send(make_request(url, repeatable=True))
         assert shop.used == [1, 1, 1]
         assert shop.opened == 2
 
 
 async def test_one_is_used_for_its_own_address_only(shop: ConnectionCounter) -> None:
     other = ConnectionCounter()
-    async with raw_server(shop) as server, raw_server(other) as elsewhere, closing() as own:
-        await own.preconnect(elsewhere.url)
-        await own.send(make_request(server.url))
-        await own.send(make_request(elsewhere.url))
+    async with loop_server(shop) as url, loop_server(other) as elsewhere, closing() as own:
+        await own.preconnect(elsewhere)
+        await own.send(make_request(url))
+        await own.send(make_request(elsewhere))
         assert shop.used == other.used == [0]
 
 
 async def test_without_any_allowed_none_is_opened(shop: ConnectionCounter) -> None:
-    async with raw_server(shop) as server, closing(ready_connections=0) as own:
-        await own.preconnect(server.url)
+    async with loop_server(shop) as url, closing(ready_connections=0) as own:
+        await own.preconnect(url)
         for _ in range(3):
-            await own.send(make_request(server.url))
+            await own.send(make_request(url))
             await anyio.wait_all_tasks_blocked()
         assert shop.opened == 3
 
@@ -288,25 +288,25 @@ async def test_given_up_at_any_turn_an_opening_in_two_steps_leaves_nothing_over(
 
 async def test_a_burst_leaves_no_more_than_a_few(shop: ConnectionCounter) -> None:
     shop.wait_for = 8 + 2
-    async with raw_server(shop) as server, closing(ready_connections=2) as own:
+    async with loop_server(shop) as url, closing(ready_connections=2) as own:
         async with anyio.create_task_group() as tasks:
             for _ in range(8):
-                tasks.start_soon(own.send, make_request(server.url))
+                tasks.start_soon(own.send, make_request(url))
         await anyio.wait_all_tasks_blocked()
         assert shop.opened == 10
         for _ in range(3):
-            await own.preconnect(server.url)
+            await own.preconnect(url)
         assert shop.opened == 10
 
 
 async def test_one_that_has_expired_is_closed_and_not_used(shop: ConnectionCounter) -> None:
-    async with raw_server(shop) as server, closing(ready_seconds=1e-9) as own:
+    async with loop_server(shop) as url, closing(ready_seconds=1e-9) as own:
         for number in range(3):
-            await own.preconnect(server.url)
+            await own.preconnect(url)
             await shop.until(lambda opened=number + 1: shop.opened == opened)  # type: ignore[misc] # a default
         await shop.until(lambda: shop.ended == [0, 1])
         shop.wait_for = 5
-        await own.send(make_request(server.url))
+        await own.send(make_request(url))
         assert shop.used == [3]
 
 
@@ -315,12 +315,12 @@ async def test_one_that_has_waited_through_a_suspend_is_not_used(
 ) -> None:
     """The clock of the event loop has stood still meanwhile, and a NAT has forgotten the connection."""
     clock = time.time
-    async with raw_server(shop) as server, closing() as own:
-        await own.preconnect(server.url)
+    async with loop_server(shop) as url, closing() as own:
+        await own.preconnect(url)
         await shop.until(lambda: shop.opened == 1)
         monkeypatch.setattr(time, "time", lambda: clock() + 60)
         shop.wait_for = 3
-        await own.send(make_request(server.url))
+        await own.send(make_request(url))
         assert shop.used == [1]
         await shop.until(lambda: shop.ended[:1] == [0])
 
@@ -373,8 +373,8 @@ async def test_an_answer_that_comes_first_ends_the_opening() -> None:
 
 async def test_a_host_with_several_addresses_is_reached_ahead_too(shop: ConnectionCounter) -> None:
     """``localhost`` may mean ::1 first, where nobody listens."""
-    async with raw_server(shop) as server, closing() as own:
-        url = server.url.replace("127.0.0.1", "localhost")
+    async with loop_server(shop) as address, closing() as own:
+        url = address.replace("127.0.0.1", "localhost")
         await own.preconnect(url)
         await shop.until(lambda: shop.opened == 1)
         await own.send(make_request(url))
@@ -384,18 +384,18 @@ async def test_a_host_with_several_addresses_is_reached_ahead_too(shop: Connecti
 async def test_through_a_proxy_none_is_opened(
     shop: ConnectionCounter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with raw_server(shop) as proxy:
-        async with closing(proxy=proxy.url) as own:
+    async with loop_server(shop) as proxy:
+        async with closing(proxy=proxy) as own:
             await own.preconnect("https://api.sandbox.wegetfinancing.com")
-        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        monkeypatch.setenv("HTTPS_PROXY", proxy)
         async with closing() as own:
             await own.preconnect("https://api.sandbox.wegetfinancing.com")
         assert shop.opened == 0
 
 
 async def test_for_a_ready_client_none_is_opened(shop: ConnectionCounter, library: Any) -> None:
-    async with raw_server(shop) as server, library.AsyncClient() as client:
-        await HttpxTransport(client).preconnect(server.url)
+    async with loop_server(shop) as url, library.AsyncClient() as client:
+        await HttpxTransport(client).preconnect(url)
         assert shop.opened == 0
 
 
@@ -405,26 +405,27 @@ async def test_every_connection_goes_through_the_network_given(shop: ConnectionC
     async def note() -> None:
         writes.append(True)
 
-    async with raw_server(shop) as server, closing(network_backend=WatchedNetwork(note)) as own:
+    async with loop_server(shop) as url, closing(network_backend=WatchedNetwork(note)) as own:
         for repeatable in (False, True, True):
             before = len(writes)
-            await own.send(make_request(server.url, repeatable=repeatable))
+            await own.send(make_request(url, repeatable=repeatable))
             assert len(writes) > before
 
 
 async def test_a_server_that_never_stops_sending_is_not_waited_for() -> None:
     async def flood(connection: Connection) -> None:
         if flooded.is_set():
-            await connection.answer(GOOD)
+            await connection.read_request()
+            await connection.send(http_answer(GOOD))
         flooded.set()
         while True:
             await connection.send(b"x" * 65536)
 
     flooded = anyio.Event()
-    async with raw_server(flood) as server, closing() as own:
-        await own.preconnect(server.url)
+    async with loop_server(flood) as url, closing() as own:
+        await own.preconnect(url)
         await flooded.wait()
-        assert (await own.send(make_request(server.url))).body == GOOD
+        assert (await own.send(make_request(url))).body == GOOD
 
 
 # What cannot be opened
@@ -484,25 +485,25 @@ async def test_a_network_does_not_go_with_a_ready_client(library: Any) -> None:
 
 @pytest.mark.usefixtures("no_socket_left_open")
 async def test_closing_closes_what_is_ready_and_what_is_being_opened(shop: ConnectionCounter) -> None:
-    async with raw_server(shop) as server:
+    async with loop_server(shop) as url:
         own = HttpxTransport()
-        await own.preconnect(server.url)
+        await own.preconnect(url)
         await shop.until(lambda: shop.opened == 1)
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(own.preconnect, server.url)
+            tasks.start_soon(own.preconnect, url)
             for _ in range(2):
                 await anyio.lowlevel.checkpoint()
             await own.aclose()
-        await own.preconnect(server.url)
+        await own.preconnect(url)
         await shop.until(lambda: len(shop.ended) == shop.opened)
         assert shop.opened <= 2
 
 
 async def test_in_another_event_loop_none_is_opened(shop: ConnectionCounter) -> None:
-    async with raw_server(shop) as server, closing() as own:
-        await own.preconnect(server.url)
+    async with loop_server(shop) as url, closing() as own:
+        await own.preconnect(url)
         await shop.until(lambda: shop.opened == 1)
-        await anyio.to_thread.run_sync(anyio.run, partial(own.preconnect, server.url))
+        await anyio.to_thread.run_sync(anyio.run, partial(own.preconnect, url))
         await anyio.wait_all_tasks_blocked()
         assert shop.opened == 1
 
@@ -510,21 +511,21 @@ async def test_in_another_event_loop_none_is_opened(shop: ConnectionCounter) -> 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="only where processes fork")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 async def test_in_a_fork_the_parents_are_left_alone(shop: ConnectionCounter) -> None:
-    async with raw_server(shop) as server, closing() as own:
-        await own.preconnect(server.url)
+    async with loop_server(shop) as url, closing() as own:
+        await own.preconnect(url)
         await shop.until(lambda: shop.opened == 1)
         child = os.fork()
         if child == 0:
             code = 1
             with contextlib.suppress(BaseException):
-                for each in (own.preconnect(server.url), own.aclose()):
+                for each in (own.preconnect(url), own.aclose()):
                     with contextlib.suppress(StopIteration):
                         each.send(None)
                         os._exit(2)  # it waited for something, on the parent's event loop
                 code = 0
             os._exit(code)
         assert os.waitpid(child, 0)[1] == 0  # noqa: ASYNC222 - it ends at once
-        await own.send(make_request(server.url))
+        await own.send(make_request(url))
         assert shop.used == [0]
 
 
@@ -581,11 +582,11 @@ async def test_a_write_that_is_cancelled_on_one_that_was_ready_leaves_nothing_be
         writing.set()
         await anyio.sleep_forever()
 
-    async with raw_server(shop) as server:
+    async with loop_server(shop) as url:
         async with closing(network_backend=WatchedNetwork(hang)) as own:
-            await own.preconnect(server.url)
+            await own.preconnect(url)
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(own.send, make_request(server.url))
+                tasks.start_soon(own.send, make_request(url))
                 await writing.wait()
                 tasks.cancel_scope.cancel()
         await shop.until(lambda: len(shop.ended) == shop.opened)
@@ -599,16 +600,16 @@ async def test_what_no_call_may_handle_comes_out_as_it_is(shop: ConnectionCounte
     async def stop() -> None:
         raise StopWriting
 
-    async with raw_server(shop) as server, closing(network_backend=WatchedNetwork(stop)) as own:
+    async with loop_server(shop) as url, closing(network_backend=WatchedNetwork(stop)) as own:
         with pytest.raises(StopWriting):
-            await own.send(make_request(server.url))
+            await own.send(make_request(url))
 
 
 # The clients
 
 
 async def test_a_client_opens_the_connection_of_its_next_create(shop: ConnectionCounter) -> None:
-    async with raw_server(shop) as server, AsyncClient(credentials(), base_url=server.url) as client:
+    async with loop_server(shop) as url, AsyncClient(credentials(), base_url=url) as client:
         await client.preconnect()
         await shop.until(lambda: shop.opened == 1)
         await client.create_request(financing_request())

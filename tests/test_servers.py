@@ -13,7 +13,7 @@ import pytest
 
 from wegetfinancing.testing import SignedPostback, signed_postback
 
-pytestmark = [pytest.mark.anyio, pytest.mark.one_interpreter]
+pytestmark = [pytest.mark.anyio, pytest.mark.long]
 
 APP = """
 import os, resource, sys

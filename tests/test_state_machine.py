@@ -383,7 +383,7 @@ class Calls(RuleBasedStateMachine):
         assert all(record.ended for record in self.records)
 
 
-@pytest.mark.one_interpreter
+@pytest.mark.long
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_never_twice_and_never_a_wrong_word(backend: str) -> None:
     machine = type("Machine", (Calls,), {"backend": backend})

@@ -567,7 +567,7 @@ class OrderCounter:
 
 
 @pytest.mark.usefixtures("no_socket_left_open")
-@pytest.mark.parametrize("calls", [500, pytest.param(10_000, marks=pytest.mark.one_interpreter)])
+@pytest.mark.parametrize("calls", [500, pytest.param(10_000, marks=pytest.mark.long)])
 def test_many_calls_from_16_threads_leave_no_thread_and_no_socket(calls: int) -> None:
     order_ids = [f"ORDER-{number}" for number in range(calls // 2)]
 

@@ -19,7 +19,7 @@ from support.redis_server import SERVER, redis_server
 from wegetfinancing.contrib.sqlalchemy import SQLLedger
 from wegetfinancing.testing import credentials, signed_postback
 
-pytestmark = pytest.mark.one_interpreter
+pytestmark = pytest.mark.long
 
 GOOD = signed_postback()
 APP = """

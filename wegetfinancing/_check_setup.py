@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import socket
 import urllib.request
 from collections.abc import AsyncIterator, Mapping
 from typing import Final
@@ -18,6 +17,7 @@ from .client.authentication import basic_authorization
 from .client.httpx_connections import default_ssl_context
 from .client.httpx_errors import read_error
 from .client.httpx_transport import HttpxTransport
+from .client.name_lookups import lookups_of_this_process
 from .client.operations import CREATE_REQUEST
 from .client.settings import Endpoint, settings_from_env
 from .client.transport import Transport
@@ -119,13 +119,12 @@ async def _check_dns(host: str, port: int, seconds: float) -> Finding:
     problem = f"no answer within {seconds:g} seconds"
     with anyio.move_on_after(seconds):
         try:
-            infos = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            found = [str(address[0]) for *_, address in infos]
+            found = await lookups_of_this_process().find(host, port)
         except OSError as error:
             problem = read_error(error, None).detail or type(error).__name__
     if not found:
         return failed("dns", f"{host} cannot be resolved ({problem})", remedy)
-    return ok("dns", f"{host} is {', '.join(dict.fromkeys(found))}")
+    return ok("dns", f"{host} is {', '.join(found)}")
 
 
 async def _check_tls(host: str, port: int, seconds: float) -> Finding:

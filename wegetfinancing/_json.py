@@ -51,7 +51,7 @@ _TOO_DEEP: Final = "is nested too deeply"
 
 def _depth(value: object) -> int:
     depth, level = 0, [value]
-    while containers := [each for each in level if isinstance(each, dict | list)]:
+    while containers := [each for each in level if isinstance(each, (dict, list))]:
         depth += 1
         level = [
             inner for each in containers for inner in (each.values() if isinstance(each, dict) else each)

@@ -6,7 +6,7 @@ middleware chain and the in-memory emulator are all a ``Handler`` and can stand 
 
 import contextlib
 import math
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, ItemsView, Iterable, Iterator, Mapping
 from typing import Any, NoReturn, Self, TypeAlias
 
 import attrs
@@ -78,6 +78,10 @@ class Headers(_ByValue, Mapping[str, str]):
     def __len__(self) -> int:
         """Count the names."""
         return len(self._values)
+
+    def items(self) -> ItemsView[str, str]:
+        """Return the names, in lower case, with their values."""
+        return self._values.items()
 
     def __repr__(self) -> str:
         """Show the names only."""

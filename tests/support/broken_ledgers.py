@@ -294,6 +294,7 @@ BROKEN: list[tuple[Callable[..., MemoryLedger], str]] = [
     (CallsEveryFailureUnknown, "what_was_not_done_may_be_tried_again"),
     (CallsNoFailureUnknown, "what_may_exist_is_not_tried_again"),
     (IgnoresTokens, "only_its_own_attempt_changes_an_application"),
+    (HoldsNothing, "an_answer_to_an_older_attempt_replaces_no_application"),
     (RefusesLateAnswers, "a_late_answer_is_recorded"),
     (ResolvesAtOnce, "an_absent_order_is_closed"),
     (MixesMerchants, "merchants_are_kept_apart"),

@@ -7,7 +7,7 @@ import attrs
 from .._loan import Application, Begun, Verdict
 from ..models import CreatedRequest
 from . import rows, rules
-from .matching import assign, lock_named, match_named, match_unmatched
+from .matching import lock_named, match_named, match_unmatched, save
 from .rows import LoanRow, Transaction
 
 
@@ -32,7 +32,7 @@ def begin(tx: Transaction, application: Application) -> Begun:
         if begun.verdict is not Verdict.SEND:
             return begun
         row = attrs.evolve(fresh, id=row.id, created_at=row.created_at)
-        _save(tx, row)
+        save(tx, row)
     # A postback may have named the order before its intent was there, after a restore for example.
     row = match_named(tx, row)
     if row.state != rows.SENDING or row.noted:
@@ -86,7 +86,7 @@ def record_answer(tx: Transaction, application: Application, created: CreatedReq
     row = locked[row.id]
     if owner_id not in (None, row.id):
         text = f"The vendor answered {created.inv_id}, which belongs to another order."
-        _save(tx, rules.noting(locked[owner_id], f"foreign_inv_id:{created.inv_id}", text))
+        save(tx, rules.noting(locked[owner_id], f"foreign_inv_id:{created.inv_id}", text))
         row = rules.noting(row, f"foreign_inv_id:{created.inv_id}", text)
     if row.token != application.token:
         text = f"Another attempt was answered too, with {created.inv_id}."
@@ -100,9 +100,9 @@ def record_answer(tx: Transaction, application: Application, created: CreatedReq
         row = attrs.evolve(rules.confirmed(row, created.inv_id), amount=created.amount)
         row = attrs.evolve(row, href=created.href if row.status in (None, rules.PREAPPROVED) else None)
     if owner_id is None:
-        assign(tx, row, created.inv_id)
+        tx.assign_inv_id(row.merchant_id, created.inv_id, row.id)
     row = match_unmatched(tx, row, created.inv_id)
-    return _save(tx, row)
+    return save(tx, row)
 
 
 def record_failure(tx: Transaction, application: Application, state: str) -> LoanRow | None:
@@ -112,7 +112,7 @@ def record_failure(tx: Transaction, application: Application, state: str) -> Loa
         return row
     if row.noted and state != rows.UNKNOWN:
         state = rows.UNKNOWN  # a postback has named the order meanwhile
-    return _save(tx, attrs.evolve(row, state=state))
+    return save(tx, attrs.evolve(row, state=state))
 
 
 def resolve_as_absent(tx: Transaction, merchant_id: str, order_id: str, grace: float) -> LoanRow:
@@ -130,7 +130,7 @@ def resolve_as_absent(tx: Transaction, merchant_id: str, order_id: str, grace: f
     if wait > 0:
         msg = f"the request may still be on its way; ask again in {wait:.0f} seconds"
         raise ValueError(msg)
-    return _save(tx, attrs.evolve(row, state=rows.ABSENT))
+    return save(tx, attrs.evolve(row, state=rows.ABSENT))
 
 
 def adopt(tx: Transaction, merchant_id: str, order_id: str, inv_id: str, amount: Decimal | None) -> LoanRow:
@@ -162,11 +162,11 @@ def adopt(tx: Transaction, merchant_id: str, order_id: str, inv_id: str, amount:
         raise ValueError(msg)
     row = rules.confirmed(row, inv_id)
     # Saved before anything is matched, which reads the loan again.
-    row = _save(tx, attrs.evolve(row, amount=row.amount if amount is None else amount))
+    row = save(tx, attrs.evolve(row, amount=row.amount if amount is None else amount))
     if owner_id is None:
-        assign(tx, row, inv_id)
+        tx.assign_inv_id(row.merchant_id, inv_id, row.id)
     row = match_unmatched(tx, match_named(tx, row), inv_id)
-    return _save(tx, row)
+    return save(tx, row)
 
 
 def known(tx: Transaction, merchant_id: str, order_id: str) -> LoanRow:
@@ -180,10 +180,4 @@ def known(tx: Transaction, merchant_id: str, order_id: str) -> LoanRow:
     if row is None:
         msg = "the ledger does not know this order"
         raise ValueError(msg)
-    return row
-
-
-def _save(tx: Transaction, row: LoanRow) -> LoanRow:
-    row = rules.derived(row, tx.now())
-    tx.save_loan(row)
     return row

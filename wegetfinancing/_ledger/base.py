@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeAlias
 
-from .._checks import is_finite_number
 from .._context import HANDLING
 from .._loan import Application, Begun, Loan
 from ..credentials import Environment
@@ -14,6 +13,7 @@ from ..errors import ConfigurationError, LedgerError, Outcome
 from ..models import CreatedRequest
 from ..postbacks.decisions import Claim, Decision, Recorded, log_failed_attempt
 from ..postbacks.events import Postback
+from ..postbacks.settings import as_seconds
 from . import applications, decisions, rows, rules
 from .operators import OperatedLedger, one_merchant
 
@@ -68,39 +68,26 @@ class StoredLedger(OperatedLedger):
         if not (apply is None or callable(apply)):
             msg = "apply must be 'def apply(connection, decision)'"
             raise ConfigurationError(msg)
-        for name, value in (("lease", lease), ("grace", grace)):
-            if not (is_finite_number(value) and value > 0):
-                msg = f"{name} must be a finite number of seconds above zero"
-                raise ConfigurationError(msg)
+        self._apply = apply
+        self._lease = as_seconds("lease", lease)
+        self._grace = as_seconds("grace", grace)
         if lease > rows.MAX_AHEAD:
             msg = "lease must be at most a day"
             raise ConfigurationError(msg)
-        self._apply = apply
-        self._lease = float(lease)
-        self._grace = float(grace)
         self._last_merchant = ""  # whose decision was claimed
         self._identity = f"{type(self).__name__}:{id(self)}"
 
     @property
     def environment(self) -> Environment:
-        """The environment whose orders are kept here."""
         return self._environment
 
     @property
     def applies(self) -> bool:
-        """Whether the ledger has an ``apply`` of its own."""
         return self._apply is not None
 
     # Applications
 
     def begin(self, application: Application, *, timeout: float | None = None) -> Begun:
-        """Commit the intent to apply, or say why nothing may be sent.
-
-        Raises:
-            LedgerError: the database failed, and the order is as it was, unless the error is ``uncertain``.
-            ConfigurationError: called inside a handler, whose transaction this would wait for.
-
-        """
         if self._identity in HANDLING.get():
             msg = "create_request was called inside the ledger's own handler; call it after the transaction"
             raise ConfigurationError(msg)
@@ -140,14 +127,12 @@ class StoredLedger(OperatedLedger):
     def record_answer(
         self, application: Application, created: CreatedRequest, *, timeout: float | None = None
     ) -> Loan:
-        """Record that the vendor has accepted an application."""
         with self.transaction(write=True, timeout=timeout) as tx:
             return rules.loan(applications.record_answer(tx, application, created))
 
     def record_failure(
         self, application: Application, outcome: Outcome, *, timeout: float | None = None
     ) -> Loan | None:
-        """Record how an attempt failed, if it is still the one that is sending."""
         with self.transaction(write=True, timeout=timeout) as tx:
             row = applications.record_failure(tx, application, _STATES[outcome])
             return None if row is None else rules.loan(row)
@@ -155,18 +140,7 @@ class StoredLedger(OperatedLedger):
     # What a shop asks
 
     def loan(self, order_id: str, *, merchant_id: str | None = None, connection: Any = None) -> Loan | None:  # noqa: ANN401 - the shop's own
-        """Return what is known of an order's loan, or ``None``.
-
-        Args:
-            order_id: ``merchant_transaction_id``.
-            merchant_id: whose order; required where the ledger knows several merchants.
-            connection: read in this connection's transaction.
-
-        Raises:
-            ConfigurationError: the ledger knows several merchants, and none is named.
-            LedgerError: the database failed.
-
-        """
+        """Do what ``Ledger.loan`` does; with ``connection`` in the shop's transaction there."""
         return self.loans([order_id], merchant_id=merchant_id, connection=connection).get(order_id)
 
     def loans(
@@ -176,7 +150,7 @@ class StoredLedger(OperatedLedger):
         merchant_id: str | None = None,
         connection: Any = None,  # noqa: ANN401 - the shop's own
     ) -> dict[str, Loan]:
-        """Return the loans of several orders by order ID; unknown ones are left out. See ``loan``."""
+        """Do what ``Ledger.loans`` does; with ``connection`` in the shop's transaction there."""
         with self.transaction(write=False, connection=connection) as tx:
             merchant_id = one_merchant(tx, merchant_id)
             return {row.order_id: rules.loan(row) for row in tx.loans(list(order_ids), merchant_id)}
@@ -184,35 +158,16 @@ class StoredLedger(OperatedLedger):
     # Decisions
 
     def record(self, postback: Postback) -> Recorded:
-        """Put a verified postback on disk; a repeat is recognised."""
         with self.transaction(write=True) as tx:
             return decisions.recorded(tx, decisions.record(tx, postback))
 
     def once(self, connection: Any, postback: Postback) -> Decision | None:  # noqa: ANN401 - the shop's own
-        """Record a postback in the shop's own transaction, and return what to apply in it, once.
-
-        What is returned counts as handled when that transaction is committed. ``None``: it was handled
-        before, changes nothing, is held for review, or waits for its order or for an earlier decision;
-        ``run_worker`` hands over what waits.
-
-        Args:
-            connection: in a transaction of the shop's, which the shop commits.
-            postback: from ``parse_postback``.
-
-        Raises:
-            LedgerError: the database failed: roll the transaction back.
-            ConfigurationError: the postback was not verified, or the connection has no transaction.
-
-        """
         with self.transaction(write=True, connection=connection) as tx:
             return decisions.once(tx, postback)
 
     def claim(self, decision_id: int | None = None) -> Claim | None:
-        """Claim what is to be handled next, and count the attempt; ``None`` if there is nothing.
-
-        Merchants take turns, so that none waits behind another one's backlog.
-        """
         with self.transaction(write=False) as tx:  # idle workers must not take a lock
+            # Merchants take turns, so that none waits behind another one's backlog.
             candidates = decisions.claimable(tx, decision_id, self._last_merchant)
         for candidate in candidates:
             with self.transaction(write=True) as tx:
@@ -223,7 +178,6 @@ class StoredLedger(OperatedLedger):
         return None
 
     def apply(self, claim: Claim) -> bool:
-        """Hand a claimed decision to ``apply``; its effects and "handled" are committed together."""
         if self._apply is None:
             msg = "this ledger has no apply"
             raise ConfigurationError(msg)
@@ -237,19 +191,15 @@ class StoredLedger(OperatedLedger):
                 decision = decisions.decision_of(decisions.handled(tx, row), tx.loan_by_id(row.loan_id))
                 self._apply(tx.connection, decision)
         except Exception as error:  # noqa: BLE001 - the border to the shop's code; the decision stays waiting
-            self._report(claim, error)
+            log_failed_attempt(claim, error)
+            with contextlib.suppress(LedgerError):  # the lease ends by itself
+                self.fail(claim, type(error).__name__)
             return False
         finally:
             HANDLING.reset(token)
         return True
 
-    def _report(self, claim: Claim, error: Exception) -> None:
-        log_failed_attempt(claim, error)
-        with contextlib.suppress(LedgerError):  # the lease ends by itself
-            self.fail(claim, type(error).__name__)
-
     def renew(self, claim: Claim) -> bool:
-        """Make the lease last again; ``False`` if it is lost."""
         with self.transaction(write=True) as tx:
             row = decisions.mine(tx, claim)
             if row is not None:
@@ -257,7 +207,6 @@ class StoredLedger(OperatedLedger):
             return row is not None
 
     def complete(self, claim: Claim) -> bool:
-        """Note that the handler has succeeded; ``False`` if the lease is lost."""
         with self.transaction(write=True) as tx:
             row = decisions.mine(tx, claim)
             if row is not None:
@@ -265,14 +214,12 @@ class StoredLedger(OperatedLedger):
             return row is not None
 
     def fail(self, claim: Claim, error: str) -> None:
-        """Note that the handler has failed: it is tried again after a pause that grows to an hour."""
         with self.transaction(write=True) as tx:
             row = decisions.mine(tx, claim)
             if row is not None:
                 decisions.failed(tx, row, error)
 
     def match_again(self) -> int:
-        """Match what arrived before its order was known; return how many decisions were matched."""
         with self.transaction(write=False) as tx:
             candidates = tx.matchable(_BATCH)
         matched = 0
@@ -282,16 +229,15 @@ class StoredLedger(OperatedLedger):
         return matched
 
     def beat(self, worker: str) -> None:
-        """Note that a worker is alive."""
         with self.transaction(write=True) as tx:
             tx.beat(worker, tx.now())
 
     def end_beat(self, worker: str) -> None:
-        """Note that a worker has ended."""
         with self.transaction(write=True) as tx:
             tx.beat(worker, None)
 
     def has_worker(self) -> bool:
-        """Whether a worker was alive in the last 30 seconds."""
         with self.transaction(write=False) as tx:
-            return tx.now() - tx.last_beat() < WORKER_SECONDS
+            now = tx.now()
+            # A beat that is further ahead was written by a clock that was wrong, and its worker may be gone.
+            return now - tx.last_beat(now + WORKER_SECONDS) < WORKER_SECONDS

@@ -10,6 +10,13 @@ from . import rows, rules
 from .rows import DecisionRow, LoanRow, Transaction
 
 
+def save(tx: Transaction, row: LoanRow) -> LoanRow:
+    """Save a loan with its derived columns brought up to date, and return it so."""
+    row = rules.derived(row, tx.now())
+    tx.save_loan(row)
+    return row
+
+
 def match(tx: Transaction, decision: DecisionRow, owner_id: int | None) -> DecisionRow:
     """Match one decision, whose ID's row is locked, and save what follows from it.
 
@@ -35,31 +42,25 @@ def match(tx: Transaction, decision: DecisionRow, owner_id: int | None) -> Decis
         text = f"A postback names {decision.inv_id}, and the application of this order is {row.inv_id}."
         return _hold_for_all(tx, [row], decision, text)
     row = rules.confirmed(row, decision.inv_id)
-    assign(tx, row, decision.inv_id)
+    tx.assign_inv_id(row.merchant_id, decision.inv_id, row.id)
     row = match_unmatched(tx, row, decision.inv_id)  # this one, and what came before it
-    tx.save_loan(rules.derived(row, tx.now()))
+    save(tx, row)
     return tx.decision(decision.id) or decision
 
 
 def _receive(tx: Transaction, row: LoanRow, decision: DecisionRow) -> DecisionRow:
     row, decision = rules.received(row, decision, tx.decisions(row.id))
-    tx.save_loan(rules.derived(row, tx.now()))
+    save(tx, row)
     tx.save_decision(decision)
     return decision
 
 
 def _hold_for_all(tx: Transaction, loans: list[LoanRow], decision: DecisionRow, text: str) -> DecisionRow:
     for row in loans:
-        noted = rules.noting(row, f"foreign_inv_id:{decision.inv_id}", text)
-        tx.save_loan(rules.derived(noted, tx.now()))
+        save(tx, rules.noting(row, f"foreign_inv_id:{decision.inv_id}", text))
     decision = attrs.evolve(decision, state=rows.HELD)
     tx.save_decision(decision)
     return decision
-
-
-def assign(tx: Transaction, row: LoanRow, inv_id: str) -> None:
-    """Note which loan the vendor's ID belongs to from now on. Its row is locked."""
-    tx.assign_inv_id(row.merchant_id, inv_id, row.id)
 
 
 def match_unmatched(tx: Transaction, row: LoanRow, inv_id: str) -> LoanRow:
@@ -74,8 +75,7 @@ def match_unmatched(tx: Transaction, row: LoanRow, inv_id: str) -> LoanRow:
             tx.save_decision(attrs.evolve(decision, state=rows.HELD))
             other = tx.loan(row.merchant_id, decision.order_id, lock=True)
             if other is not None:
-                noted = rules.noting(other, f"foreign_inv_id:{inv_id}", text)
-                tx.save_loan(rules.derived(noted, tx.now()))
+                save(tx, rules.noting(other, f"foreign_inv_id:{inv_id}", text))
     return row
 
 

@@ -16,7 +16,6 @@ from .rows import DecisionRow, LoanRow, Transaction
 from .rules import PREAPPROVED
 
 _LOCK_SECONDS = 5.0
-_LONG_WAIT = 60.0
 
 
 class MemoryLedger(StoredLedger):
@@ -169,7 +168,7 @@ class _Memory:
             )
         ][:limit]
 
-    def due(self, now: float, limit: int, after: str = "") -> list[DecisionRow]:
+    def due(self, now: float, limit: int, after: str) -> list[DecisionRow]:
         first: dict[int | None, DecisionRow] = {}
         for row in self._decisions.values():
             if row.state == rows.WAITING:
@@ -183,7 +182,7 @@ class _Memory:
         row = self._decisions.get(decision_id)
         return row if row is not None and row.state == rows.WAITING else None
 
-    def loans_to_review(self, now: float, limit: int, merchant_id: str | None = None) -> list[LoanRow]:
+    def loans_to_review(self, now: float, limit: int, merchant_id: str | None) -> list[LoanRow]:
         return [
             row
             for row in self._loans.values()
@@ -195,21 +194,21 @@ class _Memory:
             )
         ][:limit]
 
-    def decisions_to_review(
-        self, now: float, limit: int, merchant_id: str | None = None
-    ) -> list[DecisionRow]:
+    def decisions_to_review(self, now: float, limit: int, merchant_id: str | None) -> list[DecisionRow]:
         return [
             row
             for row in self._decisions.values()
             if merchant_id in (None, row.merchant_id)
             and (
                 row.state == rows.UNMATCHED
-                or (row.state == rows.WAITING and (_has_failed(row) or row.received_at < now - _LONG_WAIT))
+                or (
+                    row.state == rows.WAITING and (_has_failed(row) or row.received_at < now - rows.LONG_WAIT)
+                )
                 or (row.state == rows.HELD and row.loan_id is None)
             )
         ][:limit]
 
-    def undecided(self, before: float, limit: int, merchant_id: str | None = None) -> list[LoanRow]:
+    def undecided(self, before: float, limit: int, merchant_id: str | None) -> list[LoanRow]:
         return [
             row
             for row in self._loans.values()
@@ -220,7 +219,7 @@ class _Memory:
             and row.created_at < before
         ][:limit]
 
-    def purgeable(self, before: float, limit: int, merchant_id: str | None = None) -> list[LoanRow]:
+    def purgeable(self, before: float, limit: int, merchant_id: str | None) -> list[LoanRow]:
         waiting = {row.loan_id for row in self._decisions.values() if row.state == rows.WAITING}
         return [
             row
@@ -238,5 +237,5 @@ class _Memory:
         if now is not None:
             self._beats[worker] = now
 
-    def last_beat(self) -> float:
-        return max(self._beats.values(), default=0.0)
+    def last_beat(self, until: float) -> float:
+        return max((each for each in self._beats.values() if each <= until), default=0.0)

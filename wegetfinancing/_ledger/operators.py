@@ -11,14 +11,16 @@ from .._loan import Hold, Loan, PendingDecision, Review
 from .._rules import money, to_decimal
 from ..errors import ConfigurationError
 from . import applications, decisions, rows, rules
+from .interface import Ledger
+from .matching import save
 from .rows import Transaction
 
 _REVIEW_LIMIT: Final = 1000
 _BATCH: Final = 200
 
 
-class OperatedLedger(abc.ABC):
-    """The methods for operators, one transaction each; a storage adds ``transaction``."""
+class OperatedLedger(Ledger):
+    """The methods for operators, one transaction each, over the storage that ``transaction`` opens."""
 
     _grace: float
 
@@ -31,16 +33,20 @@ class OperatedLedger(abc.ABC):
         connection: Any = None,  # noqa: ANN401 - the shop's own
         handler: bool = False,
     ) -> AbstractContextManager[Transaction]:
-        """Open a transaction; see ``Storage``. ``handler``: the shop's code runs in it, with a time limit."""
-
-    def review(self, *, undecided_for: dt.timedelta | None = None, merchant_id: str | None = None) -> Review:
-        """List what someone should look at, up to a thousand each.
+        """Open a transaction: committed at the end, rolled back when the block raises.
 
         Args:
-            undecided_for: list also what was created so long ago and has had no final decision.
-            merchant_id: list that of one merchant only.
+            write: whether anything will be written.
+            timeout: seconds for every statement and lock.
+            connection: of the shop's, whose transaction to use and leave open.
+            handler: whether the shop's code runs in it, which then has a time limit.
+
+        Raises:
+            LedgerError: the database failed. After a failed commit nobody knows whether it happened.
 
         """
+
+    def review(self, *, undecided_for: dt.timedelta | None = None, merchant_id: str | None = None) -> Review:
         with self.transaction(write=False) as tx:
             loans = tx.loans_to_review(tx.now(), _REVIEW_LIMIT, merchant_id)
             undecided = (
@@ -64,16 +70,6 @@ class OperatedLedger(abc.ABC):
     def resolve(
         self, order_id: str, state: Literal["absent"] = "absent", *, merchant_id: str | None = None
     ) -> Loan:
-        """Say that the vendor has no application of this order. Its ID is closed for ever.
-
-        Possible only some time after the call's deadline (``grace``), and even then a process that was
-        stopped meanwhile may wake and send: therefore the shop uses a new order ID. ``adopt`` is for an
-        application that the vendor does have.
-
-        Raises:
-            ValueError: the ledger does not know the order, or its application is not in doubt yet.
-
-        """
         if state != "absent":
             msg = "an application is resolved as 'absent'; adopt() takes over one that exists"
             raise ValueError(msg)
@@ -89,18 +85,6 @@ class OperatedLedger(abc.ABC):
         *,
         merchant_id: str | None = None,
     ) -> Loan:
-        """Take over an application that was found at the vendor's, also one the ledger has never seen.
-
-        Args:
-            order_id: ``merchant_transaction_id``.
-            inv_id: the vendor's ID of it.
-            amount: what the vendor finances, in USD, where that was seen.
-            merchant_id: whose order; required where the ledger knows several merchants, or none.
-
-        Raises:
-            ValueError: the ID belongs to another order, or the order has another ID.
-
-        """
         value = None if amount is None else to_decimal(amount)
         if value is not None and (problem := money()(value)):
             msg = f"amount {problem}"
@@ -117,61 +101,20 @@ class OperatedLedger(abc.ABC):
         apply: bool = False,
         merchant_id: str | None = None,
     ) -> Loan:
-        """Accept exactly these holds of an order; others, and later ones, stay open.
-
-        Args:
-            order_id: ``merchant_transaction_id``.
-            holds: from ``Loan.held``, or their ``id``.
-            apply: let the decisions behind them count, and have them handled: a second refund, or the
-                rejection that stands. By default they are reviewed and change nothing.
-            merchant_id: whose order; required where the ledger knows several merchants.
-
-        Raises:
-            ValueError: the order is not known, has no such hold, or with ``apply`` a later decision waits.
-
-        """
         ids = [hold.id if isinstance(hold, Hold) else hold for hold in holds]
         with self.transaction(write=True) as tx:
             row = applications.known(tx, _known_merchant(tx, merchant_id), order_id)
-            row = rules.derived(decisions.accept(tx, row, ids, apply=apply), tx.now())
-            tx.save_loan(row)
-            return rules.loan(row)
+            return rules.loan(save(tx, decisions.accept(tx, row, ids, apply=apply)))
 
     def retry(self, decision_id: int, *, merchant_id: str | None = None) -> None:
-        """Let a decision that waits be handled now, whatever its pause: its handler was fixed.
-
-        Args:
-            decision_id: as listed by ``review``.
-            merchant_id: know only decisions of this merchant.
-
-        Raises:
-            ValueError: the ledger does not know it, or it does not wait for a handler.
-
-        """
         with self.transaction(write=True) as tx:
             decisions.retry(tx, decision_id, merchant_id)
 
     def dismiss(self, decision_id: int, *, merchant_id: str | None = None) -> None:
-        """Let a decision be handled no more, such as one of another system's order.
-
-        Args:
-            decision_id: as listed by ``review``.
-            merchant_id: know only decisions of this merchant.
-
-        Raises:
-            ValueError: the ledger does not know it, or it was handled.
-
-        """
         with self.transaction(write=True) as tx:
             decisions.dismiss(tx, decision_id, merchant_id)
 
     def forget(self, order_id: str, *, merchant_id: str | None = None) -> None:
-        """Erase the details of an order now. Its ID and its decisions stay known, as tombstones.
-
-        Raises:
-            ValueError: the order is not known, its request may still be on its way, or a decision waits.
-
-        """
         with self.transaction(write=True) as tx:
             row = applications.known(tx, _known_merchant(tx, merchant_id), order_id)
             if row.state == rows.SENDING and tx.now() < row.deadline + self._grace:
@@ -183,16 +126,6 @@ class OperatedLedger(abc.ABC):
             _erase(tx, row)
 
     def purge(self, older_than: dt.timedelta, *, merchant_id: str | None = None) -> int:
-        """Erase the details of loans that have not changed for so long and have nothing open.
-
-        Args:
-            older_than: how long ago they have changed last.
-            merchant_id: erase those of one merchant only.
-
-        Returns:
-            how many were erased.
-
-        """
         erased = 0
         while True:
             with self.transaction(write=True) as tx:
@@ -207,7 +140,7 @@ class OperatedLedger(abc.ABC):
 def _erase(tx: Transaction, row: rows.LoanRow) -> None:
     for decision in tx.decisions(row.id):
         tx.save_decision(rules.erased_decision(decision))
-    tx.save_loan(rules.derived(rules.erased(row), tx.now()))
+    save(tx, rules.erased(row))
 
 
 def one_merchant(tx: Transaction, merchant_id: str | None) -> str | None:

@@ -6,7 +6,6 @@ saved under the same ``id``.
 
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from decimal import Decimal
 from typing import Any, Final, Protocol
 
@@ -34,6 +33,9 @@ DISMISSED: Final = "dismissed"
 
 MAX_AHEAD: Final = 86_400.0
 """Seconds. A lease, a due time or a deadline further ahead was written by a clock that was wrong."""
+
+LONG_WAIT: Final = 60.0
+"""Seconds after which a decision that still waits is listed for review."""
 
 Fact = tuple[str, str]
 """The ID of a fact that was noted, ``code:detail``, and its sentence."""
@@ -211,7 +213,7 @@ class Transaction(Protocol):
         """Read unmatched decisions whose ID or order has a loan by now."""
         ...
 
-    def due(self, now: float, limit: int, after: str = "") -> list[DecisionRow]:
+    def due(self, now: float, limit: int, after: str) -> list[DecisionRow]:
         """Read waiting decisions that are due, not leased, and the first waiting ones of their loans.
 
         Those of the merchant whose ID comes next after ``after`` are first, and those of the first merchant
@@ -223,21 +225,19 @@ class Transaction(Protocol):
         """Lock a waiting decision unless someone else has; ``None`` then."""
         ...
 
-    def loans_to_review(self, now: float, limit: int, merchant_id: str | None = None) -> list[LoanRow]:
+    def loans_to_review(self, now: float, limit: int, merchant_id: str | None) -> list[LoanRow]:
         """Read loans that are held, unknown, or sending although their deadline has passed."""
         ...
 
-    def decisions_to_review(
-        self, now: float, limit: int, merchant_id: str | None = None
-    ) -> list[DecisionRow]:
+    def decisions_to_review(self, now: float, limit: int, merchant_id: str | None) -> list[DecisionRow]:
         """Read decisions that are unmatched, failing, waiting for long, or held without a loan."""
         ...
 
-    def undecided(self, before: float, limit: int, merchant_id: str | None = None) -> list[LoanRow]:
+    def undecided(self, before: float, limit: int, merchant_id: str | None) -> list[LoanRow]:
         """Read loans that were created before and have had no final decision, the oldest first."""
         ...
 
-    def purgeable(self, before: float, limit: int, merchant_id: str | None = None) -> list[LoanRow]:
+    def purgeable(self, before: float, limit: int, merchant_id: str | None) -> list[LoanRow]:
         """Read loans unchanged since, with nothing open, unknown or waiting."""
         ...
 
@@ -245,30 +245,6 @@ class Transaction(Protocol):
         """Note that a worker is alive; ``None`` when it ends."""
         ...
 
-    def last_beat(self) -> float:
-        """Say when a worker was last alive; 0 for never."""
-        ...
-
-
-class Storage(Protocol):
-    """Opens transactions."""
-
-    def transaction(
-        self,
-        *,
-        write: bool,
-        timeout: float | None = None,
-        connection: Any = None,  # noqa: ANN401 - the shop's own
-    ) -> AbstractContextManager[Transaction]:
-        """Open a transaction: committed at the end, rolled back when the block raises.
-
-        Args:
-            write: whether anything will be written.
-            timeout: seconds for every statement and lock.
-            connection: of the shop's, whose transaction to use and leave open.
-
-        Raises:
-            LedgerError: the database failed. After a failed commit nobody knows whether it happened.
-
-        """
+    def last_beat(self, until: float) -> float:
+        """Say when a worker was last alive, of the times up to ``until``; 0 for never."""
         ...

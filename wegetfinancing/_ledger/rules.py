@@ -8,15 +8,13 @@ from typing import Final
 import attrs
 
 from .._loan import ApplicationState, Hold, Loan, Verdict
-from ..postbacks.events import Approved, Preapproved, Refunded, Rejected
-from ..postbacks.ordering import Order, order_of
+from ..postbacks.events import Preapproved, Refunded
+from ..postbacks.ordering import DECISIONS, FINAL, Order, order_of
 from . import rows
 from .rows import DecisionRow, Fact, LoanRow
 
 PREAPPROVED: Final = Preapproved.status
 _REFUND: Final = Refunded.status
-_FINAL: Final = frozenset({Approved.status, Rejected.status})
-_DECISIONS: Final = _FINAL | {PREAPPROVED}
 
 _FIRST_PAUSE: Final = 2.0
 _MAX_PAUSE: Final = 3600.0
@@ -142,7 +140,7 @@ def received(
         held = f"repeated:{decision.id}", text
     elif decision.status == _REFUND:
         row = noting(row, f"refund:{decision.id}", f"The vendor reports a {_words(decision)}.")
-    elif decision.status not in _DECISIONS:
+    elif decision.status not in DECISIONS:
         text = "A postback says something that this version does not know."
         row = noting(row, f"unknown_status:{decision.id}", text)
     elif order is Order.CHANGES_NOTHING:
@@ -159,9 +157,9 @@ def counting(row: LoanRow, decision: DecisionRow) -> LoanRow:
     """Let a decision count: it becomes the status, or adds to what was refunded."""
     if decision.status == _REFUND:
         return attrs.evolve(row, refunded=row.refunded + (decision.amount or 0))
-    if decision.status not in _DECISIONS:
+    if decision.status not in DECISIONS:
         return row
-    href = None if decision.status in _FINAL else row.href  # it may hold personal data, and has served
+    href = None if decision.status in FINAL else row.href  # it may hold personal data, and has served
     return attrs.evolve(row, status=decision.status, signed_at=decision.signed_at, href=href)
 
 

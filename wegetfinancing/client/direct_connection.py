@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, Self, cast
 import attrs
 import sniffio
 
+from .name_lookups import lookups_of_this_process
+
 if TYPE_CHECKING:
     import ssl
 
@@ -35,13 +37,15 @@ class Origin:
 
 
 def default_network() -> "httpcore.AsyncNetworkBackend":
-    """Return the network that httpcore itself would choose in this event loop."""
+    """Return the network that httpcore itself would choose in this event loop, with lookups of our own."""
     import httpcore  # noqa: PLC0415 - not before it is needed
+
+    from .resolving_network import ResolvingNetwork  # noqa: PLC0415 - it imports httpcore
 
     backends: Any = httpcore  # it has a stand-in for a backend whose library is missing, which has no type
     in_trio = sniffio.current_async_library() == "trio"
     network: httpcore.AsyncNetworkBackend = backends.TrioBackend() if in_trio else backends.AnyIOBackend()
-    return network
+    return ResolvingNetwork(network, lookups_of_this_process().find)
 
 
 async def start_tls(

@@ -193,7 +193,8 @@ def load_libraries() -> None:
 
     In a process that forks in the middle of either, the child would wait for a lock for ever.
     """
-    importlib.import_module("httpcore")  # httpx itself imports it for its first transport
+    # It brings httpcore, which httpx itself imports for its first transport.
+    importlib.import_module(".resolving_network", __package__)
     with contextlib.suppress(Exception):  # a call says what is wrong with the certificates
         default_ssl_context()
 

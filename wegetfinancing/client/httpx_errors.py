@@ -2,6 +2,7 @@
 
 import enum
 import os
+import socket
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
@@ -116,9 +117,10 @@ def _detail(causes: Iterable[BaseException]) -> tuple[str, bool]:
             detail = str(cause)
         elif reason := getattr(cause, "reason", None):  # ssl.SSLError
             detail = f"TLS failed: {reason}"
+        elif isinstance(cause, socket.gaierror):
+            detail = str(cause.strerror)  # its numbers are the resolver's own, above zero on macOS
         elif isinstance(cause, OSError) and cause.errno:
-            # Numbers below zero are the resolver's; asyncio puts an address into the others' text.
-            detail = os.strerror(cause.errno) if cause.errno > 0 else str(cause.strerror)
+            detail = os.strerror(cause.errno)  # asyncio puts an address into the text
     return detail, incurable
 
 

@@ -211,27 +211,29 @@ class Exchange:
     async def trace(self, event: str, info: dict[str, Any]) -> None:
         """Take httpcore's word for how far the request is."""
         self.traced = True
-        if event.endswith("connect_tcp.started"):
-            if self.socket is None:  # else httpcore is handed one that is open
-                self._opening_began = anyio.current_time()
-            host, port = info["host"], info["port"]
-            is_proxy = (host, port) != self._address
-            literal = f"[{host}]" if ":" in host else host
-            self._through = f" through the proxy {literal}:{port}" if is_proxy else ""
-        elif event.endswith(("connect_tcp.complete", "connect_unix_socket.complete")):
-            self.socket = info["return_value"]
-        elif event == "http11.send_request_headers.started":
-            self._start_sending(info["request"])
-        elif event == "http11.receive_response_headers.started":
-            self._asked = anyio.current_time()
-            self.when_it_waits.start()
-        elif event == "http11.receive_response_headers.complete" and not self._tunnelling:
-            _, status, _, headers = info["return_value"]
-            self._head = status, headers
-            self.answer_seconds = anyio.current_time() - self._asked
-        elif event.startswith("http2."):
+        by, _, step = event.partition(".")
+        if by == "http2":
             msg = "the client given speaks HTTP/2, which may send a request twice; make it with http2=False"
             raise ConfigurationError(msg)
+        match step:
+            case "connect_tcp.started":
+                if self.socket is None:  # else httpcore is handed one that is open
+                    self._opening_began = anyio.current_time()
+                host, port = info["host"], info["port"]
+                is_proxy = (host, port) != self._address
+                literal = f"[{host}]" if ":" in host else host
+                self._through = f" through the proxy {literal}:{port}" if is_proxy else ""
+            case "connect_tcp.complete" | "connect_unix_socket.complete":
+                self.socket = info["return_value"]
+            case "send_request_headers.started":
+                self._start_sending(info["request"])
+            case "receive_response_headers.started":
+                self._asked = anyio.current_time()
+                self.when_it_waits.start()
+            case "receive_response_headers.complete" if not self._tunnelling:
+                _, status, _, headers = info["return_value"]
+                self._head = status, headers
+                self.answer_seconds = anyio.current_time() - self._asked
 
     def _start_sending(self, request: Any) -> None:  # noqa: ANN401 - of either library's httpcore
         if self._opening_began is not None:

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 import redis
 from redis.asyncio import Redis
@@ -15,6 +15,8 @@ from ..postbacks.deliveries import CLAIM_SECONDS, Claim
 from ..postbacks.settings import as_seconds
 
 __all__ = ["RedisDeliveryStore", "SyncRedisDeliveryStore"]
+
+RedisClient = TypeVar("RedisClient")
 
 _SETTLED: Final = b"settled"
 # Each script is one atomic step in Redis: it changes a claim only while its owner still holds it.
@@ -37,42 +39,56 @@ _POLICY: Final = ("maxmemory", "maxmemory-policy")
 _LOGGER: Final = logging.getLogger("wegetfinancing")
 
 
-class _Commands:
-    """What either store asks Redis, and how it reads the answers; without sending anything."""
+class _Store(Generic[RedisClient]):
+    """What either store asks Redis, and how it reads the answers; a subclass sends it."""
 
-    __slots__ = ("_claim_ms", "is_checked", "keep_seconds", "prefix")
+    __slots__ = ("_claim_ms", "_is_checked", "_keep_seconds", "_prefix", "_redis")
 
-    def __init__(self, claim_seconds: float, keep_seconds: float | None, prefix: str) -> None:
-        """Check the settings."""
+    def __init__(
+        self,
+        redis: RedisClient,
+        *,
+        claim_seconds: float = CLAIM_SECONDS,
+        keep_seconds: float | None = None,
+        prefix: str = "wegetfinancing:postback:",
+    ) -> None:
+        """Check the settings; nothing is sent yet."""
+        self._redis = redis
         self._claim_ms = _milliseconds(as_seconds("claim_seconds", claim_seconds))
-        self.keep_seconds = None if keep_seconds is None else as_seconds("keep_seconds", keep_seconds)
-        self.prefix = prefix
-        self.is_checked = False
+        self._keep_seconds = None if keep_seconds is None else as_seconds("keep_seconds", keep_seconds)
+        self._prefix = prefix
+        self._is_checked = False
 
     @property
-    def claiming(self) -> dict[str, Any]:
+    def keep_seconds(self) -> float | None:
+        """Seconds for which a handled decision is remembered; ``None`` for ever."""
+        return self._keep_seconds
+
+    @property
+    def _claiming(self) -> dict[str, Any]:
         """Options of SET. One command sets the claim if there is none and says what there was."""
         return {"nx": True, "get": True, "px": self._claim_ms}
 
-    def claimed(self, held: object, owner: str) -> Claim:
+    @staticmethod
+    def _claimed(held: object, owner: str) -> Claim:
         """Read the answer of SET."""
         # It may be our own: a client that lost the answer asks again by itself.
         if held in (None, owner, owner.encode()):
             return Claim.GRANTED
         return Claim.SETTLED if held in (_SETTLED, _SETTLED.decode()) else Claim.IN_PROGRESS
 
-    def releasing(self, key: str, owner: str) -> tuple[Any, ...]:
+    def _releasing(self, key: str, owner: str) -> tuple[Any, ...]:
         """Arguments of EVAL."""
-        return (_RELEASE, 1, self.prefix + key, owner)
+        return (_RELEASE, 1, self._prefix + key, owner)
 
-    def settling(self, key: str, owner: str) -> tuple[Any, ...]:
+    def _settling(self, key: str, owner: str) -> tuple[Any, ...]:
         """Arguments of EVAL."""
-        keep = () if self.keep_seconds is None else (str(_milliseconds(self.keep_seconds)),)
-        return (_SETTLE, 1, self.prefix + key, owner, _SETTLED, *keep)
+        keep = () if self._keep_seconds is None else (str(_milliseconds(self._keep_seconds)),)
+        return (_SETTLE, 1, self._prefix + key, owner, _SETTLED, *keep)
 
-    def check(self, settings: Mapping[Any, Any]) -> None:
+    def _check(self, settings: Mapping[Any, Any]) -> None:
         """Read the answer of CONFIG GET; empty if Redis refuses to tell."""
-        self.is_checked = True
+        self._is_checked = True
         policy = settings.get("maxmemory-policy")
         if policy is None:
             _LOGGER.warning("could not read Redis' maxmemory-policy: make sure that it is noeviction")
@@ -80,7 +96,7 @@ class _Commands:
             raise ConfigurationError(_EVICTS)
 
 
-class RedisDeliveryStore:
+class RedisDeliveryStore(_Store[Redis]):
     """A ``DeliveryStore`` that all workers share.
 
     What Redis has not written to disk when it dies is forgotten: the decision may then be handled
@@ -100,24 +116,7 @@ class RedisDeliveryStore:
 
     """
 
-    __slots__ = ("_commands", "_redis")
-
-    def __init__(
-        self,
-        redis: Redis,
-        *,
-        claim_seconds: float = CLAIM_SECONDS,
-        keep_seconds: float | None = None,
-        prefix: str = "wegetfinancing:postback:",
-    ) -> None:
-        """Keep the client; nothing is sent yet."""
-        self._redis = redis
-        self._commands = _Commands(claim_seconds, keep_seconds, prefix)
-
-    @property
-    def keep_seconds(self) -> float | None:
-        """Seconds for which a handled decision is remembered; ``None`` for ever."""
-        return self._commands.keep_seconds
+    __slots__ = ()
 
     async def check(self) -> None:
         """Make sure that Redis keeps every claim. Call it at start-up.
@@ -132,26 +131,25 @@ class RedisDeliveryStore:
             settings = await self._redis.config_get(*_POLICY)
         except ResponseError:
             settings = {}
-        self._commands.check(settings)
+        self._check(settings)
 
     async def claim(self, key: str, owner: str) -> Claim:
         """Claim the decision unless it is settled or another claim on it has not expired."""
-        if not self._commands.is_checked:
+        if not self._is_checked:
             with _logged():
                 await self.check()
-        held = await self._redis.set(self._commands.prefix + key, owner, **self._commands.claiming)
-        return self._commands.claimed(held, owner)
+        return self._claimed(await self._redis.set(self._prefix + key, owner, **self._claiming), owner)
 
     async def release(self, key: str, owner: str) -> None:
         """Forget the claim, if ``owner`` still holds it."""
-        await self._redis.eval(*self._commands.releasing(key, owner))
+        await self._redis.eval(*self._releasing(key, owner))
 
     async def settle(self, key: str, owner: str) -> None:
         """Remember the decision as handled, unless another owner holds the claim by now."""
-        await self._redis.eval(*self._commands.settling(key, owner))
+        await self._redis.eval(*self._settling(key, owner))
 
 
-class SyncRedisDeliveryStore:
+class SyncRedisDeliveryStore(_Store[redis.Redis]):
     """A ``SyncDeliveryStore`` that all workers share. It is ``RedisDeliveryStore`` without ``await``.
 
     Both keep the same keys, so workers of either kind can share a Redis.
@@ -169,24 +167,7 @@ class SyncRedisDeliveryStore:
 
     """
 
-    __slots__ = ("_commands", "_redis")
-
-    def __init__(
-        self,
-        redis: "redis.Redis",
-        *,
-        claim_seconds: float = CLAIM_SECONDS,
-        keep_seconds: float | None = None,
-        prefix: str = "wegetfinancing:postback:",
-    ) -> None:
-        """Keep the client; nothing is sent yet."""
-        self._redis = redis
-        self._commands = _Commands(claim_seconds, keep_seconds, prefix)
-
-    @property
-    def keep_seconds(self) -> float | None:
-        """Seconds for which a handled decision is remembered; ``None`` for ever."""
-        return self._commands.keep_seconds
+    __slots__ = ()
 
     def check(self) -> None:
         """Make sure that Redis keeps every claim. Call it at start-up.
@@ -201,23 +182,22 @@ class SyncRedisDeliveryStore:
             settings = self._redis.config_get(*_POLICY)
         except ResponseError:
             settings = {}
-        self._commands.check(settings)
+        self._check(settings)
 
     def claim(self, key: str, owner: str) -> Claim:
         """Claim the decision unless it is settled or another claim on it has not expired."""
-        if not self._commands.is_checked:
+        if not self._is_checked:
             with _logged():
                 self.check()
-        held = self._redis.set(self._commands.prefix + key, owner, **self._commands.claiming)
-        return self._commands.claimed(held, owner)
+        return self._claimed(self._redis.set(self._prefix + key, owner, **self._claiming), owner)
 
     def release(self, key: str, owner: str) -> None:
         """Forget the claim, if ``owner`` still holds it."""
-        self._redis.eval(*self._commands.releasing(key, owner))
+        self._redis.eval(*self._releasing(key, owner))
 
     def settle(self, key: str, owner: str) -> None:
         """Remember the decision as handled, unless another owner holds the claim by now."""
-        self._redis.eval(*self._commands.settling(key, owner))
+        self._redis.eval(*self._settling(key, owner))
 
 
 @contextlib.contextmanager

@@ -9,12 +9,13 @@ from sqlalchemy import MetaData, insert, select, text
 from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from .._checks import is_finite_number
 from .._ledger.base import GRACE_SECONDS, LEASE_SECONDS, Apply, StoredLedger
 from .._ledger.rows import Transaction
 from ..credentials import Environment
 from ..errors import ConfigurationError, LedgerError
+from ..postbacks.settings import as_seconds
 from ._sql import engines, tables
+from ._sql.failures import description
 from ._sql.storage import SQLTransaction
 
 __all__ = ["SQLLedger", "metadata"]
@@ -62,14 +63,10 @@ class SQLLedger(StoredLedger):
     ) -> None:
         """Check the settings; nothing is opened before the first call."""
         super().__init__(environment=environment, apply=apply, lease=lease, grace=grace)
-        for name, value in (("patience", patience), ("handler_seconds", handler_seconds)):
-            if not (is_finite_number(value) and value > 0):
-                msg = f"{name} must be a finite number of seconds above zero"
-                raise ConfigurationError(msg)
         self._engine, self._owns_engine = engines.engine_for(engine_or_url)
         self._identity = engines.identity(self._engine)
-        self._patience = float(patience)
-        self._handler_seconds = float(handler_seconds)
+        self._patience = as_seconds("patience", patience)
+        self._handler_seconds = as_seconds("handler_seconds", handler_seconds)
         self._process = os.getpid()
         self._is_checked = False
 
@@ -151,7 +148,7 @@ class SQLLedger(StoredLedger):
                 _require_transaction(connection)
             yield
         except SQLAlchemyError as error:
-            raise LedgerError(engines.description(error)) from None
+            raise LedgerError(description(error)) from None
 
     def _check_tables(self) -> None:
         with self._open(write=False, timeout=self._patience, handler=False) as connection:

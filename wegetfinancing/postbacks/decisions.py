@@ -9,16 +9,6 @@ import attrs
 from .._loan import Loan
 from .events import Postback
 
-__all__ = [
-    "Claim",
-    "Decision",
-    "DecisionHandler",
-    "DecisionLedger",
-    "Recorded",
-    "SyncDecisionHandler",
-    "log_failed_attempt",
-]
-
 _LOGGER: Final = logging.getLogger("wegetfinancing")
 
 
@@ -112,7 +102,10 @@ class DecisionLedger(Protocol):
         ...
 
     def apply(self, claim: Claim) -> bool:
-        """Hand a claimed decision to the ledger's ``apply``; ``False`` if it failed or is not waiting."""
+        """Hand a claimed decision to the ledger's ``apply``; ``False`` if it failed or is not waiting.
+
+        The effects of ``apply`` and that it is handled are committed together.
+        """
         ...
 
     def renew(self, claim: Claim) -> bool:

@@ -12,9 +12,7 @@ from typing import Final, Self
 import attrs
 
 from .events import Approved, Postback, Preapproved, Refunded, Rejected, UnknownPostback
-from .ordering import Order, order_of
-
-__all__ = ["Advice", "LoanState"]
+from .ordering import DECISIONS, Order, order_of
 
 
 class Advice(enum.Enum):
@@ -35,7 +33,6 @@ _PREAPPROVED: Final = Preapproved.status
 _REJECTED: Final = Rejected.status
 _REFUND: Final = Refunded.status
 
-_DECISIONS: Final = frozenset({_APPROVED, _PREAPPROVED, _REJECTED})
 # Repeats that change nothing. Not among them: a rejection repeated after an approval, and an approval
 # repeated after a rejection, since either may be a new decision.
 _CHANGES_NOTHING: Final = frozenset(
@@ -92,7 +89,7 @@ class LoanState:
     def _advise_on_new(self, postback: Postback) -> Advice:
         if isinstance(postback, Refunded):
             return Advice.APPLY if self.status in (_APPROVED, _REFUND) else Advice.SURPRISING
-        if postback.status not in _DECISIONS or self.status == _REFUND:
+        if postback.status not in DECISIONS or self.status == _REFUND:
             return Advice.SURPRISING
         order = order_of(self.status, self.signed_at, postback.status, postback.signed_at)
         if order is Order.CHANGES_NOTHING:

@@ -6,7 +6,8 @@ from typing import Final
 
 from .events import Approved, Preapproved, Rejected
 
-_FINAL: Final = frozenset({Approved.status, Rejected.status})
+FINAL: Final = frozenset({Approved.status, Rejected.status})
+DECISIONS: Final = FINAL | {Preapproved.status}
 
 
 class Order(enum.Enum):
@@ -39,6 +40,6 @@ def order_of(last: str | None, last_at: dt.datetime | None, new: str, new_at: dt
             return Order.COUNTS
         return Order.CHANGES_NOTHING if new == Preapproved.status else Order.CANNOT_BE_TOLD
     # A preapproval is followed by the decision; nothing says that it ever follows one.
-    if last == Preapproved.status and new in _FINAL:
+    if last == Preapproved.status and new in FINAL:
         return Order.COUNTS
     return Order.CANNOT_BE_TOLD

@@ -89,7 +89,7 @@ class RecordingRules:
     patience: float
 
     def steps(self, postback: Postback, clock: Callable[[], float]) -> Steps[None]:
-        """Return if the vendor is to be answered OK.
+        """Store a postback and have it handled; return if the vendor is to be answered OK.
 
         That is when nothing is left to do, or when handling failed and a worker is alive to try again.
         Otherwise a vendor that delivers again may do so.
@@ -167,11 +167,5 @@ class SyncLedgerHandling:
         self._rules = RecordingRules(ledger.record, ledger.claim, handle, ledger.has_worker, patience)
 
     def __call__(self, postback: Postback) -> None:
-        """Return if the vendor is to be answered OK.
-
-        Raises:
-            NotYet: it could not be stored.
-            UnhandledError: it is stored, handling has failed, and no worker is alive.
-
-        """
+        """Do what ``RecordingRules.steps`` says, in this thread."""
         run(self._rules.steps(postback, time.monotonic))

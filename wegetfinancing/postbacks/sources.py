@@ -5,14 +5,13 @@ Without I/O of its own, as ``receiving``: ``lookups`` awaits what has to be awai
 
 import inspect
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Final, TypeAlias, TypeGuard, cast
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final, TypeAlias, cast
 
 from .._checks import is_async
 from ..credentials import Credentials
 from ..errors import ConfigurationError
-from .events import Postback
-from .receiving import MERCHANT_PLACEHOLDER, CredentialsUnavailableError, check_merchant_id, read_postback
+from .receiving import MERCHANT_PLACEHOLDER, CredentialsUnavailableError, check_merchant_id
 from .signatures import as_credentials_tuple
 
 FoundCredentials: TypeAlias = Credentials | Iterable[Credentials] | None
@@ -38,28 +37,24 @@ def as_credentials_source(
             where there is no lookup, or without one where there is.
 
     """
-    if (path or "").count(MERCHANT_PLACEHOLDER) != _is_lookup(credentials):
+    accepted, lookup = as_routed_source(credentials)
+    if (path or "").count(MERCHANT_PLACEHOLDER) != (lookup is not None):
         raise ConfigurationError(_ONE_LOOKUP_AND_ITS_PATH)
-    if _is_lookup(credentials):
-        return (), credentials
-    return as_credentials_tuple(cast("Credentials | Iterable[Credentials]", credentials)), None
-
-
-def _is_lookup(credentials: object) -> TypeGuard[CredentialsLookup]:
-    return callable(credentials) and not isinstance(credentials, type)
+    return accepted, lookup
 
 
 def as_routed_source(
     credentials: Credentials | Iterable[Credentials] | CredentialsLookup,
 ) -> tuple[tuple[Credentials, ...], CredentialsLookup | None]:
-    """Do what ``as_credentials_source`` does, where a router says which path it is and passes the merchant.
+    """Do the same where a router says which path it is and passes the merchant.
 
     Raises:
         ConfigurationError: no credentials, or several merchants'.
 
     """
-    path = MERCHANT_PLACEHOLDER if _is_lookup(credentials) else None
-    return as_credentials_source(credentials, path=path)
+    if callable(credentials) and not isinstance(credentials, type):
+        return (), credentials
+    return as_credentials_tuple(cast("Credentials | Iterable[Credentials]", credentials)), None
 
 
 def check_plain(lookup: CredentialsLookup | None) -> None:
@@ -126,40 +121,3 @@ def _not_awaitable(found: FoundCredentials | Awaitable[FoundCredentials]) -> Fou
     if inspect.iscoroutine(found):
         found.close()  # or Python warns that nobody has awaited it
     raise ConfigurationError(_AWAITED_LOOKUP)
-
-
-class Source:
-    """Verifies with the credentials of one merchant, or with those that a plain lookup returns.
-
-    Raises:
-        ConfigurationError: the lookup is ``async``.
-
-    """
-
-    __slots__ = ("_credentials", "_max_age", "lookup")
-
-    def __init__(
-        self, credentials: tuple[Credentials, ...], lookup: CredentialsLookup | None, max_age: float | None
-    ) -> None:
-        """Accept what ``as_credentials_source`` returns. ``max_age``: seconds."""
-        check_plain(lookup)
-        self._credentials = credentials
-        self._max_age = max_age
-        self.lookup: CredentialsLookup | None = lookup
-
-    def read(self, body: bytes, headers: Mapping[str, str], merchant_id: str | None) -> Postback:
-        """Do what ``read_postback`` does, with the credentials of ``merchant_id`` where there is a lookup.
-
-        Raises:
-            Refusal: it is not authentic, or cannot be read.
-            CredentialsUnavailableError: the lookup has not told whose credentials to verify with.
-
-        """
-        try:
-            credentials = self._credentials
-            if self.lookup is not None and merchant_id is not None:
-                credentials = look_up(self.lookup, merchant_id)
-            return read_postback(body, headers, credentials, self._max_age, merchant_id)
-        except CredentialsUnavailableError:
-            del body, headers  # it goes on to the server, and crash reporters show local variables
-            raise

@@ -82,6 +82,8 @@ async def _await(step: Call | Pause) -> object:
     if isinstance(step, Pause):
         await anyio.sleep(step.seconds)
         return None
+    if step.seconds is None:
+        return await step.function(*step.args)
     with anyio.fail_after(step.seconds, shield=step.is_shielded):
         return await step.function(*step.args)
 

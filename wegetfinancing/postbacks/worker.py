@@ -60,6 +60,7 @@ class LedgerHandling:
             msg = "handler must be 'async def (decision)'; a plain function is the ledger's apply="
             raise ConfigurationError(msg)
         self.ledger = ledger
+        self._claim = self._awaited(ledger.claim)
         self._rules = RecordingRules(
             record=self._awaited(ledger.record),
             claim=self._claim,
@@ -74,16 +75,7 @@ class LedgerHandling:
         self._apply_threads.close()
 
     async def __call__(self, postback: Postback) -> None:
-        """Store a postback and have it handled; return if the vendor is to be answered OK.
-
-        That is when nothing is left to do, or when handling failed and a worker is alive to try again.
-        Otherwise a vendor that delivers again may do so.
-
-        Raises:
-            NotYet: it could not be stored.
-            UnhandledError: it is stored, handling has failed, and no worker is alive.
-
-        """
+        """Store a postback and have it handled, as ``RecordingRules.steps`` says."""
         await run_async(self._rules.steps(postback, anyio.current_time))
 
     def _awaited(self, function: Callable[..., _Result]) -> Callable[..., Awaitable[_Result]]:
@@ -91,9 +83,6 @@ class LedgerHandling:
             return await self._threads.run(partial(function, *args))
 
         return call
-
-    async def _claim(self, decision_id: int | None = None) -> Claim | None:
-        return await self._threads.run(partial(self.ledger.claim, decision_id))
 
     async def handle(self, claim: Claim) -> bool:
         """Hand a claimed decision over, and say whether that has succeeded."""
@@ -116,18 +105,27 @@ class LedgerHandling:
 
     async def _call_handler(self, claim: Claim, handler: DecisionHandler) -> str | None:
         """Run the handler under a lease that is renewed; return what it failed with, by name."""
-        error: str | None = "TimeoutError"
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._keep_lease, claim, tasks.cancel_scope)
+        error: str | None = "Cancelled"
+
+        async def call() -> None:
+            nonlocal error
             # Long before the lease ends, so that nobody else can have begun meanwhile.
-            with anyio.move_on_after(claim.seconds / 2):
+            with anyio.move_on_after(claim.seconds / 2) as limit:
                 try:
                     await handler(claim.decision)
                     error = None
                 except Exception as failure:  # noqa: BLE001 - the border to the shop's code
                     log_failed_attempt(claim, failure)
                     error = type(failure).__name__
+            if limit.cancelled_caught:
+                error = "TimeoutError"
             tasks.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._keep_lease, claim, tasks.cancel_scope)
+            # In a task of its own: asyncio's CancelledError of something that the handler has awaited, and
+            # somebody else has cancelled, would end the worker, and nobody would hear of it.
+            tasks.start_soon(call)
         return error
 
     async def _keep_lease(self, claim: Claim, scope: anyio.CancelScope) -> None:
@@ -161,6 +159,10 @@ class LedgerHandling:
                         is_busy = await self.work_once()
                     except LedgerError as error:
                         _LOGGER.warning("the worker waits: %s", error)
+                    except ConfigurationError:
+                        raise
+                    except Exception:  # such as no thread to be had: nobody would start it again
+                        _LOGGER.exception("the worker waits, and then goes on")
                     if not is_busy:
                         await anyio.sleep(POLL_SECONDS)
         finally:
@@ -170,7 +172,7 @@ class LedgerHandling:
 
     async def _keep_beating(self, worker: str) -> None:
         while True:
-            with contextlib.suppress(LedgerError):
+            with contextlib.suppress(Exception):  # what is wrong is said where decisions are claimed
                 await self._threads.run(partial(self.ledger.beat, worker))
             await anyio.sleep(_BEAT_SECONDS)
 

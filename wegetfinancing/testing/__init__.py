@@ -6,10 +6,10 @@ It needs neither pytest nor httpx, and patches nothing.
 
 from ..emulator.postbacks import SignedPostback
 from ..emulator.responses import INV_ID, created_response, error_response, shipping_response
-from .contract.checking import TransportCheck
 from .contract.ledger_checking import LedgerCheck
 from .contract.ledgers import LEDGER_CHECKS, check_ledger_contract
 from .contract.store_checks import STORE_CHECKS, StoreCheck, check_store_contract
+from .contract.transport_checking import TransportCheck
 from .contract.transports import IN_MEMORY_TRANSPORT_CHECKS, TRANSPORT_CHECKS, check_transport_contract
 from .fakes import (
     FakeTransport,

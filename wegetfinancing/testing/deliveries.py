@@ -157,7 +157,8 @@ def deliver_to_wsgi(
             for chunk in chunks:
                 received.body += chunk
         finally:
-            getattr(chunks, "close", _do_nothing)()
+            if close := getattr(chunks, "close", None):  # a list has none
+                close()
     except Exception as error:  # noqa: BLE001 - as above
         failure = error
     return received.response(failure, raise_app_exceptions=raise_app_exceptions)
@@ -205,7 +206,3 @@ def _environ(postback: SignedPostback, url: str) -> dict[str, Any]:
 def _port(url: str) -> int:
     parts = urlsplit(url)
     return parts.port or _PORTS[parts.scheme]
-
-
-def _do_nothing() -> None:
-    """Stand in for the ``close`` that a list does not have."""

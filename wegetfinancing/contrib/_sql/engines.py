@@ -6,15 +6,17 @@ import sqlite3
 import time
 import traceback
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
 from sqlalchemy import create_engine, event, text
-from sqlalchemy.engine import URL, Connection, Engine, make_url
+from sqlalchemy.engine import URL, Connection, Engine, RootTransaction, make_url
 from sqlalchemy.exc import ArgumentError, InvalidRequestError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
 from ...errors import ConfigurationError, LedgerError
-from .watchdog import Watchdog, too_long
+from .failures import description
+from .watchdog import time_limit
 
 _WRITE: Final = "wgf_write"
 _PROGRESS_STEPS: Final = 10_000  # of SQLite's virtual machine; some tenth of a millisecond
@@ -23,6 +25,10 @@ _POSTGRESQL: Final = text(
     "SELECT set_config('statement_timeout', :timeout, true), set_config('lock_timeout', :timeout, true),"
     " set_config('idle_in_transaction_session_timeout', :timeout, true),"
     " set_config('synchronous_commit', 'on', true)"
+)
+_ENDED: Final = (
+    "the handler has ended the ledger's transaction: leave commit() and rollback() to the ledger, and undo a"
+    " part of the work by rolling back to a savepoint, with begin_nested()"
 )
 
 
@@ -121,14 +127,17 @@ def transaction(engine: Engine, *, write: bool, timeout: float, handler: bool) -
         with (
             engine.connect() as connection,
             _kept_if_all_was_well(connection),
-            _limits(connection, timeout, watch=handler) as watchdog,
+            _statement_limit(connection, timeout),
         ):
             connection = _begun(connection, write=write, timeout=timeout)  # noqa: PLW2901 - the same one
-            if watchdog is not None:
-                watchdog.start()
-            yield connection
-            if watchdog is not None and watchdog.stop():
-                raise TimeoutError
+            limit: AbstractContextManager[None] = contextlib.nullcontext()
+            guard: AbstractContextManager[None] = contextlib.nullcontext()
+            if handler:
+                guard = _not_ended_by_the_handler(connection)
+            if handler and connection.dialect.name == "sqlite":
+                limit = time_limit(_raw(connection), timeout, connection.invalidate)
+            with limit, guard:
+                yield connection
             committing = write  # what was only read cannot be in doubt
             _commit(connection)
     except (SQLAlchemyError, sqlite3.Error) as error:
@@ -156,6 +165,35 @@ def _kept_if_all_was_well(connection: Connection) -> Iterator[None]:
                     _raw(connection).rollback()
                 connection.invalidate()
         raise
+
+
+@contextlib.contextmanager
+def _not_ended_by_the_handler(connection: Connection) -> Iterator[None]:
+    """Refuse a handler that ends the ledger's transaction, as ``rollback()`` of an ORM session does.
+
+    With it "handled" would be kept or lost by itself: an approval lost, or applied again and again.
+    """
+    begun = connection.get_transaction()
+    event.listen(connection, "commit", _refuse_to_commit)
+    try:
+        yield
+    except BaseException:
+        if _has_ended(connection, begun):
+            connection.invalidate()  # the driver may still be in it
+        raise
+    finally:
+        event.remove(connection, "commit", _refuse_to_commit)
+    if _has_ended(connection, begun):
+        connection.invalidate()
+        raise InvalidRequestError(_ENDED)
+
+
+def _has_ended(connection: Connection, begun: RootTransaction | None) -> bool:
+    return begun is None or not begun.is_active or connection.get_transaction() is not begun
+
+
+def _refuse_to_commit(_: Connection) -> None:
+    raise InvalidRequestError(_ENDED)
 
 
 def _commit(connection: Connection) -> None:
@@ -203,40 +241,19 @@ def _raw(connection: Connection) -> Any:  # noqa: ANN401 - the driver's
 
 
 @contextlib.contextmanager
-def _limits(connection: Connection, timeout: float, *, watch: bool) -> Iterator["Watchdog | None"]:
-    """Bound statements on SQLite; with ``watch`` the whole transaction, once the watchdog is started."""
+def _statement_limit(connection: Connection, timeout: float) -> Iterator[None]:
+    """Bound the statements on SQLite, which has no setting for that."""
     if connection.dialect.name != "sqlite":
-        yield None
+        yield
         return
     raw = _raw(connection)
     until = time.monotonic() + timeout
-    watchdog = Watchdog(raw, timeout) if watch else None
-    if watchdog is None:
-        raw.set_progress_handler(lambda: time.monotonic() > until, _PROGRESS_STEPS)
-    else:
-        raw.set_progress_handler(watchdog.forbids, 1)
+    raw.set_progress_handler(lambda: time.monotonic() > until, _PROGRESS_STEPS)
     try:
-        yield watchdog
-    except Exception:
-        if watchdog is None or not watchdog.has_expired:
-            raise
-        raise too_long(timeout) from None
+        yield
     finally:
-        if watchdog is not None and watchdog.stop():
-            connection.invalidate()
-        else:
-            with contextlib.suppress(sqlite3.ProgrammingError):  # it is closed
-                raw.set_progress_handler(None, 0)
-
-
-def description(error: Exception) -> str:
-    """Describe a database's failure without the values of any statement."""
-    original = getattr(error, "orig", None) or error
-    name = type(original).__name__
-    if isinstance(original, sqlite3.Error):  # its texts are fixed ones, such as "database is locked"
-        return f"the ledger's database failed: {name}: {original}"
-    state = getattr(original, "sqlstate", None)
-    return f"the ledger's database failed: {name}{f' (SQLSTATE {state})' if state else ''}"
+        with contextlib.suppress(sqlite3.ProgrammingError):  # it is closed
+            raw.set_progress_handler(None, 0)
 
 
 def identity(engine: Engine) -> str:

@@ -1,4 +1,7 @@
-"""One transaction on SQLAlchemy Core: the statements behind the rules."""
+"""One transaction on SQLAlchemy Core: the statements behind the rules.
+
+What each method does is described at ``Transaction`` in ``_ledger.rows``.
+"""
 
 import time
 from collections.abc import Sequence
@@ -27,7 +30,6 @@ from ..._ledger import rows
 from ..._ledger.rows import DecisionRow, LoanRow, decision_from_columns, loan_from_columns, to_columns
 from . import tables
 
-_LONG_WAIT = 60.0
 _CLOCK = text("SELECT extract(epoch FROM clock_timestamp())")
 
 
@@ -36,6 +38,7 @@ _INSERTS: Final[dict[str, Any]] = {"postgresql": postgresql.insert, "sqlite": sq
 _LOAN_OF_ORDER: Final = select(tables.loan).where(
     tables.loan.c.merchant_id == bindparam("merchant"), tables.loan.c.order_id == bindparam("order")
 )
+# SQLite has no FOR UPDATE and needs none: BEGIN IMMEDIATE keeps every other writer out.
 _LOAN_OF_ORDER_LOCKED: Final = _LOAN_OF_ORDER.with_for_update()
 _LOAN_BY_ID: Final = select(tables.loan).where(tables.loan.c.id == bindparam("loan"))
 _LOAN_BY_ID_LOCKED: Final = _LOAN_BY_ID.with_for_update()
@@ -72,83 +75,68 @@ class SQLTransaction:
         self._on_postgresql = connection.dialect.name == "postgresql"
 
     def now(self) -> float:
-        """Read the database's clock; SQLite's is that of this machine."""
+        # SQLite's clock is that of this machine.
         return float(self.connection.scalar(_CLOCK) or 0.0) if self._on_postgresql else time.time()
 
     def loan(self, merchant_id: str, order_id: str, *, lock: bool = False) -> LoanRow | None:
-        """Read the loan of an order."""
         statement = _LOAN_OF_ORDER_LOCKED if lock else _LOAN_OF_ORDER
-        found = self._loans(statement, {"merchant": merchant_id, "order": order_id})
-        return found[0] if found else None
+        return next(iter(self._loans(statement, {"merchant": merchant_id, "order": order_id})), None)
 
     def loan_by_id(self, loan_id: int, *, lock: bool = False) -> LoanRow:
-        """Read a loan that exists."""
         return self._loans(_LOAN_BY_ID_LOCKED if lock else _LOAN_BY_ID, {"loan": loan_id})[0]
 
     def loans(self, order_ids: Sequence[str], merchant_id: str | None) -> list[LoanRow]:
-        """Read the loans of several orders."""
         key = and_(tables.loan.c.merchant_id == merchant_id, tables.loan.c.order_id.in_(order_ids))
         return self._loans(select(tables.loan).where(key))
 
     def insert_loan(self, row: LoanRow) -> bool:
-        """Insert a loan; ``False`` if there is one of this merchant and order already."""
         statement = _INSERT_LOAN[self.connection.dialect.name]
         return self.connection.execute(statement, to_columns(row)).first() is not None
 
     def save_loan(self, row: LoanRow) -> None:
-        """Replace a loan."""
         self.connection.execute(_SAVE_LOAN, {**to_columns(row), "row": row.id})
 
     def merchants(self) -> set[str]:
-        """Name up to two merchants; either end of an index."""
+        # Either end of an index.
         ends = [select(end(tables.loan.c.merchant_id)).scalar_subquery() for end in (func.min, func.max)]
         return {each for each in self.connection.execute(select(*ends)).one() if each is not None}
 
     def lock_inv_id(self, merchant_id: str, inv_id: str) -> int | None:
-        """Insert or lock the row of the vendor's ID, in one statement."""
         values = {"merchant_id": merchant_id, "inv_id": inv_id}
         statement = _LOCK_INV_ID[self.connection.dialect.name]
         loan_id: int | None = self.connection.execute(statement, values).scalar_one()
         return loan_id
 
     def assign_inv_id(self, merchant_id: str, inv_id: str, loan_id: int) -> None:
-        """Note which loan the vendor's ID belongs to."""
         values = {"merchant": merchant_id, "inv": inv_id, "loan_id": loan_id}
         self.connection.execute(_ASSIGN_INV_ID, values)
 
     def decision(self, decision_id: int, *, lock: bool = False) -> DecisionRow | None:
-        """Read a decision."""
         statement = select(tables.decision).where(tables.decision.c.id == decision_id)
-        return self._first(_locking(statement, lock))
+        return next(iter(self._decisions(statement.with_for_update() if lock else statement)), None)
 
     def delivery(self, merchant_id: str, digest: str) -> DecisionRow | None:
-        """Read the decision of a delivery."""
         key = and_(tables.decision.c.merchant_id == merchant_id, tables.decision.c.digest == digest)
-        return self._first(select(tables.decision).where(key))
+        return next(iter(self._decisions(select(tables.decision).where(key))), None)
 
     def insert_decision(self, row: DecisionRow) -> DecisionRow:
-        """Append a decision."""
         statement = insert(tables.decision).values(**to_columns(row)).returning(tables.decision.c.id)
         return attrs.evolve(row, id=self.connection.execute(statement).scalar_one())
 
     def save_decision(self, row: DecisionRow) -> None:
-        """Replace a decision."""
         self.connection.execute(_SAVE_DECISION, {**to_columns(row), "row": row.id})
 
     def decisions(self, loan_id: int) -> list[DecisionRow]:
-        """Read the decisions of a loan, the oldest first."""
         statement = select(tables.decision).where(tables.decision.c.loan_id == loan_id)
         return self._decisions(statement.order_by(tables.decision.c.id))
 
     def unmatched(
         self, merchant_id: str, *, inv_id: str | None = None, order_id: str | None = None
     ) -> list[DecisionRow]:
-        """Read unmatched decisions that name this ID or this order, the oldest first."""
         values = {"merchant": merchant_id, "named": inv_id if order_id is None else order_id}
         return self._decisions(_UNMATCHED_OF_INV if order_id is None else _UNMATCHED_OF_ORDER, values)
 
     def matchable(self, limit: int) -> list[DecisionRow]:
-        """Read unmatched decisions whose ID or order has a loan by now."""
         decision, inv, loan = tables.decision.c, tables.inv.c, tables.loan.c
         by_id = exists().where(
             inv.merchant_id == decision.merchant_id, inv.inv_id == decision.inv_id, inv.loan_id.is_not(None)
@@ -159,8 +147,7 @@ class SQLTransaction:
         statement = select(tables.decision).where(decision.state == rows.UNMATCHED, or_(by_id, by_order))
         return self._decisions(statement.order_by(decision.id).limit(limit))
 
-    def due(self, now: float, limit: int, after: str = "") -> list[DecisionRow]:
-        """Read waiting decisions that are due, not leased, and first of their loans; merchants take turns."""
+    def due(self, now: float, limit: int, after: str) -> list[DecisionRow]:
         decision, earlier = tables.decision.c, tables.decision.alias().c
         is_behind = exists().where(
             earlier.loan_id == decision.loan_id, earlier.state == rows.WAITING, earlier.id < decision.id
@@ -180,25 +167,22 @@ class SQLTransaction:
         return found
 
     def lock_waiting(self, decision_id: int) -> DecisionRow | None:
-        """Lock a waiting decision unless someone else has."""
         key = and_(tables.decision.c.id == decision_id, tables.decision.c.state == rows.WAITING)
-        return self._first(select(tables.decision).where(key).with_for_update(skip_locked=True))
+        return next(
+            iter(self._decisions(select(tables.decision).where(key).with_for_update(skip_locked=True))), None
+        )
 
-    def loans_to_review(self, now: float, limit: int, merchant_id: str | None = None) -> list[LoanRow]:
-        """Read loans that are held, unknown, or sending although their deadline has passed."""
+    def loans_to_review(self, now: float, limit: int, merchant_id: str | None) -> list[LoanRow]:
         loan = tables.loan.c
         overdue = and_(loan.state == rows.SENDING, _not_ahead(loan.deadline, now))
         condition = or_(loan.holds != "[]", loan.state == rows.UNKNOWN, overdue)
         statement = _of(merchant_id, tables.loan).where(condition)
         return self._loans(statement.order_by(loan.id).limit(limit))
 
-    def decisions_to_review(
-        self, now: float, limit: int, merchant_id: str | None = None
-    ) -> list[DecisionRow]:
-        """Read decisions that are unmatched, failing, waiting for long, or held without a loan."""
+    def decisions_to_review(self, now: float, limit: int, merchant_id: str | None) -> list[DecisionRow]:
         decision = tables.decision.c
         has_failed = and_(decision.attempts > 0, decision.lease.is_(None))
-        failing = or_(has_failed, decision.received_at < now - _LONG_WAIT)
+        failing = or_(has_failed, decision.received_at < now - rows.LONG_WAIT)
         condition = or_(
             decision.state == rows.UNMATCHED,
             and_(decision.state == rows.WAITING, failing),
@@ -207,15 +191,13 @@ class SQLTransaction:
         statement = _of(merchant_id, tables.decision).where(condition)
         return self._decisions(statement.order_by(decision.id).limit(limit))
 
-    def undecided(self, before: float, limit: int, merchant_id: str | None = None) -> list[LoanRow]:
-        """Read loans that were created before and have had no final decision, the oldest first."""
+    def undecided(self, before: float, limit: int, merchant_id: str | None) -> list[LoanRow]:
         loan = tables.loan.c
         condition = and_(tables.undecided, ~loan.forgotten, loan.created_at < before)
         statement = _of(merchant_id, tables.loan).where(condition)
         return self._loans(statement.order_by(loan.created_at).limit(limit))
 
-    def purgeable(self, before: float, limit: int, merchant_id: str | None = None) -> list[LoanRow]:
-        """Read loans unchanged since, with nothing open, unknown or waiting."""
+    def purgeable(self, before: float, limit: int, merchant_id: str | None) -> list[LoanRow]:
         loan, decision = tables.loan.c, tables.decision.c
         waits = exists().where(decision.loan_id == loan.id, decision.state == rows.WAITING)
         statement = _of(merchant_id, tables.loan).where(
@@ -225,32 +207,24 @@ class SQLTransaction:
             loan.state.not_in([rows.SENDING, rows.UNKNOWN]),
             ~waits,
         )
-        return self._loans(_locking(statement.order_by(loan.id).limit(limit), lock=True))
+        return self._loans(statement.order_by(loan.id).limit(limit).with_for_update())
 
     def beat(self, worker: str, now: float | None) -> None:
-        """Note that a worker is alive, or has ended."""
         if now is None:
             self.connection.execute(delete(tables.worker).where(tables.worker.c.id == worker))
             return
-        statement = self._insert(tables.worker).values(id=worker, seen_at=now)
+        statement = _INSERTS[self.connection.dialect.name](tables.worker).values(id=worker, seen_at=now)
         self.connection.execute(statement.on_conflict_do_update(index_elements=["id"], set_={"seen_at": now}))
 
-    def last_beat(self) -> float:
-        """Say when a worker was last alive."""
-        return self.connection.scalar(select(func.max(tables.worker.c.seen_at))) or 0.0
-
-    def _insert(self, table: Any) -> Any:  # noqa: ANN401 - either dialect's, with the same clauses
-        return postgresql.insert(table) if self._on_postgresql else sqlite.insert(table)
+    def last_beat(self, until: float) -> float:
+        seen_at = tables.worker.c.seen_at
+        return self.connection.scalar(select(func.max(seen_at)).where(seen_at <= until)) or 0.0
 
     def _loans(self, statement: Select[Any], values: dict[str, Any] | None = None) -> list[LoanRow]:
         return [loan_from_columns(row._asdict()) for row in self.connection.execute(statement, values)]
 
     def _decisions(self, statement: Select[Any], values: dict[str, Any] | None = None) -> list[DecisionRow]:
         return [decision_from_columns(row._asdict()) for row in self.connection.execute(statement, values)]
-
-    def _first(self, statement: Select[Any]) -> DecisionRow | None:
-        found = self._decisions(statement)
-        return found[0] if found else None
 
 
 def _of(merchant_id: str | None, table: Table) -> Select[Any]:
@@ -260,8 +234,3 @@ def _of(merchant_id: str | None, table: Table) -> Select[Any]:
 
 def _not_ahead(column: ColumnElement[float], now: float) -> ColumnElement[bool]:
     return or_(column <= now, column > now + rows.MAX_AHEAD)
-
-
-def _locking(statement: Select[Any], lock: bool) -> Select[Any]:  # noqa: FBT001 - private
-    # SQLite has no FOR UPDATE and needs none: BEGIN IMMEDIATE keeps every other writer out.
-    return statement.with_for_update() if lock else statement

@@ -3,12 +3,34 @@
 import contextlib
 import sqlite3
 import threading
+from collections.abc import Callable, Iterator
 
 
-def too_long(seconds: float) -> TimeoutError:
-    """Make the error of a handler that was too slow."""
-    msg = f"the handler took longer than {seconds:g} seconds, and its transaction was rolled back"
-    return TimeoutError(msg)
+@contextlib.contextmanager
+def time_limit(raw: sqlite3.Connection, seconds: float, close: Callable[[], None]) -> Iterator[None]:
+    """Roll back a handler that takes too long, and ``close`` the connection then.
+
+    Raises:
+        TimeoutError: it was rolled back.
+
+    """
+    watchdog = Watchdog(raw, seconds)
+    raw.set_progress_handler(watchdog.forbids, 1)
+    watchdog.start()
+    try:
+        yield
+    except Exception:
+        if not watchdog.stop():
+            raise
+    finally:
+        is_rolled_back = watchdog.stop()
+        with contextlib.suppress(sqlite3.ProgrammingError):  # the handler has closed it
+            raw.set_progress_handler(None, 0)
+        if is_rolled_back:
+            close()
+    if is_rolled_back:
+        msg = f"the handler took longer than {seconds:g} seconds, and its transaction was rolled back"
+        raise TimeoutError(msg)
 
 
 class Watchdog:

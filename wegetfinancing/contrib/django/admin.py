@@ -6,6 +6,7 @@ Nothing is edited; actions go through the ledger.
 import datetime as dt
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar, Final
 
 from django.contrib import admin, messages
@@ -211,18 +212,16 @@ class LoanAdmin(_LedgerAdmin):
             text = "Tick what you have looked into. What arrives meanwhile stays open."
             return self._confirm(request, queryset, "Accept", text, may_apply=True)
         for row in queryset:
-            holds = request.POST.getlist(f"hold-{row.pk}")
-            if holds:
-                self._accept(request, row, holds)
+            if holds := request.POST.getlist(f"hold-{row.pk}"):
+                accept = partial(
+                    get_ledger().accept,
+                    row.order_id,
+                    holds,
+                    apply="apply" in request.POST,
+                    merchant_id=row.merchant_id,
+                )
+                self._try(request, row, f"accepted {', '.join(holds)}", accept)
         return None
-
-    def _accept(self, request: HttpRequest, row: Loan, holds: list[str]) -> None:
-        def accept() -> object:
-            return get_ledger().accept(
-                row.order_id, holds, apply="apply" in request.POST, merchant_id=row.merchant_id
-            )
-
-        self._try(request, row, f"accepted {', '.join(holds)}", accept)
 
     @admin.action(description="Resolve as absent ...", permissions=["operate"])
     def resolve(self, request: HttpRequest, queryset: QuerySet[Loan]) -> HttpResponse | None:
@@ -233,14 +232,9 @@ class LoanAdmin(_LedgerAdmin):
             )
             return self._confirm(request, queryset, "Resolve as absent", text, may_apply=False)
         for row in queryset:
-            self._resolve(request, row)
+            resolve = partial(get_ledger().resolve, row.order_id, merchant_id=row.merchant_id)
+            self._try(request, row, "resolved as absent", resolve)
         return None
-
-    def _resolve(self, request: HttpRequest, row: Loan) -> None:
-        def resolve() -> object:
-            return get_ledger().resolve(row.order_id, merchant_id=row.merchant_id)
-
-        self._try(request, row, "resolved as absent", resolve)
 
 
 @admin.register(Decision)
@@ -289,7 +283,7 @@ class DecisionAdmin(_LedgerAdmin):
         ledger = get_ledger()
         if not ledger.applies:
             done = "due now; manage.py wegetfinancing_worker hands it to 'HANDLER'"
-            self._try(request, row, done, lambda: ledger.retry(row.pk))
+            self._try(request, row, done, partial(ledger.retry, row.pk))
             return
 
         def retry() -> None:
@@ -307,10 +301,7 @@ class DecisionAdmin(_LedgerAdmin):
     def dismiss(self, request: HttpRequest, queryset: QuerySet[Decision]) -> None:
         """Let decisions be handled no more."""
         for row in queryset:
-            self._dismiss(request, row)
-
-    def _dismiss(self, request: HttpRequest, row: Decision) -> None:
-        self._try(request, row, "dismissed", lambda: get_ledger().dismiss(row.pk))
+            self._try(request, row, "dismissed", partial(get_ledger().dismiss, row.pk))
 
 
 @admin.register(Shipment)

@@ -1,9 +1,15 @@
-"""The Django app."""
+"""The Django app, and what ``manage.py check`` says of its settings."""
+
+from typing import Any, Final
 
 from django.apps import AppConfig
-from django.core import checks as django_checks
+from django.core import checks
 
-from .checks import check_settings
+from ...errors import ConfigurationError
+from .conf import get_credentials, get_ledger, problems
+
+_INCOMPLETE: Final = "wegetfinancing.E001"
+_REFUSED: Final = "wegetfinancing.E002"
 
 
 class WeGetFinancingConfig(AppConfig):
@@ -16,4 +22,16 @@ class WeGetFinancingConfig(AppConfig):
 
     def ready(self) -> None:
         """Have ``manage.py check`` look at the settings."""
-        django_checks.register(check_settings)
+        checks.register(_check_settings)
+
+
+def _check_settings(**_: Any) -> list[checks.CheckMessage]:  # noqa: ANN401 - what Django passes to every check
+    """Name each setting that is missing or wrong."""
+    found: list[checks.CheckMessage] = [checks.Error(text, id=_INCOMPLETE) for text in problems()]
+    if not found:
+        try:
+            get_credentials()
+            get_ledger().check()
+        except ConfigurationError as error:
+            found.append(checks.Error(str(error), id=_REFUSED))
+    return found

@@ -16,8 +16,6 @@ from ...postbacks.decisions import DecisionHandler, SyncDecisionHandler
 from .ledger import DjangoLedger
 from .shipments import RecordingClient
 
-__all__ = ["get_client", "get_credentials", "get_handler", "get_ledger", "problems"]
-
 NAME: Final = "WEGETFINANCING"
 _REQUIRED: Final = ("MERCHANT_ID", "USERNAME", "PASSWORD", "ENVIRONMENT")
 _FUNCTIONS: Final = {

@@ -4,18 +4,17 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any, Final
 
-from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError
+from django.db import DEFAULT_DB_ALIAS, Error
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from ..._checks import is_finite_number
 from ..._ledger.base import GRACE_SECONDS, LEASE_SECONDS, Apply, StoredLedger
 from ..._ledger.rows import Transaction
 from ..._loan import Application, Begun
 from ...credentials import Environment
 from ...errors import ConfigurationError, LedgerError
-from .transactions import connection_of, description, own_transaction, refuse_to_nest
-
-__all__ = ["DjangoLedger"]
+from ...postbacks.settings import as_seconds
+from .._sql.failures import description
+from .transactions import connection_of, own_transaction, refuse_to_nest
 
 PATIENCE_SECONDS: Final = 5.0
 HANDLER_SECONDS: Final = 5.0
@@ -59,14 +58,10 @@ class DjangoLedger(StoredLedger):
     ) -> None:
         """Check the settings; nothing is opened before the first call."""
         super().__init__(environment=environment, apply=apply, lease=lease, grace=grace)
-        for name, value in (("patience", patience), ("handler_seconds", handler_seconds)):
-            if not (is_finite_number(value) and value > 0):
-                msg = f"{name} must be a finite number of seconds above zero"
-                raise ConfigurationError(msg)
         self._using = using
         self._identity = f"django:{using}"
-        self._patience = float(patience)
-        self._handler_seconds = float(handler_seconds)
+        self._patience = as_seconds("patience", patience)
+        self._handler_seconds = as_seconds("handler_seconds", handler_seconds)
         self._is_checked = False
 
     @property
@@ -124,7 +119,7 @@ class DjangoLedger(StoredLedger):
             raise ConfigurationError(msg)
         try:
             yield self._checked(opened, write=write)
-        except (DatabaseError, InterfaceError) as error:
+        except Error as error:
             raise LedgerError(description(error)) from None
 
     def _checked(self, connection: BaseDatabaseWrapper, *, write: bool) -> Transaction:

@@ -4,14 +4,15 @@ import logging
 import time
 from typing import Final
 
-from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, transaction
+from django.db import DEFAULT_DB_ALIAS, Error, transaction
 
 from ..._tracebacks import clears_locals
 from ...client.hooks import DONE
 from ...client.sync import Client
 from ...errors import CallError
 from ...models import ShippingEvent, ShippingReceipt
-from .transactions import description, left_as_found
+from .._sql.failures import description
+from .transactions import left_as_found
 
 _LOGGER: Final = logging.getLogger("wegetfinancing")
 
@@ -59,7 +60,7 @@ class RecordingClient(Client):
                     error=error,
                     told_at=time.time(),
                 )
-        except (DatabaseError, InterfaceError) as failure:
+        except Error as failure:
             _LOGGER.warning(
                 "the shipping update %s of %s (%s) could not be recorded: %s",
                 event.state.value,

@@ -1,4 +1,8 @@
-"""One transaction on Django's ORM: the statements behind the rules. Imported once the apps are ready."""
+"""One transaction on Django's ORM: the statements behind the rules. Imported once the apps are ready.
+
+What each method does is described at ``Transaction`` in ``_ledger.rows``.
+"""
+# ruff: noqa: D102 - as above
 
 import time
 from collections.abc import Sequence
@@ -11,8 +15,6 @@ from django.db.models import Exists, Max, Min, OuterRef, Q
 from ..._ledger import rows
 from ..._ledger.rows import DecisionRow, LoanRow, decision_from_columns, loan_from_columns, to_columns
 from .models import UNDECIDED, Decision, Inv, Loan, Worker
-
-_LONG_WAIT = 60.0
 
 
 def _not_ahead(column: str, now: float) -> Q:
@@ -30,7 +32,7 @@ def loans_to_review(now: float) -> Q:
 
 def decisions_to_review(now: float) -> Q:
     """Select decisions that are unmatched, failing, waiting for long, or held without a loan."""
-    failing = Q(attempts__gt=0, lease__isnull=True) | Q(received_at__lt=now - _LONG_WAIT)
+    failing = Q(attempts__gt=0, lease__isnull=True) | Q(received_at__lt=now - rows.LONG_WAIT)
     is_lost = Q(state=rows.HELD, loan__isnull=True)
     return Q(state=rows.UNMATCHED) | (Q(state=rows.WAITING) & failing) | is_lost
 
@@ -47,28 +49,23 @@ class DjangoTransaction:
         self._worker = Worker.objects.using(connection.alias)
 
     def now(self) -> float:
-        """Read the database's clock; SQLite's is that of this machine."""
-        if self.connection.vendor != "postgresql":
+        if self.connection.vendor != "postgresql":  # SQLite's clock is that of this machine
             return time.time()
         with self.connection.cursor() as cursor:
             cursor.execute("SELECT extract(epoch FROM clock_timestamp())")
             return float(cursor.fetchone()[0])
 
     def loan(self, merchant_id: str, order_id: str, *, lock: bool = False) -> LoanRow | None:
-        """Read the loan of an order."""
-        found = _loans(_locking(self._loan.filter(merchant_id=merchant_id, order_id=order_id), lock))
-        return found[0] if found else None
+        found = self._loan.filter(merchant_id=merchant_id, order_id=order_id)
+        return next(iter(_loans(_locking(found, lock))), None)
 
     def loan_by_id(self, loan_id: int, *, lock: bool = False) -> LoanRow:
-        """Read a loan that exists."""
         return _loans(_locking(self._loan.filter(id=loan_id), lock))[0]
 
     def loans(self, order_ids: Sequence[str], merchant_id: str | None) -> list[LoanRow]:
-        """Read the loans of several orders."""
         return _loans(self._loan.filter(merchant_id=merchant_id, order_id__in=order_ids))
 
     def insert_loan(self, row: LoanRow) -> bool:
-        """Insert a loan; ``False`` if there is one of this merchant and order already."""
         columns = to_columns(row)
         names = ", ".join(columns)  # those of the row, none from outside
         places = ", ".join(["%s"] * len(columns))
@@ -79,16 +76,14 @@ class DjangoTransaction:
             return bool(cursor.rowcount == 1)
 
     def save_loan(self, row: LoanRow) -> None:
-        """Replace a loan."""
         self._loan.filter(id=row.id).update(**to_columns(row))
 
     def merchants(self) -> set[str]:
-        """Name up to two merchants; either end of an index."""
+        # Either end of an index.
         ends = self._loan.aggregate(first=Min("merchant_id"), last=Max("merchant_id"))
         return {each for each in ends.values() if each is not None}
 
     def lock_inv_id(self, merchant_id: str, inv_id: str) -> int | None:
-        """Insert or lock the row of the vendor's ID, in one statement."""
         self._inv.bulk_create(
             [Inv(merchant_id=merchant_id, inv_id=inv_id)],
             update_conflicts=True,
@@ -100,47 +95,38 @@ class DjangoTransaction:
         return loan_id
 
     def assign_inv_id(self, merchant_id: str, inv_id: str, loan_id: int) -> None:
-        """Note which loan the vendor's ID belongs to."""
         self._inv.filter(merchant_id=merchant_id, inv_id=inv_id).update(loan_id=loan_id)
 
     def decision(self, decision_id: int, *, lock: bool = False) -> DecisionRow | None:
-        """Read a decision."""
-        return _first(_locking(self._decision.filter(id=decision_id), lock))
+        return next(iter(_decisions(_locking(self._decision.filter(id=decision_id), lock))), None)
 
     def delivery(self, merchant_id: str, digest: str) -> DecisionRow | None:
-        """Read the decision of a delivery."""
-        return _first(self._decision.filter(merchant_id=merchant_id, digest=digest))
+        return next(iter(_decisions(self._decision.filter(merchant_id=merchant_id, digest=digest))), None)
 
     def insert_decision(self, row: DecisionRow) -> DecisionRow:
-        """Append a decision."""
         return attrs.evolve(row, id=self._decision.create(**to_columns(row)).pk)
 
     def save_decision(self, row: DecisionRow) -> None:
-        """Replace a decision."""
         self._decision.filter(id=row.id).update(**to_columns(row))
 
     def decisions(self, loan_id: int) -> list[DecisionRow]:
-        """Read the decisions of a loan, the oldest first."""
         return _decisions(self._decision.filter(loan_id=loan_id).order_by("id"))
 
     def unmatched(
         self, merchant_id: str, *, inv_id: str | None = None, order_id: str | None = None
     ) -> list[DecisionRow]:
-        """Read unmatched decisions that name this ID or this order, the oldest first."""
         named = {"inv_id": inv_id} if order_id is None else {"order_id": order_id}
         found = self._decision.filter(state=rows.UNMATCHED, merchant_id=merchant_id, **named)
         return _decisions(found.order_by("id"))
 
     def matchable(self, limit: int) -> list[DecisionRow]:
-        """Read unmatched decisions whose ID or order has a loan by now."""
         merchant = OuterRef("merchant_id")
         by_id = Exists(self._inv.filter(merchant_id=merchant, inv_id=OuterRef("inv_id"), loan__isnull=False))
         by_order = Exists(self._loan.filter(merchant_id=merchant, order_id=OuterRef("order_id")))
         found = self._decision.filter(Q(by_id) | Q(by_order), state=rows.UNMATCHED)
         return _decisions(found.order_by("id")[:limit])
 
-    def due(self, now: float, limit: int, after: str = "") -> list[DecisionRow]:
-        """Read waiting decisions that are due, not leased, and first of their loans; merchants take turns."""
+    def due(self, now: float, limit: int, after: str) -> list[DecisionRow]:
         earlier = self._decision.filter(
             loan_id=OuterRef("loan_id"), state=rows.WAITING, id__lt=OuterRef("id")
         )
@@ -154,38 +140,30 @@ class DjangoTransaction:
         return found
 
     def lock_waiting(self, decision_id: int) -> DecisionRow | None:
-        """Lock a waiting decision unless someone else has."""
         found = self._decision.filter(id=decision_id, state=rows.WAITING)
-        return _first(found.select_for_update(skip_locked=True))
+        return next(iter(_decisions(found.select_for_update(skip_locked=True))), None)
 
-    def loans_to_review(self, now: float, limit: int, merchant_id: str | None = None) -> list[LoanRow]:
-        """Read loans that are held, unknown, or sending although their deadline has passed."""
+    def loans_to_review(self, now: float, limit: int, merchant_id: str | None) -> list[LoanRow]:
         return _loans(self._loan.filter(loans_to_review(now), _of(merchant_id)).order_by("id")[:limit])
 
-    def decisions_to_review(
-        self, now: float, limit: int, merchant_id: str | None = None
-    ) -> list[DecisionRow]:
-        """Read decisions that are unmatched, failing, waiting for long, or held without a loan."""
+    def decisions_to_review(self, now: float, limit: int, merchant_id: str | None) -> list[DecisionRow]:
         return _decisions(
             self._decision.filter(decisions_to_review(now), _of(merchant_id)).order_by("id")[:limit]
         )
 
-    def undecided(self, before: float, limit: int, merchant_id: str | None = None) -> list[LoanRow]:
-        """Read loans that were created before and have had no final decision, the oldest first."""
+    def undecided(self, before: float, limit: int, merchant_id: str | None) -> list[LoanRow]:
         found = self._loan.filter(UNDECIDED, _of(merchant_id), forgotten=False, created_at__lt=before)
         return _loans(found.order_by("created_at")[:limit])
 
-    def purgeable(self, before: float, limit: int, merchant_id: str | None = None) -> list[LoanRow]:
-        """Read loans unchanged since, with nothing open, unknown or waiting."""
+    def purgeable(self, before: float, limit: int, merchant_id: str | None) -> list[LoanRow]:
         waits = self._decision.filter(loan_id=OuterRef("id"), state=rows.WAITING)
         found = self._loan.filter(
             ~Exists(waits), _of(merchant_id), updated_at__lt=before, forgotten=False, holds="[]"
         )
         found = found.exclude(state__in=[rows.SENDING, rows.UNKNOWN])
-        return _loans(_locking(found.order_by("id")[:limit], lock=True))
+        return _loans(found.order_by("id")[:limit].select_for_update())
 
     def beat(self, worker: str, now: float | None) -> None:
-        """Note that a worker is alive, or has ended."""
         if now is None:
             self._worker.filter(id=worker).delete()
             return
@@ -196,9 +174,8 @@ class DjangoTransaction:
             update_fields=["seen_at"],
         )
 
-    def last_beat(self) -> float:
-        """Say when a worker was last alive."""
-        return self._worker.aggregate(last=Max("seen_at"))["last"] or 0.0
+    def last_beat(self, until: float) -> float:
+        return self._worker.filter(seen_at__lte=until).aggregate(last=Max("seen_at"))["last"] or 0.0
 
 
 def _loans(found: Any) -> list[LoanRow]:  # noqa: ANN401 - a QuerySet
@@ -207,11 +184,6 @@ def _loans(found: Any) -> list[LoanRow]:  # noqa: ANN401 - a QuerySet
 
 def _decisions(found: Any) -> list[DecisionRow]:  # noqa: ANN401 - a QuerySet
     return [decision_from_columns(columns) for columns in found.values()]
-
-
-def _first(found: Any) -> DecisionRow | None:  # noqa: ANN401 - a QuerySet
-    decisions = _decisions(found)
-    return decisions[0] if decisions else None
 
 
 def _locking(found: Any, lock: bool) -> Any:  # noqa: ANN401, FBT001 - a QuerySet; private

@@ -7,8 +7,6 @@ from django.db import connections
 
 from ..._checks import is_async
 
-__all__ = ["in_any_thread"]
-
 
 def in_any_thread(function: Any) -> Any:  # noqa: ANN401 - a function of any kind, or none
     """Wrap a plain function for a thread of ours, so that it leaves no connection open there.

@@ -3,23 +3,16 @@
 import contextlib
 import traceback
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Final
 
-from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, connections, transaction
+from django.db import Error, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.transaction import TransactionManagementError
 
 from ...errors import ConfigurationError, LedgerError
-from .._sql.watchdog import Watchdog, too_long
-
-__all__ = [
-    "DEFAULT_DB_ALIAS",
-    "connection_of",
-    "description",
-    "left_as_found",
-    "own_transaction",
-    "refuse_to_nest",
-]
+from .._sql.failures import description
+from .._sql.watchdog import time_limit
 
 VENDORS: Final = ("sqlite", "postgresql")
 NESTED: Final = (
@@ -27,7 +20,6 @@ NESTED: Final = (
     " sent or a postback answered: commit first, then call it outside of the transaction, in a view with"
     " @transaction.non_atomic_requests where ATOMIC_REQUESTS is set"
 )
-_FAILURES: Final = (DatabaseError, InterfaceError)
 _SET_LIMITS: Final = (
     "SELECT set_config('statement_timeout', %(timeout)s, true),"
     " set_config('lock_timeout', %(timeout)s, true),"
@@ -104,13 +96,18 @@ def own_transaction(
                 _durable(connection),
             ):
                 _begin(connection, timeout, write=write)
-                with _time_limit(connection, timeout, watch=handler):
+                limit: AbstractContextManager[None] = contextlib.nullcontext()
+                # A transaction of Django's TestCase is not ours.
+                if handler and connection.vendor == "sqlite" and not connection.savepoint_ids:
+                    # Once closed, Django rolls back no more, and opens another one for what comes next.
+                    limit = time_limit(connection.connection, timeout, connection.close)
+                with limit:
                     yield connection
                 _require_commit(connection)
                 if handler:
                     _refuse_swallowed_error(connection)
                 committing = write  # what was only read cannot be in doubt
-    except _FAILURES as error:
+    except Error as error:
         if handler:
             raise
         raise LedgerError(description(error), uncertain=committing) from None  # it holds statements' values
@@ -175,30 +172,6 @@ def _limits(connection: BaseDatabaseWrapper, timeout: float, *, write: bool) -> 
                 cursor.execute(f"PRAGMA synchronous = {before[1]}")
 
 
-@contextlib.contextmanager
-def _time_limit(connection: BaseDatabaseWrapper, seconds: float, *, watch: bool) -> Iterator[None]:
-    """Roll a handler on SQLite back that takes too long: its lock keeps every other writer out."""
-    if not watch or connection.vendor != "sqlite" or connection.savepoint_ids:
-        yield  # a transaction of Django's TestCase is not ours
-        return
-    raw = connection.connection
-    watchdog = Watchdog(raw, seconds)
-    raw.set_progress_handler(watchdog.forbids, 1)
-    watchdog.start()
-    try:
-        yield
-    except Exception:
-        if not watchdog.stop():
-            raise
-    finally:
-        is_rolled_back = watchdog.stop()
-        raw.set_progress_handler(None, 0)
-        if is_rolled_back:
-            connection.close()  # Django then rolls back no more, and opens another one for what comes next
-    if is_rolled_back:
-        raise too_long(seconds)
-
-
 def _begin(connection: BaseDatabaseWrapper, timeout: float, *, write: bool) -> None:
     with connection.cursor() as cursor:
         if connection.vendor == "sqlite":
@@ -231,13 +204,3 @@ def _refuse_swallowed_error(connection: BaseDatabaseWrapper) -> None:
     elif not connection.connection.in_transaction:  # some errors, such as a full disk, end it at once
         msg = "the handler has swallowed an error after which SQLite has rolled its transaction back"
         raise TransactionManagementError(msg)
-
-
-def description(error: Exception) -> str:
-    """Describe a database's failure without the values of any statement."""
-    original = error.__cause__ or error
-    name = type(original).__name__
-    state = getattr(original, "sqlstate", None)
-    if state is None and type(original).__module__ == "sqlite3":  # its texts are fixed ones
-        return f"the ledger's database failed: {name}: {original}"
-    return f"the ledger's database failed: {name}{f' (SQLSTATE {state})' if state else ''}"

@@ -15,7 +15,6 @@ from ...postbacks.decisions import DecisionHandler, DecisionLedger, SyncDecision
 from ...postbacks.lookups import AwaitedSource
 from ...postbacks.receiving import (
     BODY_LIMIT,
-    MALFORMED,
     TOO_SLOW,
     Answer,
     Refusal,
@@ -25,7 +24,7 @@ from ...postbacks.receiving import (
     collect,
     is_for_the_log,
 )
-from ...postbacks.settings import as_seconds
+from ...postbacks.settings import PATIENCE_SECONDS, as_seconds
 from ...postbacks.sources import (
     CredentialsLookup,
     as_routed_source,
@@ -35,17 +34,14 @@ from ...postbacks.sources import (
 )
 from ...postbacks.sync_endpoint import SyncEndpoint
 from ...postbacks.worker import LedgerHandling
+from ...postbacks.wsgi import CUT_SHORT
 from .conf import get_credentials, get_handler, get_ledger
 from .threads import in_any_thread
-
-__all__ = ["async_postback_view", "postback_view"]
 
 _View = TypeVar("_View", bound=Callable[..., Any])
 AsyncView: TypeAlias = Callable[..., Coroutine[Any, Any, HttpResponse]]
 View: TypeAlias = Callable[..., HttpResponse]
 
-PATIENCE_SECONDS: Final = 5.0
-_CUT_SHORT: Final = Answer(MALFORMED, "the body ended early")
 _LOGGER: Final = logging.getLogger("wegetfinancing")
 
 
@@ -92,9 +88,6 @@ def postback_view(
             trusted if lookup is None else lookup,
             handles if handler is None else handler,
             ledger=found,
-            repeat_handler=None,
-            store=None,
-            max_age=None,
             patience=seconds,
             statuses=own,
             is_routed=True,
@@ -197,7 +190,7 @@ def _body_chunks(request: HttpRequest) -> Iterator[bytes]:
         while chunk := request.read(BODY_LIMIT + 1):
             yield chunk
     except OSError as error:  # Django's UnreadablePostError is one
-        answer = TOO_SLOW if isinstance(error.__cause__ or error, TimeoutError) else _CUT_SHORT
+        answer = TOO_SLOW if isinstance(error.__cause__ or error, TimeoutError) else CUT_SHORT
     else:
         return
     raise Refusal(answer)

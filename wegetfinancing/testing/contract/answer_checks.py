@@ -8,8 +8,9 @@ import anyio
 
 from ...errors import Outcome, TransportError
 from ...http import Response
-from .checking import SOON, CheckContext, check, outcome_of, require
+from .checking import require
 from .loopback import Behaviour, Connection, unused_url
+from .transport_checking import SOON, CheckContext, check, outcome_of
 
 _STATUSES: Final = (200, 201, 400, 401, 404, 408, 429, 500, 502, 503, 520)
 _REDIRECTS: Final = (301, 302, 303, 307, 308)

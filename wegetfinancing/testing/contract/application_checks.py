@@ -8,16 +8,21 @@ from ..._loan import ApplicationState, Verdict
 from ...emulator.responses import INV_ID
 from ...errors import ConfigurationError, Outcome
 from ...ledger import Decision, Ledger
+from .checking import require
 from .ledger_checking import (
     MERCHANT,
     ORDER,
-    LedgerContext,
+    MakeLedger,
     Shop,
     application,
+    apply_for,
+    begin,
     created,
+    handle,
+    handle_all,
     ledger_check,
+    loan_of,
     postback,
-    require,
     require_refusal,
 )
 
@@ -26,10 +31,10 @@ _PATIENCE: Final = 5.0
 
 
 @ledger_check
-def an_order_is_sent_once(context: LedgerContext) -> None:
+def an_order_is_sent_once(make_ledger: MakeLedger) -> None:
     """While one attempt is sending, another one of the same order waits."""
-    ledger = context.ledger()
-    context.begun(ledger)
+    ledger = make_ledger()
+    begin(ledger)
     again = ledger.begin(application())
     require(again.verdict is Verdict.WAIT, f"a second attempt was answered {again.verdict.value}")
     require(again.loan.state is ApplicationState.SENDING, "the order is not shown as sending")
@@ -38,32 +43,32 @@ def an_order_is_sent_once(context: LedgerContext) -> None:
 
 
 @ledger_check
-def of_many_at_once_one_sends(context: LedgerContext) -> None:
+def of_many_at_once_one_sends(make_ledger: MakeLedger) -> None:
     """Of many threads that begin one order at the same time, exactly one may send."""
-    ledger = context.ledger()
+    ledger = make_ledger()
     with ThreadPoolExecutor(_AT_ONCE) as threads:
-        begun = list(threads.map(lambda _: ledger.begin(application()).verdict, range(_AT_ONCE)))
-    require(begun.count(Verdict.SEND) == 1, f"{begun.count(Verdict.SEND)} of {_AT_ONCE} may send")
+        verdicts = list(threads.map(lambda _: ledger.begin(application()).verdict, range(_AT_ONCE)))
+    require(verdicts.count(Verdict.SEND) == 1, f"{verdicts.count(Verdict.SEND)} of {_AT_ONCE} may send")
 
 
 @ledger_check
-def an_answer_is_stored(context: LedgerContext) -> None:
+def an_answer_is_stored(make_ledger: MakeLedger) -> None:
     """Once the vendor has answered, a later create gets the stored answer; recording it twice is harmless."""
-    ledger = context.ledger()
-    intent = context.applied(ledger)
+    ledger = make_ledger()
+    intent = apply_for(ledger)
     ledger.record_answer(intent, created())
     again = ledger.begin(application())
     stored = (again.verdict, again.href, again.loan.inv_id, again.loan.amount)
     expected = (Verdict.STORED, created().href, INV_ID, created().amount)
     require(stored == expected, f"a later create was answered {again.verdict.value}, or not with what came")
-    require(context.loan(ledger).held == (), "an amount as expected is held")
+    require(loan_of(ledger).held == (), "an amount as expected is held")
 
 
 @ledger_check
-def other_contents_conflict(context: LedgerContext) -> None:
+def other_contents_conflict(make_ledger: MakeLedger) -> None:
     """The same order with other contents conflicts while its application exists or may exist."""
-    ledger = context.ledger()
-    intent = context.begun(ledger)
+    ledger = make_ledger()
+    intent = begin(ledger)
     for step in ("sending", "unknown", "created"):
         if step == "unknown":
             ledger.record_failure(intent, Outcome.UNKNOWN)
@@ -74,9 +79,9 @@ def other_contents_conflict(context: LedgerContext) -> None:
 
 
 @ledger_check
-def what_was_not_done_may_be_tried_again(context: LedgerContext) -> None:
+def what_was_not_done_may_be_tried_again(make_ledger: MakeLedger) -> None:
     """After an attempt that was refused or not sent, a new one may be sent, with other contents too."""
-    ledger = context.ledger()
+    ledger = make_ledger()
     for outcome in (Outcome.NOT_SENT, Outcome.REFUSED):
         for fingerprint in ("contents", "corrected"):
             intent = application(fingerprint=fingerprint)
@@ -86,10 +91,10 @@ def what_was_not_done_may_be_tried_again(context: LedgerContext) -> None:
 
 
 @ledger_check
-def what_may_exist_is_not_tried_again(context: LedgerContext) -> None:
+def what_may_exist_is_not_tried_again(make_ledger: MakeLedger) -> None:
     """After an outcome that nobody knows nothing more is sent."""
-    ledger = context.ledger()
-    intent = context.begun(ledger)
+    ledger = make_ledger()
+    intent = begin(ledger)
     loan = ledger.record_failure(intent, Outcome.UNKNOWN)
     is_unknown = loan is not None and loan.state is ApplicationState.UNKNOWN
     require(is_unknown, "the application is not unknown")
@@ -98,47 +103,61 @@ def what_may_exist_is_not_tried_again(context: LedgerContext) -> None:
 
 
 @ledger_check
-def only_its_own_attempt_changes_an_application(context: LedgerContext) -> None:
+def only_its_own_attempt_changes_an_application(make_ledger: MakeLedger) -> None:
     """A failure is recorded by the token of the attempt that is sending, and by no other."""
-    ledger = context.ledger()
-    first = context.begun(ledger)
+    ledger = make_ledger()
+    first = begin(ledger)
     ledger.record_failure(first, Outcome.NOT_SENT)
-    second = context.begun(ledger)
+    second = begin(ledger)
     ledger.record_failure(first, Outcome.NOT_SENT)
-    state = context.loan(ledger).state
+    state = loan_of(ledger).state
     require(state is ApplicationState.SENDING, f"an older attempt made it {state.value}")
     ledger.record_failure(second, Outcome.REFUSED)
-    require(context.loan(ledger).state is ApplicationState.REFUSED, "its own attempt did not")
-    third = context.begun(ledger)
+    require(loan_of(ledger).state is ApplicationState.REFUSED, "its own attempt did not")
+    third = begin(ledger)
     ledger.record_answer(second, created("second"))
     held = {each.code for each in ledger.record_answer(third, created("third")).held}
     require("second_application" in held, "two attempts of one order were answered, and it is not held")
 
 
 @ledger_check
-def a_late_answer_is_recorded(context: LedgerContext) -> None:
+def an_answer_to_an_older_attempt_replaces_no_application(make_ledger: MakeLedger) -> None:
+    """The application of the last attempt stays the order's; the other one is what holds it."""
+    ledger = make_ledger()
+    older = begin(ledger)
+    ledger.record_failure(older, Outcome.NOT_SENT)
+    ledger.record_answer(begin(ledger), created("newer"))
+    ledger.record_answer(older, created("older"))
+    loan = loan_of(ledger)
+    require(loan.inv_id == "newer", f"the order's application became {loan.inv_id}")
+    codes = {each.code for each in loan.held}
+    require("second_application" in codes, "two attempts of one order were answered, and it is not held")
+
+
+@ledger_check
+def a_late_answer_is_recorded(make_ledger: MakeLedger) -> None:
     """An answer after the deadline turns an application that is sending or unknown into a created one."""
-    ledger = context.ledger()
-    late = context.begun(ledger, seconds=0.0)
+    ledger = make_ledger()
+    late = begin(ledger, seconds=0.0)
     ledger.record_answer(late, created())
-    require(context.loan(ledger).state is ApplicationState.CREATED, "a late answer was not recorded")
-    unknown = context.begun(ledger, "ORDER-124")
+    require(loan_of(ledger).state is ApplicationState.CREATED, "a late answer was not recorded")
+    unknown = begin(ledger, "ORDER-124")
     ledger.record_failure(unknown, Outcome.UNKNOWN)
     loan = ledger.record_answer(unknown, created("other"))
     require(loan.state is ApplicationState.CREATED, "an answer after unknown was not recorded")
 
 
 @ledger_check
-def an_absent_order_is_closed(context: LedgerContext) -> None:
+def an_absent_order_is_closed(make_ledger: MakeLedger) -> None:
     """Only after deadline and grace an order can be resolved as absent; its ID is closed for ever then."""
-    ledger = context.ledger(grace=1000.0)
-    context.begun(ledger, seconds=0.0)
+    ledger = make_ledger(grace=1000.0)
+    begin(ledger, seconds=0.0)
     require(_cannot_be_absent(ledger), "it was resolved as absent before the grace had passed")
-    ledger = context.ledger(grace=0.001)
-    context.begun(ledger)
+    ledger = make_ledger(grace=0.001)
+    begin(ledger)
     require(_cannot_be_absent(ledger), "it was resolved as absent before its deadline")
-    ledger = context.ledger(grace=0.001)
-    intent = context.begun(ledger, seconds=0.0)
+    ledger = make_ledger(grace=0.001)
+    intent = begin(ledger, seconds=0.0)
     give_up = time.monotonic() + _PATIENCE
     while _cannot_be_absent(ledger):
         require(time.monotonic() < give_up, "it could not be resolved as absent after deadline and grace")
@@ -162,10 +181,10 @@ def _cannot_be_absent(ledger: Ledger) -> bool:
 
 
 @ledger_check
-def merchants_are_kept_apart(context: LedgerContext) -> None:
+def merchants_are_kept_apart(make_ledger: MakeLedger) -> None:
     """Two merchants may use one order ID; without the merchant's name it is an error."""
-    ledger = context.ledger()
-    context.applied(ledger)
+    ledger = make_ledger()
+    apply_for(ledger)
     other = application(merchant_id="other")
     require(ledger.begin(other).verdict is Verdict.SEND, "another merchant's order counts as this one's")
     loan = ledger.loan(ORDER, merchant_id="other")
@@ -176,15 +195,15 @@ def merchants_are_kept_apart(context: LedgerContext) -> None:
 
 
 @ledger_check
-def an_adopted_application_is_known(context: LedgerContext) -> None:
+def an_adopted_application_is_known(make_ledger: MakeLedger) -> None:
     """An application that was found at the vendor's can be taken over, and matches its postbacks."""
-    ledger = context.ledger()
+    ledger = make_ledger()
     ledger.record(postback(merchant_transaction_id=None))
     loan = ledger.adopt(ORDER, INV_ID, "499.00", merchant_id=MERCHANT)
     require(loan.may_ship, "an adopted application with an approval and its amount may not ship")
     verdict = ledger.begin(application()).verdict
     require(verdict is Verdict.EXISTS, f"a create of it was answered {verdict.value}")
-    context.applied(ledger, "ORDER-124", "taken")
+    apply_for(ledger, "ORDER-124", "taken")
     require_refusal(
         lambda: ledger.adopt("ORDER-125", "taken", merchant_id=MERCHANT),
         ValueError,
@@ -193,26 +212,26 @@ def an_adopted_application_is_known(context: LedgerContext) -> None:
 
 
 @ledger_check
-def a_forgotten_order_does_not_become_new(context: LedgerContext) -> None:
+def a_forgotten_order_does_not_become_new(make_ledger: MakeLedger) -> None:
     """After its details were erased, an order may not be sent again, and an old approval does not count."""
-    ledger = context.ledger(apply=Shop())
-    context.applied(ledger)
+    ledger = make_ledger(apply=Shop())
+    apply_for(ledger)
     ledger.record(postback())
     try:
         ledger.forget(ORDER, merchant_id=MERCHANT)
     except ValueError:
-        context.handle_all(ledger)
-    require(context.loan(ledger).may_ship, "an order was forgotten whose decision waits")
+        handle_all(ledger)
+    require(loan_of(ledger).may_ship, "an order was forgotten whose decision waits")
     ledger.forget(ORDER, merchant_id=MERCHANT)
-    loan = context.loan(ledger)
+    loan = loan_of(ledger)
     erased = loan.forgotten and loan.amount is None and loan.status is None and not loan.may_ship
     require(erased, "the details are still there")
     require(ledger.begin(application()).verdict is Verdict.EXISTS, "a forgotten order may be sent again")
     require(ledger.record(postback()).settled, "a repeat of a forgotten decision is new")
     ledger.record(postback(signed=2))
-    require(not context.loan(ledger).may_ship, "a forgotten order may ship")
+    require(not loan_of(ledger).may_ship, "a forgotten order may ship")
     for outcome in (Outcome.REFUSED, Outcome.NOT_SENT):
-        intent = context.begun(ledger, outcome.value)
+        intent = begin(ledger, outcome.value)
         ledger.record_failure(intent, outcome)
         ledger.forget(outcome.value, merchant_id=MERCHANT)
         verdict = ledger.begin(application(outcome.value)).verdict
@@ -220,7 +239,7 @@ def a_forgotten_order_does_not_become_new(context: LedgerContext) -> None:
 
 
 @ledger_check
-def creating_inside_a_handler_is_refused(context: LedgerContext) -> None:
+def creating_inside_a_handler_is_refused(make_ledger: MakeLedger) -> None:
     """A create inside ``apply`` would wait for the transaction that it is in: it is refused at once."""
     refused: list[bool] = []
 
@@ -230,8 +249,8 @@ def creating_inside_a_handler_is_refused(context: LedgerContext) -> None:
         except ConfigurationError:
             refused.append(True)
 
-    ledger = context.ledger(apply=apply)
-    context.applied(ledger)
-    context.handle(ledger, ledger.record(postback()))
+    ledger = make_ledger(apply=apply)
+    apply_for(ledger)
+    handle(ledger, ledger.record(postback()))
     require(refused == [True], "begin() inside apply was not refused")
     require(ledger.begin(application("ORDER-124")).verdict is Verdict.SEND, "begin() after it is refused")

@@ -8,92 +8,95 @@ from ...emulator.responses import INV_ID
 from ...errors import Outcome
 from ...ledger import Ledger
 from ..fakes import credentials
+from .checking import require
 from .ledger_checking import (
     MERCHANT,
     ORDER,
-    LedgerContext,
+    MakeLedger,
     Shop,
+    apply_for,
+    begin,
     created,
+    handle,
+    handle_all,
     ledger_check,
+    loan_of,
     postback,
-    require,
     require_refusal,
 )
 
 
-def _codes(context: LedgerContext, ledger: Ledger) -> list[str]:
-    return [each.code for each in context.loan(ledger).held]
+def _codes(ledger: Ledger) -> list[str]:
+    return [each.code for each in loan_of(ledger).held]
 
 
 @ledger_check
-def only_an_approval_may_ship(context: LedgerContext) -> None:
+def only_an_approval_may_ship(make_ledger: MakeLedger) -> None:
     """Nothing ships before the last decision is an approval."""
     for status in ("preapproved", "rejected", "refund"):
-        ledger = context.ledger()
-        context.applied(ledger)
-        require(not context.loan(ledger).may_ship, "it may ship before any decision")
+        ledger = make_ledger()
+        apply_for(ledger)
+        require(not loan_of(ledger).may_ship, "it may ship before any decision")
         ledger.record(postback(status))
-        require(not context.loan(ledger).may_ship, f"it may ship after {status}")
-    ledger = context.ledger()
-    context.applied(ledger)
+        require(not loan_of(ledger).may_ship, f"it may ship after {status}")
+    ledger = make_ledger()
+    apply_for(ledger)
     ledger.record(postback("approved"))
-    require(context.loan(ledger).may_ship, "it may not ship after an approval")
+    require(loan_of(ledger).may_ship, "it may not ship after an approval")
 
 
 @ledger_check
-def an_amount_has_to_be_seen(context: LedgerContext) -> None:
+def an_amount_has_to_be_seen(make_ledger: MakeLedger) -> None:
     """An approval whose amount nobody has seen is held, until the amount arrives."""
-    ledger = context.ledger()
-    context.applied(ledger, amount=None)
+    ledger = make_ledger()
+    apply_for(ledger, amount=None)
     ledger.record(postback())
-    require(_codes(context, ledger) == ["amount_not_seen"], "an answer without an amount is not held")
-    ledger = context.ledger()
-    intent = context.begun(ledger)
+    require(_codes(ledger) == ["amount_not_seen"], "an answer without an amount is not held")
+    ledger = make_ledger()
+    intent = begin(ledger)
     ledger.record(postback())
-    require(_codes(context, ledger) == ["amount_not_seen"], "a postback before the answer is not held")
+    require(_codes(ledger) == ["amount_not_seen"], "a postback before the answer is not held")
     ledger.record_answer(intent, created())
-    loan = context.loan(ledger)
+    loan = loan_of(ledger)
     require(loan.held == () and loan.may_ship, "the amount has arrived, and it is still held")
 
 
 @ledger_check
-def an_amount_has_to_be_as_expected(context: LedgerContext) -> None:
+def an_amount_has_to_be_as_expected(make_ledger: MakeLedger) -> None:
     """The answer's amount is as expected with or without the request's taxes; any other is held."""
     cases = (("499.00", False), ("499", False), ("518.96", False), ("498.99", True), ("518.97", True))
     for amount, is_held in cases:
-        ledger = context.ledger()
-        context.applied(ledger, amount=Decimal(amount), taxes=Decimal("19.96"))
+        ledger = make_ledger()
+        apply_for(ledger, amount=Decimal(amount), taxes=Decimal("19.96"))
         ledger.record(postback())
-        codes = _codes(context, ledger)
+        codes = _codes(ledger)
         require(codes == ["amount_differs"] * is_held, f"{amount} for 499.00 with 19.96 taxes: held {codes}")
-        require(context.loan(ledger).may_ship is not is_held, "may_ship says otherwise")
+        require(loan_of(ledger).may_ship is not is_held, "may_ship says otherwise")
 
 
 @ledger_check
-def the_same_decision_signed_again_is_held(context: LedgerContext) -> None:
+def the_same_decision_signed_again_is_held(make_ledger: MakeLedger) -> None:
     """The same decision with another timestamp is neither counted nor dropped: it is held for review."""
     shop = Shop()
     for status in ("approved", "rejected", "preapproved"):
-        ledger = context.ledger(apply=shop)
-        context.applied(ledger)
+        ledger = make_ledger(apply=shop)
+        apply_for(ledger)
         ledger.record(postback(status))
         ledger.record(postback(status, signed=2))
-        require(_codes(context, ledger) == ["repeated"], f"{status}, signed again, is not held")
-    ledger = context.ledger(apply=shop)
-    context.applied(ledger)
+        require(_codes(ledger) == ["repeated"], f"{status}, signed again, is not held")
+    ledger = make_ledger(apply=shop)
+    apply_for(ledger)
     ledger.record(postback())
     for signed in (2, 3):
         ledger.record(postback("refund", signed=signed, amount="50.00"))
-    require(
-        _codes(context, ledger) == ["refund", "repeated"], "a second refund of the same amount is not held"
-    )
-    require(context.loan(ledger).refunded == Decimal(50), "it was counted, or the first was not")
-    context.handle_all(ledger)
+    require(_codes(ledger) == ["refund", "repeated"], "a second refund of the same amount is not held")
+    require(loan_of(ledger).refunded == Decimal(50), "it was counted, or the first was not")
+    handle_all(ledger)
     require(shop.statuses[-2:] == ["approved", "refund"], "it was handled, or the first was not")
 
 
 @ledger_check
-def contradicting_decisions_are_held(context: LedgerContext) -> None:
+def contradicting_decisions_are_held(make_ledger: MakeLedger) -> None:
     """Decisions that contradict each other are held where their order cannot be told."""
     cases: list[tuple[str, int | str, str, int | str]] = [
         ("approved", 5, "rejected", 5),
@@ -107,19 +110,19 @@ def contradicting_decisions_are_held(context: LedgerContext) -> None:
     ]
     for first, first_signed, second, second_signed in cases:
         shop = Shop()
-        ledger = context.ledger(apply=shop)
-        context.applied(ledger)
+        ledger = make_ledger(apply=shop)
+        apply_for(ledger)
         ledger.record(postback(first, signed=first_signed))
         ledger.record(postback(second, signed=second_signed))
-        context.handle_all(ledger)
+        handle_all(ledger)
         case = f"{second} (signed {second_signed}) after {first} (signed {first_signed})"
-        require(_codes(context, ledger) == ["conflict"], f"{case} is not held")
+        require(_codes(ledger) == ["conflict"], f"{case} is not held")
         require(shop.statuses == [first], f"{case}: the handler was told {shop.statuses}")
-        require(not context.loan(ledger).may_ship, f"{case} may ship")
+        require(not loan_of(ledger).may_ship, f"{case} may ship")
 
 
 @ledger_check
-def a_newer_decision_counts(context: LedgerContext) -> None:
+def a_newer_decision_counts(make_ledger: MakeLedger) -> None:
     """A decision that was signed later counts, whatever was said before."""
     cases: list[tuple[str, int | str, str, int | str]] = [
         ("approved", 1, "rejected", 2),
@@ -131,41 +134,41 @@ def a_newer_decision_counts(context: LedgerContext) -> None:
     ]
     for first, first_signed, second, second_signed in cases:
         shop = Shop()
-        ledger = context.ledger(apply=shop)
-        context.applied(ledger)
+        ledger = make_ledger(apply=shop)
+        apply_for(ledger)
         ledger.record(postback(first, signed=first_signed))
         ledger.record(postback(second, signed=second_signed))
-        context.handle_all(ledger)
-        loan, case = context.loan(ledger), f"{second} after {first}"
+        handle_all(ledger)
+        loan, case = loan_of(ledger), f"{second} after {first}"
         require(loan.status == second and loan.held == (), f"{case}: it is {loan.status}, held {loan.held}")
         require(shop.statuses == [first, second], f"{case}: the handler was told {shop.statuses}")
         require(loan.may_ship is (second == "approved"), f"{case}: may_ship is {loan.may_ship}")
 
 
 @ledger_check
-def a_late_preapproval_changes_nothing(context: LedgerContext) -> None:
+def a_late_preapproval_changes_nothing(make_ledger: MakeLedger) -> None:
     """A preapproval that is older than the decision is recorded only."""
     shop = Shop()
-    ledger = context.ledger(apply=shop)
-    context.applied(ledger)
+    ledger = make_ledger(apply=shop)
+    apply_for(ledger)
     ledger.record(postback("approved", signed=2))
     late = ledger.record(postback("preapproved", signed=1))
-    context.handle_all(ledger)
+    handle_all(ledger)
     require(late.settled and shop.statuses == ["approved"], "it was handed to the handler")
-    require(context.loan(ledger).may_ship, "it has changed the loan")
+    require(loan_of(ledger).may_ship, "it has changed the loan")
 
 
 @ledger_check
-def a_refund_is_a_fact_to_accept(context: LedgerContext) -> None:
+def a_refund_is_a_fact_to_accept(make_ledger: MakeLedger) -> None:
     """A refund is handled and held; once it is accepted, the rest of the order goes on."""
     shop = Shop()
-    ledger = context.ledger(apply=shop)
-    context.applied(ledger)
+    ledger = make_ledger(apply=shop)
+    apply_for(ledger)
     ledger.record(postback())
     ledger.record(postback("refund", signed=2, amount="50.00"))
     ledger.record(postback("refund", signed=3, amount="20.00"))
-    context.handle_all(ledger)
-    loan = context.loan(ledger)
+    handle_all(ledger)
+    loan = loan_of(ledger)
     require(shop.statuses == ["approved", "refund", "refund"], "the handler was not told of the refunds")
     require([each.code for each in loan.held] == ["refund", "refund"], "a refund is not held")
     require((loan.status, loan.refunded) == ("approved", Decimal(70)), "a refund ends the loan, or is lost")
@@ -173,12 +176,12 @@ def a_refund_is_a_fact_to_accept(context: LedgerContext) -> None:
 
 
 @ledger_check
-def exactly_the_named_holds_are_accepted(context: LedgerContext) -> None:
+def exactly_the_named_holds_are_accepted(make_ledger: MakeLedger) -> None:
     """Accepting names the holds that were seen: one that arrives meanwhile stays open."""
-    ledger = context.ledger()
-    context.applied(ledger, amount=Decimal("600.00"))
+    ledger = make_ledger()
+    apply_for(ledger, amount=Decimal("600.00"))
     ledger.record(postback(signed=5))
-    seen = context.loan(ledger).held
+    seen = loan_of(ledger).held
     ledger.record(postback("rejected", signed=4))
     loan = ledger.accept(ORDER, seen)
     require([each.code for each in loan.held] == ["conflict"], f"held after accepting one: {loan.held}")
@@ -192,28 +195,28 @@ def exactly_the_named_holds_are_accepted(context: LedgerContext) -> None:
 
 
 @ledger_check
-def a_held_decision_can_be_let_count(context: LedgerContext) -> None:
+def a_held_decision_can_be_let_count(make_ledger: MakeLedger) -> None:
     """With ``apply`` the decisions behind the accepted holds count, and are handled."""
     shop = Shop()
-    ledger = context.ledger(apply=shop)
-    context.applied(ledger)
+    ledger = make_ledger(apply=shop)
+    apply_for(ledger)
     ledger.record(postback(signed=5))
     ledger.record(postback("rejected", signed=5))
-    loan = ledger.accept(ORDER, context.loan(ledger).held, apply=True)
+    loan = ledger.accept(ORDER, loan_of(ledger).held, apply=True)
     require((loan.status, loan.held) == ("rejected", ()), "the rejection does not count")
-    context.handle_all(ledger)
+    handle_all(ledger)
     require(shop.statuses == ["approved", "rejected"], "the rejection was not handled")
 
 
 @ledger_check
-def what_waits_is_listed(context: LedgerContext) -> None:
+def what_waits_is_listed(make_ledger: MakeLedger) -> None:
     """Orders that are held, unknown or overdue are listed, and decisions without an order."""
-    ledger = context.ledger()
-    context.applied(ledger, "fine", "fine")
-    context.applied(ledger, "held", "held", amount=None)
-    context.begun(ledger, "sending")
-    context.begun(ledger, "overdue", seconds=-1.0)
-    ledger.record_failure(context.begun(ledger, "unknown"), Outcome.UNKNOWN)
+    ledger = make_ledger()
+    apply_for(ledger, "fine", "fine")
+    apply_for(ledger, "held", "held", amount=None)
+    begin(ledger, "sending")
+    begin(ledger, "overdue", seconds=-1.0)
+    ledger.record_failure(begin(ledger, "unknown"), Outcome.UNKNOWN)
     ledger.record(postback(inv_id="unmatched", merchant_transaction_id=None))
     review = ledger.review()
     loans = sorted(each.order_id for each in review.loans)
@@ -223,15 +226,15 @@ def what_waits_is_listed(context: LedgerContext) -> None:
 
 
 @ledger_check
-def what_stays_undecided_is_listed(context: LedgerContext) -> None:
+def what_stays_undecided_is_listed(make_ledger: MakeLedger) -> None:
     """Applications that were created so long ago and have had no final decision are listed when asked for."""
-    ledger = context.ledger()
-    context.applied(ledger, "nothing", "nothing")
+    ledger = make_ledger()
+    apply_for(ledger, "nothing", "nothing")
     for status in ("preapproved", "approved", "rejected"):
-        context.applied(ledger, status, status)
+        apply_for(ledger, status, status)
         ledger.record(postback(status, inv_id=status, merchant_transaction_id=status))
-    context.begun(ledger, "sending")
-    context.applied(ledger, "forgotten", "forgotten")
+    begin(ledger, "sending")
+    apply_for(ledger, "forgotten", "forgotten")
     ledger.forget("forgotten")
     require(ledger.review().undecided == (), "undecided applications are listed although nobody asked")
     require(ledger.review(undecided_for=dt.timedelta(days=1)).undecided == (), "what is new is listed")
@@ -240,32 +243,32 @@ def what_stays_undecided_is_listed(context: LedgerContext) -> None:
 
 
 @ledger_check
-def what_is_old_is_erased(context: LedgerContext) -> None:
+def what_is_old_is_erased(make_ledger: MakeLedger) -> None:
     """Purging erases the details of loans with nothing open, once, and of no other."""
-    ledger = context.ledger(apply=Shop())
-    context.applied(ledger)
+    ledger = make_ledger(apply=Shop())
+    apply_for(ledger)
     ledger.record(postback())
-    context.applied(ledger, "held", "held", amount=None)
-    context.begun(ledger, "sending")
+    apply_for(ledger, "held", "held", amount=None)
+    begin(ledger, "sending")
     require(ledger.purge(dt.timedelta(days=1)) == 0, "a loan of today was erased")
     require(ledger.purge(dt.timedelta(seconds=-5)) == 0, "a loan was erased whose decision waits")
-    context.handle_all(ledger)
+    handle_all(ledger)
     erased = [ledger.purge(dt.timedelta(seconds=-5)) for _ in range(2)]
     require(erased == [1, 0], f"purging twice has erased {erased}")
-    loan = context.loan(ledger)
+    loan = loan_of(ledger)
     require(loan.forgotten and loan.inv_id == INV_ID, "the details are there, or the keys are not")
 
 
 @ledger_check
-def operators_see_one_merchant_or_all(context: LedgerContext) -> None:
+def operators_see_one_merchant_or_all(make_ledger: MakeLedger) -> None:
     """What is listed, tried again, dismissed or erased for one merchant is no other merchant's."""
-    ledger = context.ledger(apply=Shop(failures=1))
+    ledger = make_ledger(apply=Shop(failures=1))
     other = credentials(merchant_id="other")
     for merchant_id in (MERCHANT, other.merchant_id):
-        context.applied(ledger, merchant_id=merchant_id)
-        context.applied(ledger, "held", "held", amount=None, merchant_id=merchant_id)
+        apply_for(ledger, merchant_id=merchant_id)
+        apply_for(ledger, "held", "held", amount=None, merchant_id=merchant_id)
     failing = ledger.record(postback())
-    context.handle(ledger, failing)
+    handle(ledger, failing)
     lost = ledger.record(postback(inv_id="lost", merchant_transaction_id=None, credentials=other))
     long_ago = dt.timedelta(seconds=-5)
     for merchant_id, decision_id in ((MERCHANT, failing.id), (other.merchant_id, lost.id)):
@@ -281,4 +284,4 @@ def operators_see_one_merchant_or_all(context: LedgerContext) -> None:
         )
     ledger.dismiss(failing.id, merchant_id=MERCHANT)
     require(ledger.purge(long_ago, merchant_id=MERCHANT) == 1, "not exactly one loan was erased")
-    require(context.loan(ledger).forgotten, "another loan was erased")
+    require(loan_of(ledger).forgotten, "another loan was erased")

@@ -15,6 +15,7 @@ from ...postbacks.decisions import Claim, Recorded
 from ...postbacks.dialects import parse_postback
 from ...postbacks.events import Postback
 from ..fakes import credentials, signed_postback
+from .checking import Check, require
 
 MakeLedger: TypeAlias = Callable[..., Ledger]
 """``make_ledger(**settings)`` returns a ledger of the sandbox with nothing in it."""
@@ -23,12 +24,6 @@ ORDER: Final = "ORDER-123"
 MERCHANT: Final = credentials().merchant_id
 EXPECTED: Final = Decimal("499.00")
 MAX_CLAIMS: Final = 20
-
-
-def require(condition: bool, what: str) -> None:  # noqa: FBT001 - reads as an assertion
-    """Fail a check unless the condition holds."""
-    if not condition:
-        raise AssertionError(what)
 
 
 def require_refusal(action: Callable[[], object], error: type[Exception], what: str) -> None:
@@ -66,69 +61,64 @@ def postback(status: str = "approved", *, signed: int | str = 1, **settings: Any
     return parse_postback(delivery.body, delivery.headers, settings.get("credentials", credentials()))
 
 
-@attrs.frozen
-class LedgerContext:
-    """What a check works with: ledgers, and a shop that keeps what it was told."""
+def begin(ledger: Ledger, order_id: str = ORDER, **changes: Any) -> Application:  # noqa: ANN401 - the fields of the value
+    """Begin an attempt that has to be allowed."""
+    intent = application(order_id, **changes)
+    verdict = ledger.begin(intent).verdict
+    require(verdict is Verdict.SEND, f"a first attempt was answered {verdict.value}, not send")
+    return intent
 
-    make_ledger: MakeLedger
 
-    def ledger(self, **settings: Any) -> Ledger:  # noqa: ANN401 - those of the ledger
-        """Make an empty ledger."""
-        return self.make_ledger(**settings)
+def apply_for(
+    ledger: Ledger,
+    order_id: str = ORDER,
+    inv_id: str = INV_ID,
+    *,
+    amount: Decimal | None = EXPECTED,
+    **changes: Any,  # noqa: ANN401 - the fields of the value
+) -> Application:
+    """Begin an attempt and record the vendor's answer to it."""
+    intent = begin(ledger, order_id, **changes)
+    ledger.record_answer(intent, created(inv_id, amount))
+    return intent
 
-    def begun(self, ledger: Ledger, order_id: str = ORDER, **changes: Any) -> Application:  # noqa: ANN401 - fields
-        """Begin an attempt that has to be allowed."""
-        intent = application(order_id, **changes)
-        verdict = ledger.begin(intent).verdict
-        require(verdict is Verdict.SEND, f"a first attempt was answered {verdict.value}, not send")
-        return intent
 
-    def applied(
-        self,
-        ledger: Ledger,
-        order_id: str = ORDER,
-        inv_id: str = INV_ID,
-        **changes: Any,  # noqa: ANN401 - the fields of the value
-    ) -> Application:
-        """Begin an attempt and record the vendor's answer to it."""
-        amount = changes.pop("amount", EXPECTED)
-        intent = self.begun(ledger, order_id, **changes)
-        ledger.record_answer(intent, created(inv_id, amount))
-        return intent
+def loan_of(ledger: Ledger, order_id: str = ORDER) -> Loan:
+    """Read a loan that has to be there."""
+    loan = ledger.loan(order_id, merchant_id=MERCHANT)
+    if loan is None:
+        msg = f"loan({order_id!r}) is None, and the order was applied for"
+        raise AssertionError(msg)
+    return loan
 
-    def loan(self, ledger: Ledger, order_id: str = ORDER) -> Loan:
-        """Read a loan that has to be there."""
-        loan = ledger.loan(order_id, merchant_id=MERCHANT)
-        if loan is None:
-            msg = f"loan({order_id!r}) is None, and the order was applied for"
-            raise AssertionError(msg)
-        return loan
 
-    def claimed(self, ledger: Ledger, recorded: Recorded) -> Claim:
-        """Claim a decision that has to be due."""
-        claim = ledger.claim(recorded.id)
-        if claim is None:
-            msg = "claim() returned nothing although a decision waits"
-            raise AssertionError(msg)
-        return claim
+def claim_of(ledger: Ledger, recorded: Recorded) -> Claim:
+    """Claim a decision that has to be due."""
+    claim = ledger.claim(recorded.id)
+    if claim is None:
+        msg = "claim() returned nothing although a decision waits"
+        raise AssertionError(msg)
+    return claim
 
-    def handle_all(self, ledger: Ledger) -> int:
-        """Let the ledger's apply handle whatever is due, and count the attempts."""
-        attempts = 0
-        while (claim := ledger.claim()) is not None:
-            ledger.apply(claim)
-            attempts += 1
-            require(attempts < MAX_CLAIMS, "claim() never runs out of decisions")
-        return attempts
 
-    def handle(self, ledger: Ledger, recorded: Recorded) -> list[bool]:
-        """Let the ledger's apply handle the decisions of a loan up to this one, due or not."""
-        results: list[bool] = []
-        while (claim := ledger.claim(recorded.id)) is not None:
-            results.append(ledger.apply(claim))
-            if not results[-1] or len(results) >= MAX_CLAIMS:
-                break
-        return results
+def handle_all(ledger: Ledger) -> int:
+    """Let the ledger's apply handle whatever is due, and count the attempts."""
+    attempts = 0
+    while (claim := ledger.claim()) is not None:
+        ledger.apply(claim)
+        attempts += 1
+        require(attempts < MAX_CLAIMS, "claim() never runs out of decisions")
+    return attempts
+
+
+def handle(ledger: Ledger, recorded: Recorded) -> list[bool]:
+    """Let the ledger's apply handle the decisions of a loan up to this one, due or not."""
+    results: list[bool] = []
+    while (claim := ledger.claim(recorded.id)) is not None:
+        results.append(ledger.apply(claim))
+        if not results[-1] or len(results) >= MAX_CLAIMS:
+            break
+    return results
 
 
 class Shop:
@@ -153,11 +143,11 @@ class Shop:
         return [each.postback.status for each in self.told]
 
 
-Body: TypeAlias = Callable[[LedgerContext], None]
+Body: TypeAlias = Callable[[MakeLedger], None]
 
 
 @attrs.frozen
-class LedgerCheck:
+class LedgerCheck(Check[Body]):
     """One rule that every ``Ledger`` keeps: call it with what makes one.
 
     Attributes:
@@ -165,10 +155,6 @@ class LedgerCheck:
         rule: the rule in a sentence or two.
 
     """
-
-    name: str
-    rule: str
-    _body: Body = attrs.field(repr=False)
 
     def __call__(self, make_ledger: MakeLedger) -> None:
         """Run the check.
@@ -180,21 +166,8 @@ class LedgerCheck:
             AssertionError: the ledger breaks the rule; the text says how.
 
         """
-        failure: AssertionError | None = None
-        try:
-            self._body(LedgerContext(make_ledger))
-        except AssertionError as error:
-            failure = error
-        if failure is not None:
-            msg = f"{self.name}: {failure}. The rule: {self.rule}"
-            raise AssertionError(msg)
-
-    def __str__(self) -> str:
-        """Name it, for the ids of a parametrised test."""
-        return self.name
+        with self._stating_the_rule():
+            self._body(make_ledger)
 
 
-def ledger_check(body: Body) -> LedgerCheck:
-    """Make a check of a function: its name is the check's, its docstring the rule."""
-    rule = " ".join(str(body.__doc__).split())
-    return LedgerCheck(body.__name__, rule, body)
+ledger_check: Final = LedgerCheck.of

@@ -4,8 +4,9 @@ import anyio
 import attrs
 
 from ...client.operations import CREATE_TEST_POSTBACK
-from .checking import SOON, CheckContext, check, require
+from .checking import require
 from .loopback import Connection
+from .transport_checking import SOON, CheckContext, check
 
 
 async def echo(connection: Connection) -> None:

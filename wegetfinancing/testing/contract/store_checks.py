@@ -17,7 +17,7 @@ import anyio
 import attrs
 
 from ...postbacks.deliveries import Claim, DeliveryStore
-from .checking import require
+from .checking import Check, require
 
 MakeStore: TypeAlias = Callable[[], Awaitable[DeliveryStore]]
 Body: TypeAlias = Callable[[DeliveryStore], Awaitable[None]]
@@ -26,7 +26,7 @@ _AT_ONCE: Final = 50
 
 
 @attrs.frozen
-class StoreCheck:
+class StoreCheck(Check[Body]):
     """One rule that every ``DeliveryStore`` keeps: await it with what makes one.
 
     Attributes:
@@ -34,10 +34,6 @@ class StoreCheck:
         rule: the rule in a sentence or two.
 
     """
-
-    name: str
-    rule: str
-    _body: Body = attrs.field(repr=False)
 
     async def __call__(self, make_store: MakeStore) -> None:
         """Run the check.
@@ -49,23 +45,12 @@ class StoreCheck:
             AssertionError: the store breaks the rule; the text says how.
 
         """
-        failure: AssertionError | None = None
         store = await make_store()
-        try:
+        with self._stating_the_rule():
             await self._body(store)
-        except AssertionError as error:
-            failure = error
-        if failure is not None:
-            msg = f"{self.name}: {failure}. The rule: {self.rule}"
-            raise AssertionError(msg)
-
-    def __str__(self) -> str:
-        """Name it, for the ids of a parametrised test."""
-        return self.name
 
 
-def _check(body: Body) -> StoreCheck:
-    return StoreCheck(body.__name__, " ".join(str(body.__doc__).split()), body)
+_check: Final = StoreCheck.of
 
 
 async def _require(store: DeliveryStore, key: str, owner: str, expected: Claim) -> None:

@@ -19,7 +19,7 @@ from typing import Final
 
 from ...client.transport import Transport
 from . import answer_checks, sending_checks
-from .checking import PATIENCE, TransportCheck
+from .transport_checking import PATIENCE, TransportCheck
 
 _WHEREVER: Final = (sending_checks.closing_twice_is_harmless, sending_checks.a_cancelled_call_ends_cancelled)
 
