@@ -60,38 +60,43 @@ def _run(chosen: argparse.Namespace) -> int:
     )
     told: dict[str, Any] = {"order": request.merchant_transaction_id, "decisions": []}
     show: Callable[[str], object] = (lambda _: None) if chosen.json else print
-    try:
-        is_done = anyio.run(_create_and_decide, request, chosen.status, told, show)
-    except CallError as error:
-        is_done = False
-        told["error"] = str(error)
-        print(error, file=sys.stderr)
-        if error.outcome is Outcome.NOT_SENT and isinstance(error, TransportError):
+    return _tell(anyio.run(_create_and_decide, request, chosen.status, told, show), told, as_json=chosen.json)
+
+
+def _tell(result: bool | CallError, told: dict[str, Any], *, as_json: bool) -> int:  # noqa: FBT001 - it may be an error
+    """Print what has failed, and all at once for programs; return the exit status."""
+    if isinstance(result, CallError):
+        told["error"] = str(result)
+        print(result, file=sys.stderr)
+        if result.outcome is Outcome.NOT_SENT and isinstance(result, TransportError):
             print(
                 "is the emulator running? python -m wegetfinancing emulator --env-file .env", file=sys.stderr
             )
-    if chosen.json:
+    if as_json:
         print(json.dumps(told, indent=2))
-    return 0 if is_done else 1
+    return 0 if result is True else 1
 
 
 async def _create_and_decide(
     request: FinancingRequest, status: str, told: dict[str, Any], show: Callable[[str], object]
-) -> bool:
+) -> bool | CallError:
     async with contextlib.aclosing(HttpxTransport(ready_connections=0)) as transport:
-        async with AsyncClient.from_env(transport=transport) as client:
-            created = await client.create_request(request)
-        told |= {"inv_id": created.inv_id, "page": created.href}
-        show(f"order  {request.merchant_transaction_id}\ninv_id {created.inv_id}\npage   {created.href}")
-        for decision in _decisions_to(status):
-            answer = await transport.send(_decision(created.href, decision))
-            answered = json.loads(answer.body)
-            told["decisions"].append({"decision": decision, **answered})
-            hint = "" if request.postback_url else "; pass --postback-url"
-            show(f"{decision}: {answered.get('postback', answered)}{hint}")
-            if not answer.is_success or answered["postback"] != "HTTP 200":
-                return False
-    return True
+        try:
+            async with AsyncClient.from_env(transport=transport) as client:
+                created = await client.create_request(request)
+            told |= {"inv_id": created.inv_id, "page": created.href}
+            show(f"order  {request.merchant_transaction_id}\ninv_id {created.inv_id}\npage   {created.href}")
+            for decision in _decisions_to(status):
+                answer = await transport.send(_decision(created.href, decision))
+                answered = json.loads(answer.body)
+                told["decisions"].append({"decision": decision, **answered})
+                hint = "" if request.postback_url else "; pass --postback-url"
+                show(f"{decision}: {answered.get('postback', answered)}{hint}")
+                if not answer.is_success or answered["postback"] != "HTTP 200":
+                    return False
+        except CallError as error:
+            return error
+        return True
 
 
 def _decisions_to(status: str) -> list[str]:
