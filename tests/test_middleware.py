@@ -99,6 +99,16 @@ async def test_a_middleware_that_returns_no_response_is_named() -> None:
     assert caught.value.outcome is Outcome.UNKNOWN
 
 
+async def test_one_that_returns_none_instead_of_passing_the_request_on_has_sent_nothing() -> None:
+    async def forgetful(request: Request, call_next: Handler) -> Any:
+        pass
+
+    async with AsyncClient(credentials(), transport=FakeTransport(), middleware=[forgetful]) as client:
+        with pytest.raises(TransportError, match="returned NoneType, not a Response") as caught:
+            await client.create_request(financing_request())
+    assert caught.value.outcome is Outcome.NOT_SENT
+
+
 async def test_an_exception_of_the_callers_own_middleware_passes_through() -> None:
     async def broken(request: Request, call_next: Handler) -> Response:
         raise ZeroDivisionError

@@ -36,6 +36,7 @@ TESTS: Final = {
     "_ledger.rules": ["ledger_rules", "ledger_attacks"],
     "postbacks.signatures": ["signatures", "merchants", "tracebacks"],
     "client.retry": ["retry", "client", "for_merchant"],
+    "client.sending": ["client", "middleware", "call", "for_merchant", "hooks"],
     "client.call": ["call", "middleware", "client", "hooks"],
     "errors": ["errors", "answers", "client", "ledger_client", "secrets"],
     "credentials": ["credentials", "settings"],

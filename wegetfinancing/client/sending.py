@@ -20,7 +20,7 @@ from .transport import Transport
 _Answer = TypeVar("_Answer")
 
 
-@attrs.frozen(eq=False, repr=False, kw_only=True)
+@attrs.frozen(repr=False, kw_only=True)
 class Sender:
     """Sends the calls of one merchant."""
 
