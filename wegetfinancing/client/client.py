@@ -149,16 +149,16 @@ class AsyncClient:
     ) -> CreatedRequest:
         """Create a financing request: send the customer's browser to the answer's ``href``.
 
-        It is put on the wire **at most once per call**, whatever fails. Write your order down before
-        you call: when the outcome of a failure is ``UNKNOWN`` the application may exist, and only
-        the postback will tell, by ``merchant_transaction_id``.
+        It is put on the wire **at most once per call**, whatever fails. Save your order before you call:
+        when the outcome of a failure is ``UNKNOWN`` the application may exist, and only the postback will
+        tell, by ``merchant_transaction_id``.
 
         With a ledger it is put on the wire **at most once per order**: a second call for the same
         ``merchant_transaction_id`` returns what the first one was answered, without its ``raw``, waits for
         the one that is sending, or raises with ``error.loan``. Commit your order first, then create.
 
         Args:
-            request: the customer, the cart and your order id, which a ledger requires.
+            request: the customer, the cart and your order ID, which a ledger requires.
             expected_amount: what is expected to be financed, in USD, for the ledger to compare with the
                 answer; by default ``request.expected_amount``, with or without the request's taxes.
             timeout: overrides the client's timeout, in seconds.
@@ -166,7 +166,7 @@ class AsyncClient:
         Raises:
             InvalidRequestError: ``request.problems()`` is not empty (nothing was sent), or 400.
             OrderConflictError: the ledger has an application of this order with other contents.
-            CallError: any other failure; ask its ``outcome`` whether it may have happened.
+            CallError: any other failure; its ``outcome`` says whether it may have happened.
             ConfigurationError: the client cannot be used (closed, other event loop, forked).
 
         """

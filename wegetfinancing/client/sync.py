@@ -37,10 +37,10 @@ class Client:
         credentials: of one merchant in ``environment``.
         environment: the sandbox by default, so that nobody goes live by accident.
         base_url: another address, such as a local emulator; plain ``http`` on loopback only.
-        transport: how requests travel, such as ``wegetfinancing.testing.FakeTransport``; by default an
+        transport: sends the requests, such as ``wegetfinancing.testing.FakeTransport()``; by default an
             ``HttpxTransport``. It is closed with the client, since only the client's thread can close it.
-        middleware: the middleware, outermost first, each ``async def``; ``default_middleware()`` by default,
-            ``[]`` for none.
+        middleware: outermost first, each ``async def``; by default ``default_middleware()``, and ``[]`` for
+            none.
         hooks: functions that watch each call and its attempts; they run in the client's thread.
         ledger: remembers each order's application in the shop's database, so that an order is applied
             for at most once, across calls, workers and crashes; see ``wegetfinancing.ledger``. Its methods
@@ -48,7 +48,7 @@ class Client:
         timeout: seconds for a whole call: waiting for a connection, every attempt, every pause.
 
     Raises:
-        ConfigurationError: an invalid setting.
+        ConfigurationError: a setting is invalid.
 
     """
 
