@@ -16,7 +16,7 @@ from support.ledgers import postgresql_ledgers, sqlite_ledgers
 from wegetfinancing import ConfigurationError, LedgerError, UnknownPostback, parse_postback, sign_postback
 from wegetfinancing.ledger import Decision, Ledger, MemoryLedger, run_worker
 from wegetfinancing.postbacks import MemoryDeliveryStore, NotYet, PostbackApp, ResponseStatuses
-from wegetfinancing.postbacks.decisions import Claim
+from wegetfinancing.postbacks.decisions import ClaimedDecision
 from wegetfinancing.testing import credentials, signed_postback
 from wegetfinancing.testing.contract.ledger_checking import Shop, apply_for, postback
 
@@ -108,7 +108,7 @@ class FailsSlowly(MemoryLedger):
         self.events = events
         self.is_answered = threading.Event()
 
-    def fail(self, claim: Claim, error: str) -> None:
+    def fail(self, claim: ClaimedDecision, error: str) -> None:
         self.is_answered.wait(0.2)
         super().fail(claim, error)
         self.events.append("noted")

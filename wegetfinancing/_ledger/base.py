@@ -11,7 +11,7 @@ from .._loan import Application, Begun, Loan
 from ..credentials import Environment
 from ..errors import ConfigurationError, LedgerError, Outcome
 from ..models import CreatedRequest
-from ..postbacks.decisions import Claim, Decision, Recorded, log_failed_attempt
+from ..postbacks.decisions import ClaimedDecision, Decision, Recorded, log_failed_attempt
 from ..postbacks.events import Postback
 from ..postbacks.settings import as_seconds
 from . import applications, decisions, rows, rules
@@ -165,7 +165,7 @@ class StoredLedger(OperatedLedger):
         with self.transaction(write=True, connection=connection) as tx:
             return decisions.once(tx, postback)
 
-    def claim(self, decision_id: int | None = None) -> Claim | None:
+    def claim(self, decision_id: int | None = None) -> ClaimedDecision | None:
         with self.transaction(write=False) as tx:  # idle workers must not take a lock
             # Merchants take turns, so that none waits behind another one's backlog.
             candidates = decisions.claimable(tx, decision_id, self._last_merchant)
@@ -177,7 +177,7 @@ class StoredLedger(OperatedLedger):
                 return claim
         return None
 
-    def apply(self, claim: Claim) -> bool:
+    def apply(self, claim: ClaimedDecision) -> bool:
         if self._apply is None:
             msg = "this ledger has no apply"
             raise ConfigurationError(msg)
@@ -199,21 +199,21 @@ class StoredLedger(OperatedLedger):
             HANDLING.reset(token)
         return True
 
-    def renew(self, claim: Claim) -> bool:
+    def renew(self, claim: ClaimedDecision) -> bool:
         with self.transaction(write=True) as tx:
             row = decisions.mine(tx, claim)
             if row is not None:
                 decisions.renewed(tx, row, self._lease)
             return row is not None
 
-    def complete(self, claim: Claim) -> bool:
+    def complete(self, claim: ClaimedDecision) -> bool:
         with self.transaction(write=True) as tx:
             row = decisions.mine(tx, claim)
             if row is not None:
                 decisions.handled(tx, row)
             return row is not None
 
-    def fail(self, claim: Claim, error: str) -> None:
+    def fail(self, claim: ClaimedDecision, error: str) -> None:
         with self.transaction(write=True) as tx:
             row = decisions.mine(tx, claim)
             if row is not None:
