@@ -5,13 +5,23 @@ import contextvars
 import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio
-import anyio.from_thread
 import anyio.lowlevel
 
 _T = TypeVar("_T")
+
+
+def call_soon(event_loop: Any, function: Callable[[], object]) -> None:  # noqa: ANN401 - asyncio's, or trio's token
+    """Have ``function`` called in an event loop, from any thread, unless the event loop has ended.
+
+    Unlike ``anyio.from_thread.run_sync`` it does not wait for that: an event loop that ends just then would
+    hold the thread for ever.
+    """
+    call = getattr(event_loop, "call_soon_threadsafe", None) or event_loop.run_sync_soon
+    with contextlib.suppress(RuntimeError):  # closed, of both kinds
+        call(function)
 
 
 class Threads:
@@ -43,14 +53,13 @@ class Threads:
     async def run(self, function: Callable[[], _T]) -> _T:
         """Start a function and wait for its result; when the caller is cancelled, it runs on."""
         ended = anyio.Event()
-        token = anyio.lowlevel.current_token()
+        event_loop = anyio.lowlevel.current_token().native_token
 
         def job() -> _T:
             try:
                 return function()
             finally:
-                with contextlib.suppress(anyio.RunFinishedError):  # the event loop has gone meanwhile
-                    anyio.from_thread.run_sync(ended.set, token=token)
+                call_soon(event_loop, ended.set)
 
         future = self.submit(job)
         await ended.wait()

@@ -21,7 +21,7 @@ from ..errors import (
 )
 from ..http import Request
 from ..models import CreatedRequest
-from .attempts import Handover, WatchedTransport
+from .attempts import Intent, WatchedTransport
 from .intents import ApplicationLedger, check_ledger
 from .operations import CREATE_REQUEST
 from .steps import StepInterruptedError, Steps, caller
@@ -116,11 +116,7 @@ class Applications:
         raise _about(CallError(msg), begun.loan)
 
     async def _begin_once(self, application: Application, deadline: float, waited: bool) -> Begun:  # noqa: FBT001 - private
-        handover = Handover()
-
-        def undo(timeout: float) -> Loan | None:
-            return self._ledger.record_failure(application, Outcome.NOT_SENT, timeout=timeout)
-
+        intent = Intent(application, self._ledger)
         begun: Begun | None = None
         failure: CallError | None = None
         with anyio.CancelScope(deadline=deadline):
@@ -128,62 +124,49 @@ class Applications:
                 # Signal handlers run in callers' threads only.
                 interruptible = caller.get() is not None
                 begun = await self._asking.run(
-                    lambda: self._begin_or_undo(application, handover, undo, interruptible=interruptible)
+                    lambda: self._begin_or_undo(intent, interruptible=interruptible)
                 )
             except LedgerError as error:
                 outcome = Outcome.UNKNOWN if waited or error.uncertain else Outcome.NOT_SENT
                 failure = CallError(str(error), outcome=outcome, operation=CREATE_REQUEST.name)
             except BaseException:
-                self._undo(handover, undo)
+                if intent.give_up():
+                    self._recording.start(lambda: self._persist(intent.undo, _RECORD_SECONDS))
                 raise
         if begun is not None:
             return begun
         if failure is None:
-            outcome = Outcome.UNKNOWN if waited or handover.started else Outcome.NOT_SENT
+            outcome = Outcome.UNKNOWN if waited or intent.started else Outcome.NOT_SENT
             msg = "the deadline passed while the order was being written down"
             failure = DeadlineExceededError(msg, outcome=outcome, operation=CREATE_REQUEST.name)
         raise failure
 
-    def _undo(self, handover: Handover, undo: Callable[[float], object]) -> None:
-        if handover.give_up():
-            self._recording.submit(lambda: self._persist(undo, _RECORD_SECONDS))
-
-    def _begin_or_undo(
-        self,
-        application: Application,
-        handover: Handover,
-        undo: Callable[[float], object],
-        *,
-        interruptible: bool,
-    ) -> Begun | None:
+    def _begin_or_undo(self, intent: Intent, *, interruptible: bool) -> Begun | None:
         """Run in a thread: leave no intent behind that nobody waits for."""
         self._record_leftovers()
-        if not handover.start():
+        if not intent.start():
             return None
-        timeout = application.seconds * _SHARE_OF_DATABASE
+        timeout = intent.application.seconds * _SHARE_OF_DATABASE
         try:
-            begun = self._ledger.begin(application, timeout=timeout)
+            begun = self._ledger.begin(intent.application, timeout=timeout)
         except (LedgerError, ConfigurationError) as error:
             if isinstance(error, LedgerError) and error.uncertain:
-                self._unrecorded.append(undo)
+                self._unrecorded.append(intent.undo)
             else:
-                handover.started = False  # nothing was written down
+                intent.started = False  # nothing was written down
             raise
         except BaseException:
             if interruptible:
                 # A signal handler may raise after the commit; to undo what was not committed is harmless.
-                self._undo_after_interruption(undo)
-            handover.started = False  # undone, kept for the next call, or never written down
+                try:
+                    self._persist(intent.undo, _RECORD_SECONDS)
+                except Exception:  # noqa: BLE001 - what has interrupted is what counts; tried again later
+                    self._unrecorded.append(intent.undo)
+            intent.started = False  # undone, kept for the next call, or never written down
             raise
-        if begun.verdict is Verdict.SEND and handover.given_up:
-            self._persist(undo, _RECORD_SECONDS)
+        if begun.verdict is Verdict.SEND and intent.given_up:
+            self._persist(intent.undo, _RECORD_SECONDS)
         return begun
-
-    def _undo_after_interruption(self, undo: Callable[[float], object]) -> None:
-        try:
-            self._persist(undo, _RECORD_SECONDS)
-        except Exception:  # noqa: BLE001 - what has interrupted is what counts, and it is tried again later
-            self._unrecorded.append(undo)
 
     async def _record_answer(
         self, application: Application, created: CreatedRequest, deadline: float

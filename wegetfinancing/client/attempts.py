@@ -5,8 +5,10 @@ import time
 
 import attrs
 
+from .._loan import Application, Loan
 from ..errors import DeadlineExceededError, Outcome, TransportError, outcome_of_status
 from ..http import Request, Response
+from .intents import ApplicationLedger
 from .transport import Transport
 
 
@@ -41,27 +43,32 @@ class WatchedTransport:
         """Close nothing: the client does."""
 
 
-class Handover:
-    """Whether an intent has a caller who waits for it, as the thread and the caller both see it.
+@attrs.define(eq=False, repr=False)
+class Intent:
+    """An intent to apply, as the thread that writes it down and the caller who waits for that both see it.
 
     Whatever the order of events, a given-up intent is undone at least once after it was committed: by the
     caller if it gives up later, by the thread if it finds that the caller has.
     """
 
-    def __init__(self) -> None:
-        """Nobody has come yet."""
-        self._lock = threading.Lock()
-        self.given_up: bool = False
-        self.started: bool = False
+    application: Application
+    _ledger: ApplicationLedger
+    given_up: bool = attrs.field(default=False, init=False)
+    started: bool = attrs.field(default=False, init=False)
+    _lock: threading.Lock = attrs.field(factory=threading.Lock, init=False)
 
     def start(self) -> bool:
-        """Return whether to write the intent down: not if nobody waits any more."""
+        """Return whether to write it down: not if nobody waits any more."""
         with self._lock:
             self.started = not self.given_up
             return self.started
 
     def give_up(self) -> bool:
-        """Return whether the intent may be written down, so that the caller has to undo it."""
+        """Return whether it may be written down, so that the caller has to undo it."""
         with self._lock:
             self.given_up = True
             return self.started
+
+    def undo(self, timeout: float) -> Loan | None:
+        """Record that nothing was sent, which is harmless where nothing was written down."""
+        return self._ledger.record_failure(self.application, Outcome.NOT_SENT, timeout=timeout)

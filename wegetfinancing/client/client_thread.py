@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import anyio
 
+from .._threads import call_soon
 from ..errors import ConfigurationError, Outcome, TransportError
 from .client import AsyncClient
 from .client_call import ClientCall
@@ -189,10 +190,7 @@ class _RunningThread:
         """Tell the thread to end once its calls have ended, or to cancel them."""
         self._is_to_end = True
         if self._ready.is_set():
-            with contextlib.suppress(RuntimeError):  # the event loop is closed
-                self.event_loop.call_soon_threadsafe(
-                    self._calls.cancel_scope.cancel if cancel else self._end.set
-                )
+            call_soon(self.event_loop, self._calls.cancel_scope.cancel if cancel else self._end.set)
 
     def join(self) -> None:
         """Wait until the thread has ended; raise what a transport raised when it was closed."""

@@ -1,6 +1,5 @@
 """The running event loop, on asyncio and trio alike: which one it is, and a task that only anyio cancels."""
 
-import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -14,17 +13,6 @@ _Result = TypeVar("_Result")
 def current_event_loop() -> object:
     """Return an object that stands for the running event loop and for no other."""
     return anyio.lowlevel.current_token().native_token
-
-
-def call_soon(event_loop: Any, function: Callable[[], object]) -> None:  # noqa: ANN401 - asyncio's, or trio's token
-    """Have ``function`` called in an event loop, from any thread, unless the event loop has ended.
-
-    Unlike ``anyio.from_thread.run_sync`` it does not wait for that: an event loop that ends just then would
-    hold the thread for ever.
-    """
-    call = getattr(event_loop, "call_soon_threadsafe", None) or event_loop.run_sync_soon
-    with contextlib.suppress(RuntimeError):  # closed, of both kinds
-        call(function)
 
 
 class Beside:

@@ -20,7 +20,8 @@ from typing import Final, TypeAlias
 import anyio
 import attrs
 
-from .event_loop import call_soon, current_event_loop
+from .._threads import call_soon
+from .event_loop import current_event_loop
 
 # As many as one transport has connections by default, so that its bursts do not wait here. A thread that
 # hangs costs little more than its stack.

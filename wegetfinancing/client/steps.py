@@ -4,16 +4,15 @@
 threads (Django's do). ``AsyncClient`` has no such thread.
 """
 
-import contextlib
 import contextvars
 from collections.abc import Callable
-from concurrent.futures import Future
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 import anyio
 
-from .._threads import Threads
+from .._threads import Threads, call_soon
 from ..errors import WeGetFinancingError
+from .event_loop import current_event_loop
 
 _T = TypeVar("_T")
 
@@ -32,9 +31,7 @@ class Step(Generic[_T]):
         self._function = function
         self._begun = False
         self._ended = anyio.Event()
-        import asyncio  # noqa: PLC0415 - it brings ssl, which a process that has not called does without
-
-        self._event_loop = asyncio.get_running_loop()
+        self._event_loop = current_event_loop()
         self._result: _T
         # Until there is a result: an interruption can come between any two instructions.
         self._error: Exception | None = StepInterruptedError()
@@ -62,8 +59,7 @@ class Step(Generic[_T]):
         self._end()
 
     def _end(self) -> None:
-        with contextlib.suppress(RuntimeError):  # the event loop has gone meanwhile
-            self._event_loop.call_soon_threadsafe(self._ended.set)
+        call_soon(self._event_loop, self._ended.set)
 
     async def result(self) -> _T:
         """Wait until the step has ended.
@@ -115,9 +111,10 @@ class Steps:
         step = _handed_over(function)
         return await (self._threads.run(function) if step is None else step.result())
 
-    def submit(self, function: Callable[[], _T]) -> "Step[_T] | Future[_T]":
-        """Start a function."""
-        return _handed_over(function) or self._threads.submit(function)
+    def start(self, function: Callable[[], object]) -> None:
+        """Start a function, for whose result nobody waits."""
+        if _handed_over(function) is None:
+            self._threads.submit(function)
 
     def close(self) -> None:
         """Let the threads end when their functions have."""
