@@ -286,7 +286,7 @@ async def test_a_worker_survives_an_error_that_is_not_the_ledgers(caplog: pytest
     class OutOfThreads(MemoryLedger):
         failures = 1
 
-        def claim(self, decision_id: int | None = None) -> Claim | None:
+        def claim(self, decision_id: int | None = None) -> ClaimedDecision | None:
             if self.failures:
                 self.failures -= 1
                 raise RuntimeError("can't start new thread")

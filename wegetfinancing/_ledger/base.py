@@ -11,7 +11,13 @@ from .._loan import Application, Begun, Loan
 from ..credentials import Environment
 from ..errors import ConfigurationError, LedgerError, Outcome
 from ..models import CreatedRequest
-from ..postbacks.decisions import ClaimedDecision, Decision, Recorded, log_failed_attempt
+from ..postbacks.decisions import (
+    ClaimedDecision,
+    Decision,
+    Recorded,
+    log_failed_attempt,
+    log_failed_follow_up,
+)
 from ..postbacks.events import Postback
 from ..postbacks.settings import as_seconds
 from . import applications, decisions, rows, rules
@@ -190,14 +196,23 @@ class StoredLedger(OperatedLedger):
                 # Before the handler, so that even one that commits by itself is not run again.
                 decision = decisions.decision_of(decisions.handled(tx, row), tx.loan_by_id(row.loan_id))
                 self._apply(tx.connection, decision)
-        except Exception as error:  # noqa: BLE001 - the border to the shop's code; the decision stays waiting
-            log_failed_attempt(claim, error)
-            with contextlib.suppress(LedgerError):  # the lease ends by itself
-                self.fail(claim, type(error).__name__)
-            return False
+        except Exception as error:  # noqa: BLE001 - the border to the shop's code
+            return self._is_handled_despite(claim, error)
         finally:
             HANDLING.reset(token)
         return True
+
+    def _is_handled_despite(self, claim: ClaimedDecision, error: Exception) -> bool:
+        """Note that the handler has failed, unless its transaction was committed before, and log it."""
+        is_handled = False
+        with contextlib.suppress(LedgerError), self.transaction(write=True) as tx:  # the lease ends by itself
+            row = decisions.mine(tx, claim)
+            if row is not None:
+                decisions.failed(tx, row, type(error).__name__)
+            else:
+                is_handled = decisions.is_handled(tx, claim)
+        (log_failed_follow_up if is_handled else log_failed_attempt)(claim, error)
+        return is_handled
 
     def renew(self, claim: ClaimedDecision) -> bool:
         with self.transaction(write=True) as tx:

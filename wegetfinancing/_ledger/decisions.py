@@ -148,6 +148,12 @@ def mine(tx: Transaction, claim: ClaimedDecision) -> DecisionRow | None:
     return row if is_mine else None
 
 
+def is_handled(tx: Transaction, claim: ClaimedDecision) -> bool:
+    """Tell whether the decision of a claim has been handled."""
+    row = tx.decision(claim.decision.id)
+    return row is not None and row.state == rows.HANDLED
+
+
 def handled(tx: Transaction, row: DecisionRow) -> DecisionRow:
     """Note that a handler has succeeded."""
     row = attrs.evolve(row, state=rows.HANDLED, lease=None, lease_until=0.0, error=None, handled_at=tx.now())

@@ -139,8 +139,17 @@ class DecisionLedger(Protocol):
 
 def log_failed_attempt(claim: ClaimedDecision, error: Exception) -> None:
     """Log that a handler, or a ledger's ``apply``, has failed."""
+    _log(claim, "failed in attempt %d; it is tried again", error)
+
+
+def log_failed_follow_up(claim: ClaimedDecision, error: Exception) -> None:
+    """Log that what ``apply`` has left for after the commit has failed, such as a hook of Django's."""
+    _log(claim, "was committed in attempt %d, and what followed failed; it is not tried again", error)
+
+
+def _log(claim: ClaimedDecision, what: str, error: Exception) -> None:
     _LOGGER.error(
-        "the handler of decision %d (%s, order %s of merchant %s) failed in attempt %d; it is tried again",
+        f"the handler of decision %d (%s, order %s of merchant %s) {what}",  # noqa: G004 - one of the texts above
         claim.decision.id,
         claim.decision.postback.status,
         claim.decision.order_id,
