@@ -44,18 +44,7 @@ class _NothingToUndoError(Exception):
 
 
 class StoredLedger(OperatedLedger):
-    """What every ledger does; a storage adds ``transaction``.
-
-    Args:
-        environment: the one whose orders are kept.
-        apply: ``def apply(connection, decision)``: what to do with a decision, in the ledger's transaction.
-        lease: seconds that a claimed decision is left alone.
-        grace: seconds after its deadline before an application can be resolved as absent.
-
-    Raises:
-        ConfigurationError: a setting that cannot be right.
-
-    """
+    """What every ledger does; a storage adds ``transaction``. The settings are those of ``MemoryLedger``."""
 
     def __init__(
         self,
