@@ -312,6 +312,25 @@ def test_a_handlers_effects_and_its_decision_are_committed_together(
     assert results == [(False, 0), (True, 1)]
 
 
+def test_a_hook_that_fails_after_the_commit_is_not_said_to_be_tried_again(
+    alias: str, make_ledger: Callable[..., DjangoLedger], caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_broker() -> None:
+        raise ConnectionRefusedError
+
+    def apply(shops: Any, _: Decision) -> None:
+        transaction.on_commit(no_broker, using=shops.alias)
+
+    ledger = make_ledger(apply=apply)
+    approved_loan(ledger)
+    claim = ledger.claim()
+    assert claim is not None
+    assert ledger.apply(claim)
+    assert ledger.review().decisions == ()
+    assert "what followed failed; it is not tried again" in caplog.text
+    assert "ConnectionRefusedError" in caplog.text
+
+
 def test_a_handler_that_asks_for_a_rollback_has_failed(
     alias: str, make_ledger: Callable[..., DjangoLedger]
 ) -> None:

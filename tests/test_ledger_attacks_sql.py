@@ -19,7 +19,7 @@ from wegetfinancing import LedgerError
 from wegetfinancing._loan import Verdict
 from wegetfinancing.contrib.sqlalchemy import SQLLedger
 from wegetfinancing.ledger import Decision
-from wegetfinancing.postbacks.decisions import Claim
+from wegetfinancing.postbacks.decisions import ClaimedDecision
 from wegetfinancing.testing.contract.ledger_checking import application, apply_for, created, postback
 
 
@@ -149,7 +149,7 @@ def test_a_decision_that_a_worker_claims_meanwhile_is_not_handed_over_once_more(
     ledger.create_tables()
     apply_for(ledger)
     recorded = ledger.record(postback())
-    claims: list[Claim | None] = []
+    claims: list[ClaimedDecision | None] = []
     claiming = threading.Thread(target=lambda: claims.append(ledger.claim(recorded.id)))
 
     def claim_meanwhile(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:

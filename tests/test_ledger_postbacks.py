@@ -16,7 +16,7 @@ from support.ledgers import postgresql_ledgers, sqlite_ledgers
 from wegetfinancing import ConfigurationError, LedgerError, UnknownPostback, parse_postback, sign_postback
 from wegetfinancing.ledger import Decision, Ledger, MemoryLedger, run_worker
 from wegetfinancing.postbacks import MemoryDeliveryStore, NotYet, PostbackApp, ResponseStatuses
-from wegetfinancing.postbacks.decisions import Claim
+from wegetfinancing.postbacks.decisions import ClaimedDecision
 from wegetfinancing.testing import credentials, signed_postback
 from wegetfinancing.testing.contract.ledger_checking import Shop, apply_for, postback
 
@@ -108,7 +108,7 @@ class FailsSlowly(MemoryLedger):
         self.events = events
         self.is_answered = threading.Event()
 
-    def fail(self, claim: Claim, error: str) -> None:
+    def fail(self, claim: ClaimedDecision, error: str) -> None:
         self.is_answered.wait(0.2)
         super().fail(claim, error)
         self.events.append("noted")
@@ -286,7 +286,7 @@ async def test_a_worker_survives_an_error_that_is_not_the_ledgers(caplog: pytest
     class OutOfThreads(MemoryLedger):
         failures = 1
 
-        def claim(self, decision_id: int | None = None) -> Claim | None:
+        def claim(self, decision_id: int | None = None) -> ClaimedDecision | None:
             if self.failures:
                 self.failures -= 1
                 raise RuntimeError("can't start new thread")

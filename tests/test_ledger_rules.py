@@ -140,6 +140,21 @@ def test_a_refund_that_names_no_amount_is_a_fact_too() -> None:
     assert "an amount that it does not name" in loan.held[0].text
 
 
+@pytest.mark.parametrize("amount", [Decimal(499), None], ids=["seen", "accepted without being seen"])
+def test_an_order_whose_loan_was_refunded_as_a_whole_never_ships(amount: Decimal | None) -> None:
+    """An operator accepts its holds to have them off the list, not to give the goods away."""
+    ledger = MemoryLedger(apply=Shop())
+    intent = application(taxes=None)
+    ledger.begin(intent)
+    ledger.record_answer(intent, attrs.evolve(created(), amount=amount))
+    ledger.record(postback("approved", signed=1))
+    ledger.record(postback("refund", signed=2, amount="400"))
+    assert ledger.accept(ORDER, loan_of(ledger).held).may_ship
+    ledger.record(postback("refund", signed=3, amount="99"))
+    loan = ledger.accept(ORDER, loan_of(ledger).held)
+    assert (loan.held, loan.refunded, loan.may_ship) == ((), Decimal(499), False)
+
+
 @pytest.mark.parametrize(
     ("answered", "held"), [("499", []), ("500", ["amount_differs"]), ("498", ["amount_differs"])]
 )

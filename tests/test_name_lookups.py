@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import socket
 import ssl
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, TypeAlias
@@ -272,6 +274,31 @@ async def test_what_a_lookup_raises_comes_out_where_it_is_waited_for() -> None:
     for _ in range(2):  # its thread goes on
         with pytest.raises(KeyError):
             await lookups.find(SERVER, 80)
+
+
+async def test_what_a_lookup_raised_is_left_to_no_collector(started: Started) -> None:
+    """A process that freezes its collector, or has it run rarely, keeps nothing of a call that failed."""
+    raised: list[weakref.ref[BaseException]] = []
+
+    class FailedError(OSError):
+        def __init__(self) -> None:
+            raised.append(weakref.ref(self))
+
+    def fail(_host: str, _port: int) -> list[str]:
+        raise FailedError
+
+    async def find() -> None:
+        with contextlib.suppress(FailedError):
+            await NameLookups(fail, idle_seconds=0).find(SERVER, 80)
+
+    gc.disable()
+    try:
+        await find()
+        for each in started():
+            await anyio.to_thread.run_sync(each.join, PLENTY)
+        assert [each() for each in raised] == [None]
+    finally:
+        gc.enable()
 
 
 async def test_a_thread_that_cannot_be_started_takes_no_place(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from test_ledger_postbacks import APPROVED, ORDER, Gone, applied
 from wegetfinancing import ConfigurationError, LedgerError
 from wegetfinancing.ledger import Decision, MemoryLedger, run_worker
 from wegetfinancing.postbacks import PostbackApp
-from wegetfinancing.postbacks.decisions import Claim
+from wegetfinancing.postbacks.decisions import ClaimedDecision
 from wegetfinancing.postbacks.leases import hand_over
 from wegetfinancing.postbacks.worker import LedgerHandling
 from wegetfinancing.postbacks.wsgi import PostbackApp as WSGIPostbackApp
@@ -37,7 +37,7 @@ class PlainHandler:
         self.told.append(decision)
 
 
-def waiting(ledger: MemoryLedger) -> Claim:
+def waiting(ledger: MemoryLedger) -> ClaimedDecision:
     """Record a decision of an order, and claim it."""
     applied(ledger)
     claim = ledger.claim(ledger.record(postback()).id)
@@ -133,7 +133,7 @@ class Renewing(MemoryLedger):
         self.failures = failures
         self.results: queue.Queue[bool] = queue.Queue()
 
-    def renew(self, claim: Claim) -> bool:
+    def renew(self, claim: ClaimedDecision) -> bool:
         if self.failures:
             self.failures -= 1
             raise LedgerError("away")
@@ -160,7 +160,7 @@ def test_nobody_else_begins_while_a_handler_runs_although_the_database_is_away_f
 def test_a_handler_whose_lease_was_lost_does_not_count() -> None:
     ledger = Renewing()
     claim = waiting(ledger)
-    others: list[Claim | None] = []
+    others: list[ClaimedDecision | None] = []
 
     def slow(_: Decision) -> None:
         ledger.now += 0.07

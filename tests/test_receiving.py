@@ -57,6 +57,32 @@ def test_a_body_is_collected_up_to_the_limit() -> None:
     assert caught.value.answer == TOO_LARGE
 
 
+@pytest.mark.parametrize(
+    ("body", "headers", "level", "told"),
+    [
+        (b"{}", GOOD.headers, "WARNING", "does not match"),
+        (GOOD.body, {}, "WARNING", "x-signature is missing"),
+        (b"other", {}, "ERROR", "is neither JSON nor a form"),
+    ],
+    ids=["another body", "unsigned", "authentic, and not to be read"],
+)
+def test_a_postback_that_is_refused_is_heard_of(
+    caplog: pytest.LogCaptureFixture, body: bytes, headers: dict[str, str], level: str, told: str
+) -> None:
+    """Otherwise a changed password, or a new form of the vendor's, would lose every approval in silence."""
+    if level == "ERROR":
+        headers = {
+            "x-signature": sign_postback(body, "1700000001", credentials()),
+            "x-timestamp": "1700000001",
+        }
+    with pytest.raises(Refusal):
+        read_postback(body, headers, (credentials(),), None)
+    (record,) = caplog.records
+    assert record.levelname == level
+    assert "merchant 1234" in record.getMessage()
+    assert told in record.getMessage()
+
+
 def test_an_authentic_postback_is_read() -> None:
     assert isinstance(read_postback(GOOD.body, GOOD.headers, (credentials(),), None), Approved)
 

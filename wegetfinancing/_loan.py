@@ -84,8 +84,17 @@ class Loan:
 
     @property
     def may_ship(self) -> bool:
-        """Whether the last decision is an approval and nothing speaks against shipping."""
-        return self.status == APPROVED and self.inv_id is not None and not self.held and not self.forgotten
+        """Whether the last decision is an approval and nothing speaks against shipping.
+
+        Once all that was financed has been refunded it never is, whichever holds were accepted.
+        """
+        over = self.forgotten or self._is_refunded
+        return self.status == APPROVED and self.inv_id is not None and not self.held and not over
+
+    @property
+    def _is_refunded(self) -> bool:
+        financed = self.expected_amount if self.amount is None else self.amount
+        return financed is not None and 0 < self.refunded >= financed
 
 
 @attrs.frozen(kw_only=True)

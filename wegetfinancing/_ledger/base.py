@@ -11,7 +11,13 @@ from .._loan import Application, Begun, Loan
 from ..credentials import Environment
 from ..errors import ConfigurationError, LedgerError, Outcome
 from ..models import CreatedRequest
-from ..postbacks.decisions import Claim, Decision, Recorded, log_failed_attempt
+from ..postbacks.decisions import (
+    ClaimedDecision,
+    Decision,
+    Recorded,
+    log_failed_attempt,
+    log_failed_follow_up,
+)
 from ..postbacks.events import Postback
 from ..postbacks.settings import as_seconds
 from . import applications, decisions, rows, rules
@@ -38,18 +44,7 @@ class _NothingToUndoError(Exception):
 
 
 class StoredLedger(OperatedLedger):
-    """What every ledger does; a storage adds ``transaction``.
-
-    Args:
-        environment: the one whose orders are kept.
-        apply: ``def apply(connection, decision)``: what to do with a decision, in the ledger's transaction.
-        lease: seconds that a claimed decision is left alone.
-        grace: seconds after its deadline before an application can be resolved as absent.
-
-    Raises:
-        ConfigurationError: a setting that cannot be right.
-
-    """
+    """What every ledger does; a storage adds ``transaction``. The settings are those of ``MemoryLedger``."""
 
     def __init__(
         self,
@@ -165,7 +160,7 @@ class StoredLedger(OperatedLedger):
         with self.transaction(write=True, connection=connection) as tx:
             return decisions.once(tx, postback)
 
-    def claim(self, decision_id: int | None = None) -> Claim | None:
+    def claim(self, decision_id: int | None = None) -> ClaimedDecision | None:
         with self.transaction(write=False) as tx:  # idle workers must not take a lock
             # Merchants take turns, so that none waits behind another one's backlog.
             candidates = decisions.claimable(tx, decision_id, self._last_merchant)
@@ -177,7 +172,7 @@ class StoredLedger(OperatedLedger):
                 return claim
         return None
 
-    def apply(self, claim: Claim) -> bool:
+    def apply(self, claim: ClaimedDecision) -> bool:
         if self._apply is None:
             msg = "this ledger has no apply"
             raise ConfigurationError(msg)
@@ -190,30 +185,37 @@ class StoredLedger(OperatedLedger):
                 # Before the handler, so that even one that commits by itself is not run again.
                 decision = decisions.decision_of(decisions.handled(tx, row), tx.loan_by_id(row.loan_id))
                 self._apply(tx.connection, decision)
-        except Exception as error:  # noqa: BLE001 - the border to the shop's code; the decision stays waiting
-            log_failed_attempt(claim, error)
-            with contextlib.suppress(LedgerError):  # the lease ends by itself
-                self.fail(claim, type(error).__name__)
-            return False
+        except Exception as error:  # noqa: BLE001 - the border to the shop's code
+            return self._is_handled_despite(claim, error)
         finally:
             HANDLING.reset(token)
         return True
 
-    def renew(self, claim: Claim) -> bool:
+    def _is_handled_despite(self, claim: ClaimedDecision, error: Exception) -> bool:
+        """Note that the handler has failed, unless its transaction was committed before, and log it."""
+        is_handled = False
+        with contextlib.suppress(LedgerError):  # the lease ends by itself
+            self.fail(claim, type(error).__name__)
+            with self.transaction(write=False) as tx:
+                is_handled = decisions.is_handled(tx, claim)
+        (log_failed_follow_up if is_handled else log_failed_attempt)(claim, error)
+        return is_handled
+
+    def renew(self, claim: ClaimedDecision) -> bool:
         with self.transaction(write=True) as tx:
             row = decisions.mine(tx, claim)
             if row is not None:
                 decisions.renewed(tx, row, self._lease)
             return row is not None
 
-    def complete(self, claim: Claim) -> bool:
+    def complete(self, claim: ClaimedDecision) -> bool:
         with self.transaction(write=True) as tx:
             row = decisions.mine(tx, claim)
             if row is not None:
                 decisions.handled(tx, row)
             return row is not None
 
-    def fail(self, claim: Claim, error: str) -> None:
+    def fail(self, claim: ClaimedDecision, error: str) -> None:
         with self.transaction(write=True) as tx:
             row = decisions.mine(tx, claim)
             if row is not None:

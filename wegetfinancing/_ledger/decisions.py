@@ -8,7 +8,7 @@ import attrs
 
 from ..errors import ConfigurationError
 from ..postbacks.checking import is_of_a_check
-from ..postbacks.decisions import Claim, Decision, Recorded
+from ..postbacks.decisions import ClaimedDecision, Decision, Recorded
 from ..postbacks.events import Approved, Postback, Preapproved, Refunded, Rejected, UnknownPostback
 from . import rows, rules
 from .matching import match
@@ -119,7 +119,7 @@ def claimable(tx: Transaction, decision_id: int | None, after: str) -> list[int]
 _CANDIDATES: Final = 10  # others may be at the first ones
 
 
-def claim(tx: Transaction, decision_id: int, token: str, lease: float) -> Claim | None:
+def claim(tx: Transaction, decision_id: int, token: str, lease: float) -> ClaimedDecision | None:
     """Claim one decision and count the attempt, before a handler that may kill its process runs."""
     row = tx.lock_waiting(decision_id)
     now = tx.now()
@@ -134,18 +134,24 @@ def claim(tx: Transaction, decision_id: int, token: str, lease: float) -> Claim 
     row = attrs.evolve(row, attempts=attempts, due=due, lease=token, lease_until=now + lease)
     tx.save_decision(row)
     loan = tx.loan_by_id(loan_id)
-    return Claim(decision=decision_of(row, loan), lease=token, seconds=lease)
+    return ClaimedDecision(decision=decision_of(row, loan), lease=token, seconds=lease)
 
 
 def _is_leased(row: DecisionRow, now: float) -> bool:
     return now < row.lease_until <= now + rows.MAX_AHEAD
 
 
-def mine(tx: Transaction, claim: Claim) -> DecisionRow | None:
+def mine(tx: Transaction, claim: ClaimedDecision) -> DecisionRow | None:
     """Lock a claimed decision that is still waiting under this lease."""
     row = tx.decision(claim.decision.id, lock=True)
     is_mine = row is not None and row.state == rows.WAITING and row.lease == claim.lease
     return row if is_mine else None
+
+
+def is_handled(tx: Transaction, claim: ClaimedDecision) -> bool:
+    """Tell whether the decision of a claim has been handled."""
+    row = tx.decision(claim.decision.id)
+    return row is not None and row.state == rows.HANDLED
 
 
 def handled(tx: Transaction, row: DecisionRow) -> DecisionRow:

@@ -90,8 +90,9 @@ class HttpxTransport:
         open_ahead_from: seconds that the last connection must have taken to open, TLS included, for the next
             one to be opened while a request waits; 0 for always. Below 5 ms nobody notices, and opening
             one ahead costs more CPU than it saves time.
-        network_backend: opens the connections of our own that go through no proxy, instead of httpcore's
-            backend for the running event loop.
+        network_backend: opens the connections of our own that go through no proxy. By default httpcore's
+            backend for the running event loop does, with names looked up in at most 32 threads of our own,
+            so that a name server that does not answer holds up nothing else.
 
     Raises:
         ConfigurationError: ``client`` is of another kind, or comes with ``ssl_context``, ``proxy`` or

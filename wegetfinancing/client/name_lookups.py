@@ -77,6 +77,7 @@ class _Lookup:
         except BaseException as error:  # noqa: BLE001 - raised where it is waited for
             self.addresses.set_exception(error)
         call_soon(self.event_loop, self.ended.set)
+        del self  # the traceback of what was raised holds this frame: without this, a cycle for the collector
 
 
 class NameLookups:
@@ -122,7 +123,10 @@ class NameLookups:
         finally:
             with self._changed:
                 self._waiting.pop(lookup, None)
-        return lookup.addresses.result()
+        try:
+            return lookup.addresses.result()
+        finally:
+            del lookup  # as above
 
     def _add(self, lookup: _Lookup) -> None:
         with self._changed:

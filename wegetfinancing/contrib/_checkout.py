@@ -79,38 +79,36 @@ _TEXTS: Final = (
     (f"must be a {CartItem.__name__}", "must be an object"),
 )
 
-_ADDRESS: Final = tuple((field.name, field.default is attrs.NOTHING) for field in attrs.fields(Address))
-_ADDRESSES: Final = tuple(name for name in _CUSTOMER if name.endswith("_address"))
-_REQUIRED: Final = tuple(
-    field.name for field in attrs.fields(FinancingRequest) if field.default is attrs.NOTHING
-)
-_ADDRESS_SCHEMA: Final = {
+
+def _required(kind: type[Any]) -> list[str]:
+    return [field.name for field in attrs.fields(kind) if field.default is attrs.NOTHING]
+
+
+def _paths(names: Iterable[str], of_an_address: Iterable[str]) -> list[str]:
+    """Name the fields of a form, in which those of an address have the paths of ``problems()``."""
+    paths: list[str] = []
+    for name in names:
+        paths += [f"{name}.{each}" for each in of_an_address] if name.endswith("_address") else [name]
+    return paths
+
+
+_TEXT: Final = {"type": "string"}
+_ADDRESS: Final[dict[str, Any]] = {
     "type": "object",
-    "properties": {name: {"type": "string"} for name, _ in _ADDRESS},
-    "required": [name for name, is_required in _ADDRESS if is_required],
+    "properties": {field.name: _TEXT for field in attrs.fields(Address)},
+    "required": _required(Address),
 }
 JSON_SCHEMA: Final[dict[str, Any]] = {
     "type": "object",
-    "properties": {name: _ADDRESS_SCHEMA if name in _ADDRESSES else {"type": "string"} for name in _CUSTOMER},
-    "required": list(_REQUIRED),
+    "properties": {name: _ADDRESS if name.endswith("_address") else _TEXT for name in _CUSTOMER},
+    "required": _required(FinancingRequest),
 }
 """What a customer fills in, as OpenAPI describes it."""
 
-_FLAT: Final = [
-    (f"{name}.{inner}", name in _REQUIRED and is_required)
-    for name in _ADDRESSES
-    for inner, is_required in _ADDRESS
-]
 FORM_SCHEMA: Final[dict[str, Any]] = {
     "type": "object",
-    "properties": {
-        name: {"type": "string"}
-        for name in (*(each for each in _CUSTOMER if each not in _ADDRESSES), *(path for path, _ in _FLAT))
-    },
-    "required": [
-        *(name for name in _REQUIRED if name not in _ADDRESSES),
-        *(path for path, is_required in _FLAT if is_required),
-    ],
+    "properties": dict.fromkeys(_paths(_CUSTOMER, _ADDRESS["properties"]), _TEXT),
+    "required": _paths(JSON_SCHEMA["required"], _ADDRESS["required"]),
 }
 """The same as a form."""
 

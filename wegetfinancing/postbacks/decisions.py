@@ -58,7 +58,7 @@ class Recorded:
 
 
 @attrs.frozen(kw_only=True)
-class Claim:
+class ClaimedDecision:
     """A decision that is someone's to handle, until the lease ends.
 
     Attributes:
@@ -91,7 +91,7 @@ class DecisionLedger(Protocol):
         """
         ...
 
-    def claim(self, decision_id: int | None = None) -> Claim | None:
+    def claim(self, decision_id: int | None = None) -> ClaimedDecision | None:
         """Claim what is to be handled next, and count the attempt.
 
         Args:
@@ -101,22 +101,22 @@ class DecisionLedger(Protocol):
         """
         ...
 
-    def apply(self, claim: Claim) -> bool:
+    def apply(self, claim: ClaimedDecision) -> bool:
         """Hand a claimed decision to the ledger's ``apply``; ``False`` if it failed or is not waiting.
 
         The effects of ``apply`` and that it is handled are committed together.
         """
         ...
 
-    def renew(self, claim: Claim) -> bool:
+    def renew(self, claim: ClaimedDecision) -> bool:
         """Make the lease last again; ``False`` if it is lost."""
         ...
 
-    def complete(self, claim: Claim) -> bool:
+    def complete(self, claim: ClaimedDecision) -> bool:
         """Note that the handler has succeeded; ``False`` if the lease is lost."""
         ...
 
-    def fail(self, claim: Claim, error: str) -> None:
+    def fail(self, claim: ClaimedDecision, error: str) -> None:
         """Note that the handler has failed, and let it be tried again later."""
         ...
 
@@ -137,10 +137,19 @@ class DecisionLedger(Protocol):
         ...
 
 
-def log_failed_attempt(claim: Claim, error: Exception) -> None:
+def log_failed_attempt(claim: ClaimedDecision, error: Exception) -> None:
     """Log that a handler, or a ledger's ``apply``, has failed."""
+    _log(claim, "failed in attempt %d; it is tried again", error)
+
+
+def log_failed_follow_up(claim: ClaimedDecision, error: Exception) -> None:
+    """Log that what ``apply`` has left for after the commit has failed, such as a hook of Django's."""
+    _log(claim, "was committed in attempt %d, and what followed failed; it is not tried again", error)
+
+
+def _log(claim: ClaimedDecision, what: str, error: Exception) -> None:
     _LOGGER.error(
-        "the handler of decision %d (%s, order %s of merchant %s) failed in attempt %d; it is tried again",
+        f"the handler of decision %d (%s, order %s of merchant %s) {what}",  # noqa: G004 - one of the texts above
         claim.decision.id,
         claim.decision.postback.status,
         claim.decision.order_id,

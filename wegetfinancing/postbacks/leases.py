@@ -5,13 +5,13 @@ import threading
 from typing import Final
 
 from ..errors import LedgerError
-from .decisions import Claim, DecisionLedger, SyncDecisionHandler, log_failed_attempt
+from .decisions import ClaimedDecision, DecisionLedger, SyncDecisionHandler, log_failed_attempt
 from .steps import call
 
 RENEWALS: Final = 6  # of a lease, for each lease
 
 
-def hand_over(ledger: DecisionLedger, handler: SyncDecisionHandler, claim: Claim) -> bool:
+def hand_over(ledger: DecisionLedger, handler: SyncDecisionHandler, claim: ClaimedDecision) -> bool:
     """Call a plain handler in this thread, and return whether that has succeeded.
 
     Nobody else begins with the decision meanwhile, however long the handler takes, unless the ledger's
@@ -40,7 +40,7 @@ def hand_over(ledger: DecisionLedger, handler: SyncDecisionHandler, claim: Claim
     return failed_with is None and ledger.complete(claim)
 
 
-def _keep_lease(ledger: DecisionLedger, claim: Claim, ended: threading.Event) -> None:
+def _keep_lease(ledger: DecisionLedger, claim: ClaimedDecision, ended: threading.Event) -> None:
     is_kept = True
     while is_kept and not ended.wait(claim.seconds / RENEWALS):
         with contextlib.suppress(LedgerError):  # tried again, long before the lease ends

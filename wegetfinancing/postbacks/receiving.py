@@ -3,6 +3,7 @@
 Without a protocol and without I/O: an endpoint reads a request, asks here, and writes the answer.
 """
 
+import logging
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -13,6 +14,8 @@ from ..credentials import MERCHANT_ID, Credentials
 from ..errors import ConfigurationError, MalformedPostbackError, SignatureError
 from .dialects import parse_postback
 from .events import Postback
+
+_LOGGER: Final = logging.getLogger("wegetfinancing")
 
 BODY_LIMIT: Final = 64 * 1024
 """Bytes; real postbacks have a few hundred."""
@@ -207,10 +210,12 @@ def read_postback(
         CredentialsUnavailableError: a lookup has returned the credentials of another merchant.
 
     """
+    level = logging.ERROR
     try:
         postback = parse_postback(body, headers, credentials, max_age=max_age)
     except SignatureError as error:
         answer = Answer(BAD_SIGNATURE, str(error))
+        level = logging.WARNING  # a stranger's, or the vendor's after a password was changed on one side
     except MalformedPostbackError as error:
         answer = Answer(MALFORMED, str(error))
     else:
@@ -219,6 +224,8 @@ def read_postback(
         # Only now, so that a stranger hears nothing of a lookup that ignores case.
         msg = "the lookup returned the credentials of another merchant than it was asked for"
         raise CredentialsUnavailableError from ConfigurationError(msg)
+    # Nobody else would hear that the vendor's decisions are lost; the texts repeat nothing of what was sent.
+    _LOGGER.log(level, "a postback to merchant %s was refused: %s", credentials[0].merchant_id, answer.text)
     raise Refusal(answer)  # out here, so that no error whose frames hold the body is its context
 
 

@@ -11,7 +11,7 @@ import attrs
 
 from .._checks import is_async
 from ..errors import ConfigurationError, LedgerError
-from .decisions import Claim, DecisionLedger, Recorded, SyncDecisionHandler
+from .decisions import ClaimedDecision, DecisionLedger, Recorded, SyncDecisionHandler
 from .events import Postback
 from .leases import hand_over
 from .receiving import NotYet, UnhandledError
@@ -84,7 +84,7 @@ class RecordingRules:
 
     record: Callable[[Postback], Any]
     claim: Callable[[int], Any]
-    handle: Callable[[Claim], Any]
+    handle: Callable[[ClaimedDecision], Any]
     has_worker: Callable[[], Any]
     patience: float
 

@@ -12,7 +12,13 @@ import anyio
 from .._checks import is_async
 from .._threads import Threads
 from ..errors import ConfigurationError, LedgerError
-from .decisions import Claim, DecisionHandler, DecisionLedger, SyncDecisionHandler, log_failed_attempt
+from .decisions import (
+    ClaimedDecision,
+    DecisionHandler,
+    DecisionLedger,
+    SyncDecisionHandler,
+    log_failed_attempt,
+)
 from .events import Postback
 from .leases import RENEWALS, hand_over
 from .recording import RecordingRules, check_handler
@@ -84,7 +90,7 @@ class LedgerHandling:
 
         return call
 
-    async def handle(self, claim: Claim) -> bool:
+    async def handle(self, claim: ClaimedDecision) -> bool:
         """Hand a claimed decision over, and say whether that has succeeded."""
         if self._handler is None:
             return await self._apply_threads.run(partial(self._apply, claim))
@@ -99,11 +105,11 @@ class LedgerHandling:
             return False
         return await self._threads.run(partial(self.ledger.complete, claim))
 
-    def _fail(self, claim: Claim, error: str) -> None:
+    def _fail(self, claim: ClaimedDecision, error: str) -> None:
         with contextlib.suppress(LedgerError):  # the lease ends by itself
             self.ledger.fail(claim, error)
 
-    async def _call_handler(self, claim: Claim, handler: DecisionHandler) -> str | None:
+    async def _call_handler(self, claim: ClaimedDecision, handler: DecisionHandler) -> str | None:
         """Run the handler under a lease that is renewed; return what it failed with, by name."""
         error: str | None = "Cancelled"
 
@@ -128,7 +134,7 @@ class LedgerHandling:
             tasks.start_soon(call)
         return error
 
-    async def _keep_lease(self, claim: Claim, scope: anyio.CancelScope) -> None:
+    async def _keep_lease(self, claim: ClaimedDecision, scope: anyio.CancelScope) -> None:
         while True:
             await anyio.sleep(claim.seconds / RENEWALS)
             try:

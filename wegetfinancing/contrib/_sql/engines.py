@@ -129,7 +129,7 @@ def transaction(engine: Engine, *, write: bool, timeout: float, handler: bool) -
             _kept_if_all_was_well(connection),
             _statement_limit(connection, timeout),
         ):
-            connection = _begun(connection, write=write, timeout=timeout)  # noqa: PLW2901 - the same one
+            _begin(connection, write=write, timeout=timeout)
             limit: AbstractContextManager[None] = contextlib.nullcontext()
             guard: AbstractContextManager[None] = contextlib.nullcontext()
             if handler:
@@ -222,18 +222,17 @@ def _refuse_failed_transaction(connection: Connection) -> None:
         raise InvalidRequestError(msg)
 
 
-def _begun(connection: Connection, *, write: bool, timeout: float) -> Connection:
+def _begin(connection: Connection, *, write: bool, timeout: float) -> None:
     milliseconds = max(1, int(timeout * 1000))
     if connection.dialect.name == "sqlite":
         _raw(connection).execute(f"PRAGMA busy_timeout = {milliseconds}")
-        connection = connection.execution_options(**{_WRITE: write})
+        connection.execution_options(**{_WRITE: write})
         connection.begin()
-        return connection
+        return
     # Whatever the shop's engine is set to: AUTOCOMMIT would keep the effects of a handler that failed.
-    connection = connection.execution_options(isolation_level="READ COMMITTED")
+    connection.execution_options(isolation_level="READ COMMITTED")
     connection.begin()
     connection.execute(_POSTGRESQL, {"timeout": str(milliseconds)})
-    return connection
 
 
 def _raw(connection: Connection) -> Any:  # noqa: ANN401 - the driver's

@@ -30,8 +30,6 @@ VERSION: Final = 1
 OLDEST_VERSION: Final = 1
 """The oldest version of the tables that this code still works with, for rolling deploys."""
 
-VIEW: Final = "wgf_loan_status"
-
 _ID = BigInteger().with_variant(Integer, "sqlite")
 
 metadata: Final = MetaData()
@@ -150,5 +148,5 @@ FROM wgf_loan
 
 def create_view(connection: Connection) -> None:
     """Create the read-only view anew."""
-    connection.exec_driver_sql(f"DROP VIEW IF EXISTS {VIEW}")
+    connection.exec_driver_sql("DROP VIEW IF EXISTS wgf_loan_status")
     connection.exec_driver_sql(_VIEW)

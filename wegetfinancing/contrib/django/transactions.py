@@ -60,13 +60,10 @@ def refuse_to_nest(connection: BaseDatabaseWrapper) -> None:
 @contextlib.contextmanager
 def _durable(connection: BaseDatabaseWrapper) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
-        refused = False
         try:
             stack.enter_context(transaction.atomic(using=connection.alias, durable=True))
         except RuntimeError:  # Django's own rule, which exempts TestCase
-            refused = True
-        if refused:
-            raise ConfigurationError(NESTED)
+            raise ConfigurationError(NESTED) from None
         yield
 
 

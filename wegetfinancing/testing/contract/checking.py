@@ -2,11 +2,13 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Any, Generic, Self, TypeVar
 
 import attrs
 
 _Body = TypeVar("_Body", bound=Callable[..., Any])
+_Check = TypeVar("_Check", bound="Check[Any]")
 
 
 def require(condition: bool, what: str) -> None:  # noqa: FBT001 - reads as an assertion
@@ -46,3 +48,8 @@ class Check(Generic[_Body]):
     def __str__(self) -> str:
         """Name it, for the ids of a parametrised test."""
         return self.name
+
+
+def checks_in(kind: type[_Check], *modules: ModuleType) -> tuple[_Check, ...]:
+    """Return the checks of a contract in the order of their definitions."""
+    return tuple(each for module in modules for each in vars(module).values() if isinstance(each, kind))

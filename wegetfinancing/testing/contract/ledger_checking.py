@@ -11,7 +11,7 @@ from ..._loan import Application, Loan, Verdict
 from ...emulator.responses import INV_ID
 from ...ledger import Decision, Ledger
 from ...models import CreatedRequest
-from ...postbacks.decisions import Claim, Recorded
+from ...postbacks.decisions import ClaimedDecision, Recorded
 from ...postbacks.dialects import parse_postback
 from ...postbacks.events import Postback
 from ..fakes import credentials, signed_postback
@@ -92,7 +92,7 @@ def loan_of(ledger: Ledger, order_id: str = ORDER) -> Loan:
     return loan
 
 
-def claim_of(ledger: Ledger, recorded: Recorded) -> Claim:
+def claim_of(ledger: Ledger, recorded: Recorded) -> ClaimedDecision:
     """Claim a decision that has to be due."""
     claim = ledger.claim(recorded.id)
     if claim is None:

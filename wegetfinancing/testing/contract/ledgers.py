@@ -14,13 +14,11 @@ from collections.abc import Iterable
 from typing import Final
 
 from . import application_checks, decision_checks, hold_checks, order_checks
+from .checking import checks_in
 from .ledger_checking import LedgerCheck, MakeLedger
 
-LEDGER_CHECKS: Final[tuple[LedgerCheck, ...]] = tuple(
-    each
-    for module in (application_checks, decision_checks, order_checks, hold_checks)
-    for each in vars(module).values()
-    if isinstance(each, LedgerCheck)
+LEDGER_CHECKS: Final[tuple[LedgerCheck, ...]] = checks_in(
+    LedgerCheck, application_checks, decision_checks, order_checks, hold_checks
 )
 
 

@@ -19,35 +19,19 @@ from typing import Final
 
 from ...client.transport import Transport
 from . import answer_checks, sending_checks
+from .checking import checks_in
 from .transport_checking import PATIENCE, TransportCheck
 
-_WHEREVER: Final = (sending_checks.closing_twice_is_harmless, sending_checks.a_cancelled_call_ends_cancelled)
-
-TRANSPORT_CHECKS: Final[tuple[TransportCheck, ...]] = (
-    *_WHEREVER,
-    sending_checks.a_request_arrives_as_it_is,
-    sending_checks.nothing_is_remembered_between_calls,
-    sending_checks.a_request_is_sent_once,
-    sending_checks.a_create_has_a_connection_of_its_own,
-    sending_checks.calls_at_once_get_their_own_answers,
-    sending_checks.the_deadline_ends_a_call,
-    sending_checks.a_cancelled_call_leaves_nothing_open,
-    sending_checks.closing_releases_every_connection,
-    answer_checks.an_answer_comes_back_as_it_is,
-    answer_checks.an_answer_in_chunks_comes_back_whole,
-    answer_checks.an_error_status_is_returned,
-    answer_checks.a_redirect_is_not_followed,
-    answer_checks.a_body_cut_short_is_not_whole,
-    answer_checks.an_answer_is_bounded,
-    answer_checks.a_compressed_answer_is_not_unpacked,
-    answer_checks.no_answer_is_a_transport_error,
-    answer_checks.not_sent_is_never_wrong,
-    answer_checks.an_error_shows_nothing_of_the_request,
+TRANSPORT_CHECKS: Final[tuple[TransportCheck, ...]] = tuple(
+    each
+    for each in checks_in(TransportCheck, sending_checks, answer_checks)
+    if each is not sending_checks.every_operation_is_answered
 )
 """For a transport on a network."""
 
 IN_MEMORY_TRANSPORT_CHECKS: Final[tuple[TransportCheck, ...]] = (
-    *_WHEREVER,
+    sending_checks.closing_twice_is_harmless,
+    sending_checks.a_cancelled_call_ends_cancelled,
     sending_checks.every_operation_is_answered,
 )
 """For a transport that answers by itself, whatever the URL. They open no socket."""
