@@ -40,45 +40,41 @@ def read_json(body: bytes) -> Any:  # noqa: ANN401 - any JSON value
     return from_json(body)
 
 
-def as_object(answer: object) -> Mapping[str, Any]:
-    """Return the answer if it is a JSON object.
-
-    Raises:
-        ValueError: it is something else.
-
-    """
+def _as_object(answer: object) -> Mapping[str, Any]:
     if not isinstance(answer, dict):
         msg = "is not a JSON object"
         raise ValueError(msg)  # noqa: TRY004 - the answer is wrong, not the caller
     return answer
 
 
-def read_created(answer: Mapping[str, Any]) -> CreatedRequest:
+def read_created(answer: object) -> CreatedRequest:
     """Read the answer to ``create_request``.
 
     Raises:
-        ValueError: a member is missing or of the wrong type.
+        ValueError: not an object, or a member is missing or of the wrong type.
 
     """
+    members = _as_object(answer)
     # One guide of the vendor shows `request_token` in place of `inv_id`, and no amount.
-    inv_id = answer.get("inv_id") or answer.get("request_token")
-    amount = answer.get("amount")
+    inv_id = members.get("inv_id") or members.get("request_token")
+    amount = members.get("amount")
     return CreatedRequest(
         inv_id=read_text(inv_id, "inv_id"),
-        href=read_text(answer.get("href"), "href"),
+        href=read_text(members.get("href"), "href"),
         amount=None if amount is None else read_amount(amount, "amount"),
-        raw=answer,
+        raw=members,
     )
 
 
-def read_receipt(answer: Mapping[str, Any]) -> ShippingReceipt:
+def read_receipt(answer: object) -> ShippingReceipt:
     """Read the answer to ``update_shipping``.
 
     Raises:
-        ValueError: a member is missing or of the wrong type.
+        ValueError: not an object, or a member is missing or of the wrong type.
 
     """
-    return ShippingReceipt(loan=read_text(answer.get("loan"), "loan"), raw=answer)
+    members = _as_object(answer)
+    return ShippingReceipt(loan=read_text(members.get("loan"), "loan"), raw=members)
 
 
 _ERRORS: Final[Mapping[int, type[APIError]]] = MappingProxyType(
@@ -131,7 +127,7 @@ def api_error(operation: str, response: Response) -> APIError:
     """Return the error for an answer whose status is not 2xx."""
     status = response.status
     try:
-        members = as_object(read_json(response.body))
+        members = _as_object(read_json(response.body))
     except ValueError:
         members = {}
     error, message, stamp = (_text(members.get(name)) for name in ("error", "message", "stamp"))

@@ -19,7 +19,7 @@ from .._version import __version__
 from ..errors import DecodingError, InvalidRequestError, Outcome
 from ..http import Headers, Request, Response
 from ..models import FinancingRequest, ShippingEvent
-from .answers import api_error, as_object, read_created, read_json, read_receipt
+from .answers import api_error, read_created, read_json, read_receipt
 
 _Answer = TypeVar("_Answer")
 
@@ -93,14 +93,14 @@ CREATE_REQUEST: Final = Operation(
     path="requests",
     repeatable=False,  # a second one opens a second loan application
     sandbox_only=False,
-    decode=lambda answer: read_created(as_object(answer)),
+    decode=read_created,
 )
 UPDATE_SHIPPING: Final = Operation(
     name="update_shipping",
     path="shipping",
     repeatable=True,
     sandbox_only=False,
-    decode=lambda answer: read_receipt(as_object(answer)),
+    decode=read_receipt,
 )
 # Nothing is known about its body and answer, so both are passed on as they are.
 CREATE_TEST_POSTBACK: Final = Operation[Any](
