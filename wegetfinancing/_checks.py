@@ -23,6 +23,11 @@ def is_finite_number(value: object) -> TypeGuard[float]:
     return is_number and abs(cast("float", value)) <= sys.float_info.max
 
 
+def has_methods(value: object, *names: str) -> bool:
+    """Tell whether ``value`` is an instance, and not a class, with these methods."""
+    return not isinstance(value, type) and all(callable(getattr(value, name, None)) for name in names)
+
+
 def is_async(function: object) -> bool:
     """Tell whether ``function`` is an ``async def``, or an object whose ``__call__`` is one."""
     while isinstance(function, functools.partial):

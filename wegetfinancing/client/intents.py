@@ -6,6 +6,7 @@ import secrets
 from decimal import Decimal
 from typing import Protocol
 
+from .._checks import has_methods
 from .._loan import Application, Begun, Loan
 from .._rules import REQUIRED, money, to_decimal
 from ..credentials import Environment
@@ -52,9 +53,7 @@ def check_ledger(ledger: ApplicationLedger, environment: Environment) -> Applica
         ConfigurationError: not a ledger, or one of the other environment.
 
     """
-    if isinstance(ledger, type) or not all(
-        callable(getattr(ledger, name, None)) for name in ("begin", "record_answer", "record_failure")
-    ):
+    if not has_methods(ledger, "begin", "record_answer", "record_failure"):
         msg = "ledger must be a ledger, such as SQLLedger(...) of wegetfinancing.contrib.sqlalchemy"
         raise ConfigurationError(msg)
     if ledger.environment is not environment:

@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from .._checks import has_methods
 from ..errors import ConfigurationError
 from ..http import Request, Response
 
@@ -39,8 +40,7 @@ def check_transport(transport: Transport) -> Transport:
     if hasattr(transport, "build_request"):
         msg = "transport is a client of httpx; wrap it: transport=HttpxTransport(client)"
         raise ConfigurationError(msg)
-    methods = [getattr(transport, name, None) for name in ("send", "aclose")]
-    if isinstance(transport, type) or not all(map(callable, methods)):
+    if not has_methods(transport, "send", "aclose"):
         msg = "transport must be an instance with 'async def send(request)' and 'async def aclose()'"
         raise ConfigurationError(msg)
     return transport

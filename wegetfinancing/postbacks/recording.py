@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import attrs
 
-from .._checks import is_async
+from .._checks import has_methods, is_async
 from ..errors import ConfigurationError, LedgerError
 from .decisions import ClaimedDecision, DecisionLedger, Recorded, SyncDecisionHandler
 from .events import Postback
@@ -30,7 +30,7 @@ def check_ledger(ledger: DecisionLedger) -> None:
         ConfigurationError: something else, or the class of one.
 
     """
-    if not callable(getattr(ledger, "record", None)) or isinstance(ledger, type):
+    if not has_methods(ledger, "record"):
         msg = "ledger must be a ledger, such as SQLLedger(...) of wegetfinancing.contrib.sqlalchemy"
         raise ConfigurationError(msg)
 
