@@ -411,6 +411,20 @@ async def test_a_client_that_is_closed_meanwhile_still_records_the_answer() -> N
     assert loan.state is ApplicationState.CREATED
 
 
+async def test_a_closed_client_leaves_no_thread_that_called_its_ledger() -> None:
+    before = set(threading.enumerate())
+    client = client_of(MemoryLedger())
+    await client.create_request(financing_request())
+    started = {
+        each for each in threading.enumerate() if each.name.startswith("wegetfinancing-ledger")
+    } - before
+    assert len(started) == 2
+    await client.aclose()
+    for each in started:
+        each.join(10)
+    assert not any(each.is_alive() for each in started)
+
+
 async def test_a_call_that_reaches_its_deadline_while_sending_is_unknown() -> None:
     ledger, transport = MemoryLedger(), Hanging()
     async with client_of(ledger, transport, timeout=0.1) as client:
