@@ -44,6 +44,7 @@ TEXTS = ("message", "service_type", "shipment_company", "tracking_number")
 COLUMNS = (*REQUIRED, "items", "expected_delivery_date", *TEXTS)
 ITEM_SEPARATOR = ";"
 TARGET = ("MERCHANT_ID", "ENVIRONMENT", "BASE_URL")
+LOANS_PER_CALL = 4  # so many loans for each call at once: while some wait for the disk, others are sent
 
 
 class UnusableFileError(Exception):
@@ -257,13 +258,15 @@ class Night:
     client: AsyncClient
     journal: Journal
     progress: Progress
+    at_once: int
+    calls: anyio.Semaphore = attrs.Factory(lambda self: anyio.Semaphore(self.at_once), takes_self=True)
     shipped: int = 0
     before: int = 0
     troubles: dict[int, str] = attrs.field(factory=dict)
     failed: dict[str, int] = attrs.field(factory=dict)  # loan to the number of its line
     stopped: bool = False
 
-    async def ship(self, lines: Iterable[Line], total: int, at_once: int) -> None:
+    async def ship(self, lines: Iterable[Line], total: int) -> None:
         task = self.progress.add_task("shipping", total=total)
         unread = iter(lines)
         loans: dict[str, deque[Line]] = {}  # in flight, and what was read of them meanwhile
@@ -275,57 +278,64 @@ class Night:
                     continue
                 loan = loans[line.inv_id] = deque([line])
                 while loan:
-                    await self._ship_in_turn(loan.popleft())
+                    await self._ship_line(loan.popleft())
                     self.progress.advance(task)
                 del loans[line.inv_id]
 
         async with anyio.create_task_group() as tasks:
-            for _ in range(at_once):
+            for _ in range(self.at_once * LOANS_PER_CALL):
                 tasks.start_soon(work)
 
-    async def _ship_in_turn(self, line: Line) -> None:
+    async def _ship_line(self, line: Line) -> None:
         if self.journal.pop(line):
             self.before += 1
         elif line.inv_id in self.failed:
             self._report(line, f"held back: line {self.failed[line.inv_id]} comes first")
-        elif self.stopped:
-            self._report(line, "not tried: the run was stopped")
-        elif await self._ship_line(line):
-            self.shipped += 1
         else:
-            self.failed[line.inv_id] = line.number
+            async with self.calls:
+                trouble = await self._send(line)
+            if trouble is None:
+                trouble = await self._record(line)
+            if trouble is None:
+                self.shipped += 1
+            else:
+                self._report(line, trouble)
+                self.failed[line.inv_id] = line.number
 
     def _report(self, line: Line, trouble: str) -> None:
         self.troubles[line.number] = f"line {line.number} (loan {line.inv_id or 'not named'}): {trouble}"
 
-    async def _ship_line(self, line: Line) -> bool:
+    async def _send(self, line: Line) -> str | None:
+        """Tell the vendor, and return what went wrong."""
+        if self.stopped:
+            return "not tried: the run was stopped"
         if line.event is None:
-            faults = "; ".join(f"{column} {text}" for column, text in line.problems.items())
-            self._report(line, f"bad line: {faults}")
-            return False
+            return "bad line: " + "; ".join(f"{column} {text}" for column, text in line.problems.items())
         try:
             await self.client.update_shipping(line.inv_id, line.event)
         except CallError as error:
-            self._report(line, f"{error.outcome.value}: {error}")
             # No other line would fare better, and a thousand wrong passwords may lock the account.
             hopeless = isinstance(error, AuthenticationError | PermissionDeniedError)
             self.stopped |= hopeless or (isinstance(error, TransportError) and error.permanent)
-            return False
+            return f"{error.outcome.value}: {error}"
+        return None
+
+    async def _record(self, line: Line) -> str | None:
+        """Write down what was acknowledged, and return what went wrong."""
         try:
             await self.journal.add(line)
         except OSError as error:
-            self._report(line, f"shipped, but the journal cannot be written: {error.strerror}")
             self.stopped = True
-            return False
-        return True
+            return f"shipped, but the journal cannot be written: {error.strerror}"
+        return None
 
 
 async def run(data: bytes, total: int, journal: Journal, at_once: int) -> Night:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     async with AsyncClient.from_env() as client:
         with Progress(*columns, console=Console(stderr=True)) as progress:
-            night = Night(client, journal, progress)
-            await night.ship(read_lines(data), total, at_once)
+            night = Night(client, journal, progress, at_once)
+            await night.ship(read_lines(data), total)
     return night
 
 
