@@ -140,6 +140,21 @@ def test_a_refund_that_names_no_amount_is_a_fact_too() -> None:
     assert "an amount that it does not name" in loan.held[0].text
 
 
+def test_where_a_list_is_cut_off_what_a_customer_waits_for_comes_first() -> None:
+    ledger = MemoryLedger(apply=Shop())
+    for order in ("ORDER-1", "ORDER-2"):
+        intent = application(order)
+        ledger.begin(intent)
+        ledger.record_answer(intent, created(f"inv {order}", amount=None))
+    ledger.record(postback("approved", inv_id="inv ORDER-2", merchant_transaction_id=None))
+    intent = application("ORDER-3")
+    ledger.begin(intent)
+    ledger.record_failure(intent, Outcome.UNKNOWN)
+    with ledger.transaction(write=False) as tx:
+        listed = [[row.order_id for row in tx.loans_to_review(tx.now(), limit)] for limit in (1, 2, 3)]
+    assert listed == [["ORDER-2"], ["ORDER-2", "ORDER-3"], ["ORDER-2", "ORDER-3", "ORDER-1"]]
+
+
 @pytest.mark.parametrize("amount", [Decimal(499), None], ids=["seen", "accepted without being seen"])
 def test_an_order_whose_loan_was_refunded_as_a_whole_never_ships(amount: Decimal | None) -> None:
     """An operator accepts its holds to have them off the list, not to give the goods away."""

@@ -245,11 +245,9 @@ class StoredLedger(OperatedLedger):
     def _is_handled_despite(self, claim: Claim, error: Exception) -> bool:
         """Note that the handler has failed, unless its transaction was committed before, and log it."""
         is_handled = False
-        with contextlib.suppress(LedgerError), self.transaction(write=True) as tx:  # the lease ends by itself
-            row = decisions.mine(tx, claim)
-            if row is not None:
-                decisions.failed(tx, row, type(error).__name__)
-            else:
+        with contextlib.suppress(LedgerError):  # the lease ends by itself
+            self.fail(claim, type(error).__name__)  # unless it is handled, and the claim settled
+            with self.transaction(write=False) as tx:
                 is_handled = decisions.is_handled(tx, claim)
         (log_failed_follow_up if is_handled else log_failed_attempt)(claim, error)
         return is_handled

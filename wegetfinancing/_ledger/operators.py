@@ -13,7 +13,8 @@ from ..errors import ConfigurationError
 from . import applications, decisions, rows, rules
 from .rows import Transaction
 
-_REVIEW_LIMIT: Final = 1000
+REVIEW_LIMIT: Final = 1000
+"""How many of a kind ``review`` lists."""
 _BATCH: Final = 200
 
 
@@ -34,7 +35,7 @@ class OperatedLedger(abc.ABC):
         """Open a transaction; see ``Storage``. ``handler``: the shop's code runs in it, with a time limit."""
 
     def review(self, *, undecided_for: dt.timedelta | None = None, merchant_id: str | None = None) -> Review:
-        """List what someone should look at, up to a thousand each.
+        """List what someone should look at, up to a thousand each; first what a customer may be waiting for.
 
         Args:
             undecided_for: list also what was created so long ago and has had no final decision.
@@ -42,18 +43,18 @@ class OperatedLedger(abc.ABC):
 
         """
         with self.transaction(write=False) as tx:
-            loans = tx.loans_to_review(tx.now(), _REVIEW_LIMIT, merchant_id)
+            loans = tx.loans_to_review(tx.now(), REVIEW_LIMIT, merchant_id)
             undecided = (
                 []
                 if undecided_for is None
-                else tx.undecided(tx.now() - undecided_for.total_seconds(), _REVIEW_LIMIT, merchant_id)
+                else tx.undecided(tx.now() - undecided_for.total_seconds(), REVIEW_LIMIT, merchant_id)
             )
-            pending = tx.decisions_to_review(tx.now(), _REVIEW_LIMIT, merchant_id)
+            pending = tx.decisions_to_review(tx.now(), REVIEW_LIMIT, merchant_id)
             named = {
                 each.loan_id: tx.loan_by_id(each.loan_id) for each in pending if each.loan_id is not None
             }
         return Review(
-            loans=tuple(rules.loan(row) for row in loans),
+            loans=tuple(rules.loan(row) for row in sorted(loans, key=lambda row: row.id)),
             undecided=tuple(rules.loan(row) for row in undecided),
             decisions=tuple(
                 _pending(row, row.order_id if row.loan_id is None else named[row.loan_id].order_id)

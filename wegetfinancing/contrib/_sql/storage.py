@@ -11,6 +11,7 @@ from sqlalchemy import (
     Table,
     and_,
     bindparam,
+    case,
     delete,
     exists,
     func,
@@ -25,6 +26,7 @@ from sqlalchemy.engine import Connection
 
 from ..._ledger import rows
 from ..._ledger.rows import DecisionRow, LoanRow, decision_from_columns, loan_from_columns, to_columns
+from ..._loan import APPROVED
 from . import tables
 
 _LONG_WAIT = 60.0
@@ -190,7 +192,8 @@ class SQLTransaction:
         overdue = and_(loan.state == rows.SENDING, _not_ahead(loan.deadline, now))
         condition = or_(loan.holds != "[]", loan.state == rows.UNKNOWN, overdue)
         statement = _of(merchant_id, tables.loan).where(condition)
-        return self._loans(statement.order_by(loan.id).limit(limit))
+        is_urgent = or_(loan.status == APPROVED, loan.state.in_([rows.SENDING, rows.UNKNOWN]))
+        return self._loans(statement.order_by(case((is_urgent, 0), else_=1), loan.id).limit(limit))
 
     def decisions_to_review(
         self, now: float, limit: int, merchant_id: str | None = None
