@@ -98,7 +98,7 @@ class LedgerHandling:
     async def handle(self, claim: Claim) -> bool:
         """Hand a claimed decision over, and say whether that has succeeded."""
         if self._handler is None:
-            return await self._apply_threads.run(partial(self._apply, claim))
+            return await self._apply_threads.run(partial(self._call_apply, claim))
         try:
             error = await self._call_handler(claim, self._handler)
         except BaseException:
@@ -109,6 +109,18 @@ class LedgerHandling:
             await self._threads.run(partial(self._fail, claim, error))
             return False
         return await self._threads.run(partial(self.ledger.complete, claim))
+
+    def _call_apply(self, claim: Claim) -> bool:
+        """Run in a thread: asyncio's CancelledError of something of the shop's must not pass for our own."""
+        try:
+            return self._apply(claim)
+        except (Exception, SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException:
+            _LOGGER.exception(
+                "the handler of decision %d was cancelled; it is tried again", claim.decision.id
+            )
+            return False
 
     def _fail(self, claim: Claim, error: str) -> None:
         with contextlib.suppress(LedgerError):  # the lease ends by itself
