@@ -48,14 +48,14 @@ class LedgerHandling:
         """``handler``: ``None`` where the ledger applies. ``patience``: seconds to try to store."""
         check_handler(ledger, handler)
         self._handler: DecisionHandler | None = None
-        self._threads = self._apply_threads = Threads(_PLACES, "decisions")
+        self._threads = Threads(_PLACES, "decisions")
+        # Of its own, since handlers that hang must not keep postbacks from being stored.
+        self._apply_threads = Threads(_PLACES, "handlers")
         self._apply = ledger.apply  # blocks
         if is_async(handler):
             self._handler = cast("DecisionHandler", handler)
         elif handler is not None and may_be_plain:
             self._apply = partial(hand_over, ledger, handler)
-            # Of its own, since handlers that hang must not keep postbacks from being stored.
-            self._apply_threads = Threads(_PLACES, "handlers")
         elif handler is not None:
             msg = "handler must be 'async def (decision)'; a plain function is the ledger's apply="
             raise ConfigurationError(msg)
