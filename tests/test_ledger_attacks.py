@@ -2,10 +2,10 @@
 
 import pytest
 
-from wegetfinancing import ConfigurationError
+from wegetfinancing import ConfigurationError, Credentials, parse_postback
 from wegetfinancing._loan import Verdict
 from wegetfinancing.ledger import ApplicationState, Loan, MemoryLedger
-from wegetfinancing.testing import INV_ID
+from wegetfinancing.testing import INV_ID, signed_postback
 from wegetfinancing.testing.contract.ledger_checking import (
     MERCHANT,
     ORDER,
@@ -78,6 +78,19 @@ def test_a_held_decision_cannot_be_handled_before_a_later_one_that_waits() -> No
     assert ledger.accept(ORDER, loan_of(ledger).held, apply=True).status == "rejected"
     handle(ledger)
     assert shop.statuses == ["preapproved", "approved", "rejected"]
+
+
+def test_an_application_of_a_merchant_without_an_order_is_not_adopted_for_another() -> None:
+    """After a restore, say: the list names a decision, and an operator adopts its application."""
+    ledger = MemoryLedger()
+    applied(ledger)
+    other = Credentials("5678", "other", "invented")
+    made = signed_postback("approved", inv_id="theirs", timestamp="1700000001", credentials=other)
+    ledger.record(parse_postback(made.body, made.headers, other))
+    with pytest.raises(ConfigurationError, match="say whose order it is"):
+        ledger.adopt("ORDER-9", "theirs", "499")
+    ledger.adopt("ORDER-8", "ours", "499")
+    assert ledger.adopt("ORDER-9", "theirs", "499", merchant_id="5678").merchant_id == "5678"
 
 
 @pytest.mark.parametrize("ahead", [3600.0, 365 * 86_400.0])

@@ -16,6 +16,7 @@ from .rows import Transaction
 REVIEW_LIMIT: Final = 1000
 """How many of a kind ``review`` lists."""
 _BATCH: Final = 200
+_SEVERAL_MERCHANTS: Final = "this ledger knows several merchants; say whose order it is: merchant_id=..."
 
 
 class OperatedLedger(abc.ABC):
@@ -108,6 +109,11 @@ class OperatedLedger(abc.ABC):
             raise ValueError(msg)
         with self.transaction(write=True) as tx:
             merchant = _known_merchant(tx, merchant_id)
+            if merchant_id is None:
+                # Another merchant may have no order here yet, and this decision only.
+                pending = tx.decisions_to_review(tx.now(), REVIEW_LIMIT)
+                if any(each.inv_id == inv_id and each.merchant_id != merchant for each in pending):
+                    raise ConfigurationError(_SEVERAL_MERCHANTS)
             return rules.loan(applications.adopt(tx, merchant, order_id, inv_id, value))
 
     def accept(
@@ -216,8 +222,7 @@ def one_merchant(tx: Transaction, merchant_id: str | None) -> str | None:
         return merchant_id
     merchants = tx.merchants()
     if len(merchants) > 1:
-        msg = "this ledger knows several merchants; say whose order it is: merchant_id=..."
-        raise ConfigurationError(msg)
+        raise ConfigurationError(_SEVERAL_MERCHANTS)
     return next(iter(merchants), None)
 
 
