@@ -118,6 +118,37 @@ def test_a_worker_whose_clock_was_ahead_when_it_was_killed_is_not_alive() -> Non
     assert ledger.has_worker()
 
 
+def in_conflict() -> MemoryLedger:
+    """An approval that counts, and a rejection that was signed before it and is held."""
+    ledger = MemoryLedger(apply=Shop())
+    applied(ledger)
+    ledger.record(postback("approved", signed=2))
+    handle(ledger)
+    ledger.record(postback("rejected", signed=1))
+    assert codes(ledger) == ["conflict"]
+    return ledger
+
+
+def test_a_decision_whose_hold_was_accepted_before_can_still_be_let_count() -> None:
+    """An operator accepts, looks once more, and says that the rejection counts: nothing may ship then."""
+    ledger = in_conflict()
+    holds = loan_of(ledger).held
+    assert ledger.accept(ORDER, holds).may_ship
+    loan = ledger.accept(ORDER, holds, apply=True)
+    assert (loan.status, loan.may_ship) == ("rejected", False)
+    handle(ledger)
+    assert ledger.accept(ORDER, holds, apply=True).status == "rejected"  # once more changes nothing
+    assert ledger.claim() is None
+
+
+def test_a_decision_that_was_dismissed_is_not_said_to_count() -> None:
+    ledger = in_conflict()
+    ledger.dismiss(2)
+    with pytest.raises(ValueError, match="decision 2 was dismissed"):
+        ledger.accept(ORDER, loan_of(ledger).held, apply=True)
+    assert not loan_of(ledger).may_ship
+
+
 def test_a_lease_that_looks_like_a_wrong_clock_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="at most a day"):
         MemoryLedger(lease=86_401)

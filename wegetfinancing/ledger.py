@@ -103,7 +103,8 @@ class Ledger(ApplicationLedger, DecisionLedger, Protocol):
         """Accept exactly these holds; with ``apply`` the held decisions behind them count and are handled.
 
         Raises:
-            ValueError: the order is not known, has no such hold, or with ``apply`` a later decision waits.
+            ValueError: the order is not known, has no such hold, or with ``apply`` a later decision waits or
+                one of them was dismissed.
 
         """
         ...

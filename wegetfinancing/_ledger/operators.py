@@ -134,7 +134,8 @@ class OperatedLedger(abc.ABC):
             merchant_id: whose order; required where the ledger knows several merchants.
 
         Raises:
-            ValueError: the order is not known, has no such hold, or with ``apply`` a later decision waits.
+            ValueError: the order is not known, has no such hold, or with ``apply`` a later decision waits or
+                one of them was dismissed.
 
         """
         ids = [hold.id if isinstance(hold, Hold) else hold for hold in holds]
