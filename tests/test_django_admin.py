@@ -234,9 +234,13 @@ def test_without_an_apply_a_decision_is_left_to_the_worker(admin: Client, ledger
         )
 
 
-def test_a_decision_is_dismissed(admin: Client, ledger: DjangoLedger) -> None:
+def test_a_decision_is_dismissed_after_a_question(admin: Client, ledger: DjangoLedger) -> None:
     ledger.record(postback(inv_id="foreign", merchant_transaction_id="NOWHERE"))
-    act(admin, DECISIONS, "dismiss", Decision.objects.get())
+    page = act(admin, DECISIONS, "dismiss", Decision.objects.get())
+    assert "cannot be taken back" in page
+    assert "approved: foreign, merchant 1234" in page
+    assert Decision.objects.get().state == "unmatched"
+    act(admin, DECISIONS, "dismiss", Decision.objects.get(), confirmed="yes")
     assert Decision.objects.get().state == "dismissed"
 
 

@@ -379,6 +379,23 @@ def test_a_handler_that_swallows_an_error_of_the_database_has_failed(
     assert waiting.error in ("TransactionManagementError", "InternalError")
 
 
+def test_where_a_list_is_cut_off_what_a_customer_waits_for_comes_first(
+    make_ledger: Callable[..., DjangoLedger],
+) -> None:
+    ledger = make_ledger()
+    for order in ("ORDER-1", "ORDER-2"):
+        intent = application(order)
+        ledger.begin(intent)
+        ledger.record_answer(intent, created(f"inv {order}", amount=None))
+    ledger.record(postback("approved", inv_id="inv ORDER-2", merchant_transaction_id=None))
+    intent = application("ORDER-3")
+    ledger.begin(intent)
+    ledger.record_failure(intent, Outcome.UNKNOWN)
+    with ledger.transaction(write=False) as tx:
+        listed = [[row.order_id for row in tx.loans_to_review(tx.now(), limit, None)] for limit in (1, 2, 3)]
+    assert listed == [["ORDER-2"], ["ORDER-2", "ORDER-3"], ["ORDER-2", "ORDER-3", "ORDER-1"]]
+
+
 def test_once_is_part_of_the_shops_transaction(alias: str, make_ledger: Callable[..., DjangoLedger]) -> None:
     ledger = make_ledger()
     intent = application()

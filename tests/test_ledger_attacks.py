@@ -2,10 +2,10 @@
 
 import pytest
 
-from wegetfinancing import ConfigurationError
+from wegetfinancing import ConfigurationError, Credentials, parse_postback
 from wegetfinancing._loan import Verdict
 from wegetfinancing.ledger import ApplicationState, Loan, MemoryLedger
-from wegetfinancing.testing import INV_ID
+from wegetfinancing.testing import INV_ID, signed_postback
 from wegetfinancing.testing.contract.ledger_checking import (
     MERCHANT,
     ORDER,
@@ -80,6 +80,19 @@ def test_a_held_decision_cannot_be_handled_before_a_later_one_that_waits() -> No
     assert shop.statuses == ["preapproved", "approved", "rejected"]
 
 
+def test_an_application_of_a_merchant_without_an_order_is_not_adopted_for_another() -> None:
+    """After a restore, say: the list names a decision, and an operator adopts its application."""
+    ledger = MemoryLedger()
+    applied(ledger)
+    other = Credentials("5678", "other", "invented")
+    made = signed_postback("approved", inv_id="theirs", timestamp="1700000001", credentials=other)
+    ledger.record(parse_postback(made.body, made.headers, other))
+    with pytest.raises(ConfigurationError, match="say whose order it is"):
+        ledger.adopt("ORDER-9", "theirs", "499")
+    ledger.adopt("ORDER-8", "ours", "499")
+    assert ledger.adopt("ORDER-9", "theirs", "499", merchant_id="5678").merchant_id == "5678"
+
+
 @pytest.mark.parametrize("ahead", [3600.0, 365 * 86_400.0])
 def test_a_clock_that_was_ahead_for_a_while_blocks_nothing_for_long(ahead: float) -> None:
     """A decision was claimed, and an order written down, just before the clock was set right."""
@@ -103,6 +116,37 @@ def test_a_worker_whose_clock_was_ahead_when_it_was_killed_is_not_alive() -> Non
     assert not ledger.has_worker()
     ledger.beat("alive")
     assert ledger.has_worker()
+
+
+def in_conflict() -> MemoryLedger:
+    """An approval that counts, and a rejection that was signed before it and is held."""
+    ledger = MemoryLedger(apply=Shop())
+    applied(ledger)
+    ledger.record(postback("approved", signed=2))
+    handle(ledger)
+    ledger.record(postback("rejected", signed=1))
+    assert codes(ledger) == ["conflict"]
+    return ledger
+
+
+def test_a_decision_whose_hold_was_accepted_before_can_still_be_let_count() -> None:
+    """An operator accepts, looks once more, and says that the rejection counts: nothing may ship then."""
+    ledger = in_conflict()
+    holds = loan_of(ledger).held
+    assert ledger.accept(ORDER, holds).may_ship
+    loan = ledger.accept(ORDER, holds, apply=True)
+    assert (loan.status, loan.may_ship) == ("rejected", False)
+    handle(ledger)
+    assert ledger.accept(ORDER, holds, apply=True).status == "rejected"  # once more changes nothing
+    assert ledger.claim() is None
+
+
+def test_a_decision_that_was_dismissed_is_not_said_to_count() -> None:
+    ledger = in_conflict()
+    ledger.dismiss(2)
+    with pytest.raises(ValueError, match="decision 2 was dismissed"):
+        ledger.accept(ORDER, loan_of(ledger).held, apply=True)
+    assert not loan_of(ledger).may_ship
 
 
 def test_a_lease_that_looks_like_a_wrong_clock_is_refused() -> None:

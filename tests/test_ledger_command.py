@@ -1,5 +1,6 @@
 """``python -m wegetfinancing ledger``: what needs review, and what operators decide."""
 
+import contextlib
 import datetime as dt
 import json
 import sqlite3
@@ -75,6 +76,18 @@ class ShopInAFile:
         while (claim := self.ledger.claim()) is not None:
             self.ledger.apply(claim)
 
+    def copies_of(self, order_id: str, number: int) -> None:
+        """Let there be so many more loans like this one."""
+        columns = "merchant_id, state, inv_id, deadline, created_at, updated_at, refunded, noted, accepted"
+        columns += ", forgotten, may_ship, holds"
+        connection = sqlite3.connect(self.path)
+        with contextlib.closing(connection), connection:
+            connection.executemany(
+                f"INSERT INTO wgf_loan (order_id, {columns}) SELECT ?, {columns} FROM wgf_loan"  # noqa: S608 - the names above
+                " WHERE order_id = ?",
+                [(f"{order_id}-{each}", order_id) for each in range(number)],
+            )
+
     def age(self, days: float) -> None:
         """Let everything have happened so many days earlier."""
         connection = sqlite3.connect(self.path)
@@ -99,6 +112,21 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ShopInAFil
     made = ShopInAFile(tmp_path / "shop.db")
     yield made
     made.ledger.close()
+
+
+def test_a_list_that_is_cut_off_says_so_and_has_what_may_exist(
+    shop: ShopInAFile, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shop.created("ORDER-1", amount=None)
+    shop.copies_of("ORDER-1", 998)
+    main(["ledger", shop.url])
+    assert capsys.readouterr().err == ""
+    shop.copies_of("ORDER-1-1", 1)
+    shop.unknown("ORDER-2")
+    assert main(["ledger", shop.url]) == 0
+    told = capsys.readouterr()
+    assert "order ORDER-2 of merchant" in told.out
+    assert told.err == "there may be more: 1000 of a kind are listed\n"
 
 
 def test_nothing_needs_review(shop: ShopInAFile, capsys: pytest.CaptureFixture[str]) -> None:

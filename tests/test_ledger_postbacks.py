@@ -334,6 +334,25 @@ async def test_a_cancellation_of_something_that_a_handler_awaits_does_not_end_th
     assert [each.error for each in ledger.review().decisions] == ["Cancelled"]
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_cancellation_of_something_that_a_plain_handler_runs_does_not_end_the_worker(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def notify() -> None:
+        task = asyncio.create_task(asyncio.sleep(60))
+        task.cancel()
+        await task
+
+    def apply(connection: object, decision: Decision) -> None:
+        asyncio.run(notify())
+
+    ledger = MemoryLedger(apply=apply)
+    applied(ledger)
+    ledger.record(postback())
+    await run_worker(ledger, until_idle=True)
+    assert "was cancelled; it is tried again" in caplog.text
+
+
 async def test_a_worker_handles_what_could_not_be_matched_before() -> None:
     shop = Shop()
     ledger = MemoryLedger(apply=shop)

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime as dt
+import decimal
 import threading
 from collections.abc import Iterator
 from decimal import Decimal
@@ -10,13 +11,21 @@ from typing import Any
 import attrs
 import pytest
 
-from wegetfinancing import ConfigurationError, LedgerError, Outcome, parse_postback, sign_postback
+from wegetfinancing import (
+    CartItem,
+    ConfigurationError,
+    LedgerError,
+    Outcome,
+    parse_postback,
+    sign_postback,
+)
 from wegetfinancing._ledger import decisions, rows
 from wegetfinancing._ledger.rows import Transaction
 from wegetfinancing._ledger.rules import pause_after
 from wegetfinancing._loan import Verdict
+from wegetfinancing.client.intents import application_of
 from wegetfinancing.ledger import ApplicationState, Loan, MemoryLedger
-from wegetfinancing.testing import INV_ID, credentials
+from wegetfinancing.testing import INV_ID, credentials, financing_request
 from wegetfinancing.testing.contract.ledger_checking import (
     MERCHANT,
     ORDER,
@@ -138,6 +147,42 @@ def test_a_refund_that_names_no_amount_is_a_fact_too() -> None:
     loan = loan_of(ledger)
     assert (loan.refunded, [each.code for each in loan.held]) == (Decimal(0), ["refund"])
     assert "an amount that it does not name" in loan.held[0].text
+
+
+@pytest.fixture
+def coarse_decimals() -> Iterator[None]:
+    """An application that calculates with four digits."""
+    with decimal.localcontext(decimal.Context(prec=4)):
+        yield
+
+
+@pytest.mark.usefixtures("coarse_decimals")
+def test_amounts_are_added_to_the_cent_whatever_context_the_application_has_set() -> None:
+    item = CartItem(display_name="Sofa", unit_price="1234.56", unit_tax="1234.56", quantity=3)
+    intent = application_of(financing_request(cart_items=[item]), MERCHANT, None, 30.0)
+    assert (intent.expected_amount, intent.taxes) == (Decimal("3703.68"), Decimal("3703.68"))
+    ledger = MemoryLedger(apply=Shop())
+    ledger.begin(intent)
+    ledger.record_answer(intent, created(amount=Decimal("7407.36")))
+    assert loan_of(ledger).held == ()
+    ledger.record(postback("refund", signed=1, amount="1234.56"))
+    ledger.record(postback("refund", signed=2, amount="0.06"))
+    assert loan_of(ledger).refunded == Decimal("1234.62")
+
+
+def test_where_a_list_is_cut_off_what_a_customer_waits_for_comes_first() -> None:
+    ledger = MemoryLedger(apply=Shop())
+    for order in ("ORDER-1", "ORDER-2"):
+        intent = application(order)
+        ledger.begin(intent)
+        ledger.record_answer(intent, created(f"inv {order}", amount=None))
+    ledger.record(postback("approved", inv_id="inv ORDER-2", merchant_transaction_id=None))
+    intent = application("ORDER-3")
+    ledger.begin(intent)
+    ledger.record_failure(intent, Outcome.UNKNOWN)
+    with ledger.transaction(write=False) as tx:
+        listed = [[row.order_id for row in tx.loans_to_review(tx.now(), limit, None)] for limit in (1, 2, 3)]
+    assert listed == [["ORDER-2"], ["ORDER-2", "ORDER-3"], ["ORDER-2", "ORDER-3", "ORDER-1"]]
 
 
 @pytest.mark.parametrize("amount", [Decimal(499), None], ids=["seen", "accepted without being seen"])

@@ -38,7 +38,7 @@ from wegetfinancing.testing import (
     financing_request,
     signed_postback,
 )
-from wegetfinancing.testing.contract.ledger_checking import application, apply_for, postback
+from wegetfinancing.testing.contract.ledger_checking import application, apply_for, created, postback
 
 ORDER = "ORDER-123"
 loans = metadata.tables["wgf_loan"]
@@ -237,6 +237,23 @@ def test_a_watchdog_that_wakes_when_its_transaction_is_committed_rolls_nothing_b
     assert not watchdog.stop()
     raw.execute("SELECT 1")
     raw.close()
+
+
+def test_where_a_list_is_cut_off_what_a_customer_waits_for_comes_first(
+    make_ledger: Callable[..., SQLLedger],
+) -> None:
+    ledger = make_ledger()
+    for order in ("ORDER-1", "ORDER-2"):
+        intent = application(order)
+        ledger.begin(intent)
+        ledger.record_answer(intent, created(f"inv {order}", amount=None))
+    ledger.record(postback("approved", inv_id="inv ORDER-2", merchant_transaction_id=None))
+    intent = application("ORDER-3")
+    ledger.begin(intent)
+    ledger.record_failure(intent, Outcome.UNKNOWN)
+    with ledger.transaction(write=False) as tx:
+        listed = [[row.order_id for row in tx.loans_to_review(tx.now(), limit, None)] for limit in (1, 2, 3)]
+    assert listed == [["ORDER-2"], ["ORDER-2", "ORDER-3"], ["ORDER-2", "ORDER-3", "ORDER-1"]]
 
 
 def test_a_statement_that_takes_too_long_is_ended(make_ledger: Callable[..., SQLLedger]) -> None:

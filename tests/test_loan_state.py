@@ -105,6 +105,14 @@ def test_of_two_decisions_the_one_that_was_signed_later_counts(
     )
 
 
+@pytest.mark.parametrize("signed", [1, 2])
+def test_an_approval_that_was_signed_before_the_latest_rejection_does_not_ship(signed: int) -> None:
+    state = LoanState().after(made("rejected", 0)).after(made("rejected", 2)).after(made("rejected", 1))
+    assert state.advise(made("approved", signed)) is SURPRISING
+    assert not state.after(made("approved", signed)).may_ship
+    assert state.after(made("approved", 3)).may_ship
+
+
 def test_only_an_approval_that_stands_and_that_nothing_contradicts_may_ship() -> None:
     for statuses, may_ship in (
         ([], False),

@@ -2,6 +2,7 @@
 
 import queue
 import threading
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -207,27 +208,51 @@ async def test_a_plain_handler_runs_to_its_end_although_the_worker_ends() -> Non
         await anyio.lowlevel.checkpoint()
 
 
+class OutsideOfTransactions(MemoryLedger):
+    """Its ``apply`` keeps nobody else out, as on PostgreSQL, nor on SQLite once its time is over."""
+
+    applies = True
+
+    def __init__(self, hangs: Callable[[Decision], None]) -> None:
+        super().__init__()
+        self._hangs = hangs
+
+    def apply(self, claim: ClaimedDecision) -> bool:
+        self._hangs(claim.decision)
+        return self.complete(claim)
+
+
 @pytest.mark.anyio
-async def test_plain_handlers_that_hang_keep_no_postback_from_being_stored() -> None:
-    ledger, may_end = MemoryLedger(), threading.Event()
-    for number in range(40):
-        apply_for(ledger, f"order-{number}", f"inv-{number}")
+@pytest.mark.parametrize("of_the_ledger", [True, False], ids=["apply", "handler"])
+async def test_plain_handlers_that_hang_keep_no_postback_from_being_stored(of_the_ledger: bool) -> None:
+    may_end, hanging = threading.Event(), queue.SimpleQueue[None]()
 
     def hangs(_: Decision) -> None:
+        hanging.put(None)
         assert may_end.wait(30)
 
-    handling = LedgerHandling(ledger, hangs, may_be_plain=True)
+    ledger = OutsideOfTransactions(hangs) if of_the_ledger else MemoryLedger()
+    for number in range(40):
+        apply_for(ledger, f"order-{number}", f"inv-{number}")
+    handling = LedgerHandling(ledger, None if of_the_ledger else hangs, may_be_plain=True)
 
     async def deliver(number: int) -> None:
         said = {"inv_id": f"inv-{number}", "merchant_transaction_id": f"order-{number}"}
         await handling(postback(**said))
 
     async with anyio.create_task_group() as tasks:
-        for number in range(40):
-            tasks.start_soon(deliver, number)
         orders = [f"order-{number}" for number in range(40)]
-        while {each.status for each in ledger.loans(orders).values()} != {"approved"}:
-            await anyio.lowlevel.checkpoint()
-        may_end.set()
+        try:
+            with anyio.fail_after(20):
+                for number in range(20):
+                    tasks.start_soon(deliver, number)
+                while hanging.qsize() < 16:  # as many as there are threads for handlers
+                    await anyio.lowlevel.checkpoint()
+                for number in range(20, 40):
+                    tasks.start_soon(deliver, number)
+                while {each.status for each in ledger.loans(orders).values()} != {"approved"}:
+                    await anyio.lowlevel.checkpoint()
+        finally:
+            may_end.set()
     handling.close()
     assert ledger.review().decisions == ()

@@ -29,6 +29,15 @@ def test_the_live_address_needs_the_live_environment(host: str) -> None:
     AsyncClient(credentials(), base_url=f"https://{host}", environment=Environment.LIVE)
 
 
+def test_nobody_who_says_live_calls_the_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its approvals would release goods that no lender pays for."""
+    sandbox = "https://api.sandbox.wegetfinancing.com"
+    set_environment(monkeypatch, environment="live", base_url=sandbox)
+    with pytest.raises(ConfigurationError, match="say environment='sandbox'"):
+        AsyncClient.from_env()
+    assert address_of(AsyncClient(credentials(), base_url=sandbox)) == sandbox
+
+
 def test_the_environment_chooses_environment_and_address(monkeypatch: pytest.MonkeyPatch) -> None:
     set_environment(monkeypatch, environment="Live")
     assert address_of(AsyncClient.from_env()) == "https://api.wegetfinancing.com"

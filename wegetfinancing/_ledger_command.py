@@ -4,12 +4,14 @@ import argparse
 import contextlib
 import datetime as dt
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ._arguments import dollars
 from ._extras import install_command
+from ._ledger.operators import REVIEW_LIMIT
 from ._ledger_listing import Item, as_json, as_text, is_late, items_of
 from ._loan import Loan
 from .credentials import Environment
@@ -215,7 +217,10 @@ def _purge(ledger: "SQLLedger", chosen: argparse.Namespace) -> str:
 
 def _review(ledger: "SQLLedger", chosen: argparse.Namespace) -> int:
     undecided_for = dt.timedelta(days=chosen.undecided_days)
-    items = items_of(ledger.review(undecided_for=undecided_for, merchant_id=chosen.merchant))
+    review = ledger.review(undecided_for=undecided_for, merchant_id=chosen.merchant)
+    items = items_of(review)
+    if any(len(each) >= REVIEW_LIMIT for each in (review.loans, review.decisions, review.undecided)):
+        print(f"there may be more: {REVIEW_LIMIT} of a kind are listed", file=sys.stderr)
     now, too_long = dt.datetime.now(dt.UTC), dt.timedelta(hours=chosen.too_long)
     has_worker = ledger.has_worker()
     if chosen.json:

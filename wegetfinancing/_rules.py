@@ -34,6 +34,8 @@ _MAX_DIGITS: Final = 12
 _CENT: Final = Decimal("0.01")
 # Independent of the application's context: enough digits for any amount, and no exception for rounding.
 _ROUNDING: Final = decimal.Context(prec=_MAX_DIGITS + 3, traps=[])
+EXACT: Final = decimal.Context(prec=60)
+"""Enough digits for the sum of any allowed amounts, whatever context the application has set."""
 # Far above any cart; an int of thousands of digits cannot be written as JSON.
 _MAX_QUANTITY: Final = 10**9
 

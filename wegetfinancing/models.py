@@ -50,9 +50,6 @@ _IN_COUNTRY: Final[Mapping[Country, Mapping[str, rules.Rule]]] = MappingProxyTyp
 )
 
 
-# Enough digits for the sum of any allowed amounts, whatever context the application has set.
-_EXACT: Final = decimal.Context(prec=60)
-
 _TEXT: Final = rule(rules.text())
 _NAME: Final = rule(rules.text(at_least=2))
 _OPTIONAL_TEXT: Final = rule(rules.text(), required=False)
@@ -253,7 +250,7 @@ class FinancingRequest(rules.Checked, DictModel):
             raise ValueError(msg)
         if self.amount is not None:
             return self.amount
-        with decimal.localcontext(_EXACT):
+        with decimal.localcontext(rules.EXACT):
             items = sum((item.unit_price * item.quantity for item in self.cart_items), Decimal(0))
             return items + (self.shipping_amount or 0)
 

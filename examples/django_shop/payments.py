@@ -69,7 +69,11 @@ def save(order: Order, *, corrections: list[str]) -> Order:
         if may_apply(get_ledger().loan(order.number)):
             for name in corrections:
                 setattr(saved, name, getattr(order, name))
-            saved.save(update_fields=corrections)
+            if saved.sku == order.sku:
+                saved.amount = (
+                    order.amount
+                )  # what is applied for now, should the price have changed meanwhile
+            saved.save(update_fields=[*corrections, "amount"])
     return saved
 
 

@@ -6,6 +6,7 @@ from io import StringIO
 from typing import Any
 from unittest import mock
 
+import attrs
 from django.apps import apps
 from django.conf import settings
 from django.contrib.auth.models import User
@@ -17,6 +18,7 @@ from wegetfinancing.contrib.django import get_ledger
 from wegetfinancing.emulator import Application, Emulator
 from wegetfinancing.testing import signed_postback
 
+from .catalogue import PRODUCTS
 from .models import Order
 
 CREDENTIALS = Credentials(
@@ -116,6 +118,17 @@ class CheckoutTests(ShopTestCase):
         self.assertEqual(self.open_checkout(), number)
         self.assertEqual(self.apply(number, zipcode="10002")["Location"], self.application().href)
         self.assertEqual(self.order().zipcode, "10002")
+
+    def test_an_order_has_the_price_that_is_applied_for(self) -> None:
+        self.emulator.fail_next("fault-400")
+        number = self.open_checkout()
+        self.apply(number)
+        dearer = attrs.evolve(PRODUCTS["sofa"], price=PRODUCTS["sofa"].price + 50)
+        with mock.patch.dict(PRODUCTS, sofa=dearer):
+            self.apply(number, sku="lamp")  # another product changes nothing
+            self.assertEqual(self.order().amount, PRODUCTS["sofa"].total - 50)
+            self.assertEqual(self.apply(number)["Location"], self.application().href)
+        self.assertEqual(self.application().amount, self.order().amount)
 
     def test_what_was_applied_for_does_not_change(self) -> None:
         number = self.open_checkout()

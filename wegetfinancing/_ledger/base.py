@@ -195,7 +195,7 @@ class StoredLedger(OperatedLedger):
         """Note that the handler has failed, unless its transaction was committed before, and log it."""
         is_handled = False
         with contextlib.suppress(LedgerError):  # the lease ends by itself
-            self.fail(claim, type(error).__name__)
+            self.fail(claim, type(error).__name__)  # unless it is handled, and the claim settled
             with self.transaction(write=False) as tx:
                 is_handled = decisions.is_handled(tx, claim)
         (log_failed_follow_up if is_handled else log_failed_attempt)(claim, error)

@@ -192,7 +192,8 @@ def accept(tx: Transaction, loan: LoanRow, hold_ids: list[str], *, apply: bool) 
     """Accept open facts by name; with ``apply`` the held decisions behind them count and are handled.
 
     Raises:
-        ValueError: a name is not that of a fact of this loan, or a later decision waits for its handler.
+        ValueError: a name is not that of a fact of this loan, a later decision waits for its handler, or a
+            decision behind one was dismissed.
 
     """
     there = {fact for fact, _ in rules.facts(loan)}
@@ -201,7 +202,8 @@ def accept(tx: Transaction, loan: LoanRow, hold_ids: list[str], *, apply: bool) 
             msg = f"this order has no hold {hold!r} now; look again"
             raise ValueError(msg)
     new = [hold for hold in hold_ids if hold not in loan.accepted]
-    held = _held_behind(tx, loan, new) if apply else []
+    # Also behind those that were accepted before: whoever did has looked once more.
+    held = _held_behind(tx, loan, hold_ids) if apply else []
     if any(each.state == rows.WAITING and each.id > held[0].id for each in tx.decisions(loan.id) if held):
         # The handler would see this one first, and the shop end with what the later one says.
         msg = "a later decision of this order waits for its handler; let it be handled, or dismiss it, first"
@@ -221,7 +223,12 @@ _HOLDING: Final = frozenset(
 def _held_behind(tx: Transaction, loan: LoanRow, hold_ids: list[str]) -> list[DecisionRow]:
     parts = [hold.split(":") for hold in hold_ids]
     ids = {int(tail) for code, *rest in parts if code in _HOLDING for tail in rest}
-    return [each for each in tx.decisions(loan.id) if each.id in ids and each.state == rows.HELD]
+    behind = [each for each in tx.decisions(loan.id) if each.id in ids]
+    for each in behind:
+        if each.state == rows.DISMISSED:
+            msg = f"decision {each.id} was dismissed, and cannot count any more"
+            raise ValueError(msg)
+    return [each for each in behind if each.state == rows.HELD]
 
 
 def retry(tx: Transaction, decision_id: int, merchant_id: str | None = None) -> None:

@@ -55,7 +55,7 @@ class Ledger(ApplicationLedger, DecisionLedger, Protocol):
         ...
 
     def review(self, *, undecided_for: dt.timedelta | None = None, merchant_id: str | None = None) -> Review:
-        """List what someone should look at, up to a thousand each.
+        """List what someone should look at, up to a thousand each; first what a customer may be waiting for.
 
         Args:
             undecided_for: list also what was created so long ago and has had no final decision.
@@ -119,7 +119,8 @@ class Ledger(ApplicationLedger, DecisionLedger, Protocol):
             merchant_id: whose order; required where the ledger knows several merchants.
 
         Raises:
-            ValueError: the order is not known, has no such hold, or with ``apply`` a later decision waits.
+            ValueError: the order is not known, has no such hold, or with ``apply`` a later decision waits or
+                one of them was dismissed.
 
         """
         ...

@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 
+from .._loan import APPROVED
 from ..credentials import Environment
 from ..errors import LedgerError
 from . import rows
@@ -183,7 +184,7 @@ class _Memory:
         return row if row is not None and row.state == rows.WAITING else None
 
     def loans_to_review(self, now: float, limit: int, merchant_id: str | None) -> list[LoanRow]:
-        return [
+        found = [
             row
             for row in self._loans.values()
             if merchant_id in (None, row.merchant_id)
@@ -192,7 +193,9 @@ class _Memory:
                 or row.state == rows.UNKNOWN
                 or (row.state == rows.SENDING and not _is_ahead(row.deadline, now))
             )
-        ][:limit]
+        ]
+        urgent = (rows.SENDING, rows.UNKNOWN)
+        return sorted(found, key=lambda row: row.status != APPROVED and row.state not in urgent)[:limit]
 
     def decisions_to_review(self, now: float, limit: int, merchant_id: str | None) -> list[DecisionRow]:
         return [

@@ -15,8 +15,10 @@ from .interface import Ledger
 from .matching import save
 from .rows import Transaction
 
-_REVIEW_LIMIT: Final = 1000
+REVIEW_LIMIT: Final = 1000
+"""How many of a kind ``review`` lists."""
 _BATCH: Final = 200
+_SEVERAL_MERCHANTS: Final = "this ledger knows several merchants; say whose order it is: merchant_id=..."
 
 
 class OperatedLedger(Ledger):
@@ -48,18 +50,18 @@ class OperatedLedger(Ledger):
 
     def review(self, *, undecided_for: dt.timedelta | None = None, merchant_id: str | None = None) -> Review:
         with self.transaction(write=False) as tx:
-            loans = tx.loans_to_review(tx.now(), _REVIEW_LIMIT, merchant_id)
+            loans = tx.loans_to_review(tx.now(), REVIEW_LIMIT, merchant_id)
             undecided = (
                 []
                 if undecided_for is None
-                else tx.undecided(tx.now() - undecided_for.total_seconds(), _REVIEW_LIMIT, merchant_id)
+                else tx.undecided(tx.now() - undecided_for.total_seconds(), REVIEW_LIMIT, merchant_id)
             )
-            pending = tx.decisions_to_review(tx.now(), _REVIEW_LIMIT, merchant_id)
+            pending = tx.decisions_to_review(tx.now(), REVIEW_LIMIT, merchant_id)
             named = {
                 each.loan_id: tx.loan_by_id(each.loan_id) for each in pending if each.loan_id is not None
             }
         return Review(
-            loans=tuple(rules.loan(row) for row in loans),
+            loans=tuple(rules.loan(row) for row in sorted(loans, key=lambda row: row.id)),
             undecided=tuple(rules.loan(row) for row in undecided),
             decisions=tuple(
                 _pending(row, row.order_id if row.loan_id is None else named[row.loan_id].order_id)
@@ -91,6 +93,11 @@ class OperatedLedger(Ledger):
             raise ValueError(msg)
         with self.transaction(write=True) as tx:
             merchant = _known_merchant(tx, merchant_id)
+            if merchant_id is None:
+                # Another merchant may have no order here yet, and this decision only.
+                pending = tx.decisions_to_review(tx.now(), REVIEW_LIMIT, None)
+                if any(each.inv_id == inv_id and each.merchant_id != merchant for each in pending):
+                    raise ConfigurationError(_SEVERAL_MERCHANTS)
             return rules.loan(applications.adopt(tx, merchant, order_id, inv_id, value))
 
     def accept(
@@ -148,8 +155,7 @@ def one_merchant(tx: Transaction, merchant_id: str | None) -> str | None:
         return merchant_id
     merchants = tx.merchants()
     if len(merchants) > 1:
-        msg = "this ledger knows several merchants; say whose order it is: merchant_id=..."
-        raise ConfigurationError(msg)
+        raise ConfigurationError(_SEVERAL_MERCHANTS)
     return next(iter(merchants), None)
 
 

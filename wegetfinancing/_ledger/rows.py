@@ -226,7 +226,11 @@ class Transaction(Protocol):
         ...
 
     def loans_to_review(self, now: float, limit: int, merchant_id: str | None) -> list[LoanRow]:
-        """Read loans that are held, unknown, or sending although their deadline has passed."""
+        """Read loans that are held, unknown, or sending although their deadline has passed.
+
+        Where there are more than ``limit``, those for which a customer may be waiting come before the others:
+        what is approved, and what the vendor may or may not have.
+        """
         ...
 
     def decisions_to_review(self, now: float, limit: int, merchant_id: str | None) -> list[DecisionRow]:

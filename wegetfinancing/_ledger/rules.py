@@ -8,6 +8,7 @@ from typing import Final
 import attrs
 
 from .._loan import ApplicationState, Hold, Loan, Verdict
+from .._rules import EXACT
 from ..postbacks.events import Preapproved, Refunded
 from ..postbacks.ordering import DECISIONS, FINAL, Order, order_of
 from . import rows
@@ -43,7 +44,7 @@ def _facts_of_amount(row: LoanRow) -> Iterable[Fact]:
             "amount_not_expected",
             f"The vendor finances {_dollars(row.amount)}, and no amount was expected.",
         )
-    elif row.amount not in (row.expected_amount, row.expected_amount + (row.taxes or Decimal(0))):
+    elif row.amount not in (row.expected_amount, EXACT.add(row.expected_amount, row.taxes or Decimal(0))):
         expected = _dollars(row.expected_amount)
         text = f"The vendor finances {_dollars(row.amount)}, and {expected} was expected."
         yield f"amount_differs:{row.amount}", text
@@ -156,7 +157,7 @@ def received(
 def counting(row: LoanRow, decision: DecisionRow) -> LoanRow:
     """Let a decision count: it becomes the status, or adds to what was refunded."""
     if decision.status == _REFUND:
-        return attrs.evolve(row, refunded=row.refunded + (decision.amount or 0))
+        return attrs.evolve(row, refunded=EXACT.add(row.refunded, decision.amount or Decimal(0)))
     if decision.status not in DECISIONS:
         return row
     href = None if decision.status in FINAL else row.href  # it may hold personal data, and has served

@@ -1,5 +1,6 @@
 """What a create needs of a ledger, and the intent that it hands over."""
 
+import decimal
 import hashlib
 import json
 import secrets
@@ -8,7 +9,7 @@ from typing import Protocol
 
 from .._checks import has_methods
 from .._loan import Application, Begun, Loan
-from .._rules import REQUIRED, money, to_decimal
+from .._rules import EXACT, REQUIRED, money, to_decimal
 from ..credentials import Environment
 from ..errors import ConfigurationError, Outcome
 from ..models import CreatedRequest, FinancingRequest
@@ -79,8 +80,9 @@ def _taxes(request: FinancingRequest) -> Decimal:
         return Decimal(0)
     if request.tax_amount is not None:
         return request.tax_amount
-    taxes = (item.quantity * item.unit_tax for item in request.cart_items if item.unit_tax is not None)
-    return sum(taxes, Decimal(0))
+    with decimal.localcontext(EXACT):
+        taxes = (item.quantity * item.unit_tax for item in request.cart_items if item.unit_tax is not None)
+        return sum(taxes, Decimal(0))
 
 
 def application_of(

@@ -65,11 +65,13 @@ class Endpoint:
 
     @classmethod
     def of(cls, environment: Environment | str, base_url: str | None) -> Self:
-        """Choose the address; the live one needs ``environment="live"``.
+        """Choose the address. The live one needs ``environment="live"``, and the sandbox's is refused there.
+
+        Who believes to be live and calls the sandbox would ship for approvals that anybody can have.
 
         Raises:
-            ConfigurationError: an unknown environment, a wrong address, or the live address
-                without ``environment="live"``.
+            ConfigurationError: an unknown environment, a wrong address, or the vendor's address of the other
+                environment.
 
         """
         chosen = to_environment(environment)
@@ -80,9 +82,10 @@ class Endpoint:
             return cls(base_url=chosen.base_url, environment=chosen)
         url = check_base_url(base_url)
         host = url.partition("://")[2].partition(":")[0].rstrip(".")
-        if host == Environment.LIVE.base_url.partition("://")[2] and chosen is not Environment.LIVE:
-            msg = "base_url is the live address; to go live, say environment='live'"
-            raise ConfigurationError(msg)
+        for other in Environment:
+            if other is not chosen and host == other.base_url.partition("://")[2]:
+                msg = f"base_url is the {other.value} address; for that one, say environment='{other.value}'"
+                raise ConfigurationError(msg)
         return cls(base_url=url, environment=chosen)
 
 

@@ -58,7 +58,7 @@ class LoanState:
 
     Attributes:
         status: of the last postback that was applied; ``None`` before the first.
-        signed_at: when that was signed, in UTC; ``None`` where that is not known.
+        signed_at: when that, or its latest repeat, was signed, in UTC; ``None`` where that is not known.
         handled: the ``key`` of every postback that was applied.
         surprises: the ``key`` of every surprising one that has not been reviewed yet.
 
@@ -108,7 +108,15 @@ class LoanState:
             )
         if advice is Advice.SURPRISING:
             return attrs.evolve(self, surprises=self.surprises | {postback.key})
+        if postback.status == self.status and self._is_signed_later(postback):
+            # What was signed in between, and arrives later, is older than this decision.
+            return attrs.evolve(self, signed_at=postback.signed_at)
         return self
+
+    def _is_signed_later(self, postback: Postback) -> bool:
+        if self.signed_at is None or postback.signed_at is None:
+            return False
+        return postback.signed_at > self.signed_at
 
     def resolved(self, status: str | None) -> Self:
         """Return what is known after a manual review, in which ``status`` turned out to be the decision."""

@@ -54,14 +54,14 @@ class LedgerHandling:
         """``handler``: ``None`` where the ledger applies. ``patience``: seconds to try to store."""
         check_handler(ledger, handler)
         self._handler: DecisionHandler | None = None
-        self._threads = self._apply_threads = Threads(_PLACES, "decisions")
+        self._threads = Threads(_PLACES, "decisions")
+        # Of its own, since handlers that hang must not keep postbacks from being stored.
+        self._apply_threads = Threads(_PLACES, "handlers")
         self._apply = ledger.apply  # blocks
         if is_async(handler):
             self._handler = cast("DecisionHandler", handler)
         elif handler is not None and may_be_plain:
             self._apply = partial(hand_over, ledger, handler)
-            # Of its own, since handlers that hang must not keep postbacks from being stored.
-            self._apply_threads = Threads(_PLACES, "handlers")
         elif handler is not None:
             msg = "handler must be 'async def (decision)'; a plain function is the ledger's apply="
             raise ConfigurationError(msg)
@@ -93,7 +93,7 @@ class LedgerHandling:
     async def handle(self, claim: ClaimedDecision) -> bool:
         """Hand a claimed decision over, and say whether that has succeeded."""
         if self._handler is None:
-            return await self._apply_threads.run(partial(self._apply, claim))
+            return await self._apply_threads.run(partial(self._call_apply, claim))
         try:
             error = await self._call_handler(claim, self._handler)
         except BaseException:
@@ -104,6 +104,18 @@ class LedgerHandling:
             await self._threads.run(partial(self._fail, claim, error))
             return False
         return await self._threads.run(partial(self.ledger.complete, claim))
+
+    def _call_apply(self, claim: ClaimedDecision) -> bool:
+        """Run in a thread: asyncio's CancelledError of something of the shop's must not pass for our own."""
+        try:
+            return self._apply(claim)
+        except (Exception, SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException:
+            _LOGGER.exception(
+                "the handler of decision %d was cancelled; it is tried again", claim.decision.id
+            )
+            return False
 
     def _fail(self, claim: ClaimedDecision, error: str) -> None:
         with contextlib.suppress(LedgerError):  # the lease ends by itself

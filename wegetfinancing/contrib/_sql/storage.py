@@ -14,6 +14,7 @@ from sqlalchemy import (
     Table,
     and_,
     bindparam,
+    case,
     delete,
     exists,
     func,
@@ -28,6 +29,7 @@ from sqlalchemy.engine import Connection
 
 from ..._ledger import rows
 from ..._ledger.rows import DecisionRow, LoanRow, decision_from_columns, loan_from_columns, to_columns
+from ..._loan import APPROVED
 from . import tables
 
 _CLOCK = text("SELECT extract(epoch FROM clock_timestamp())")
@@ -177,7 +179,8 @@ class SQLTransaction:
         overdue = and_(loan.state == rows.SENDING, _not_ahead(loan.deadline, now))
         condition = or_(loan.holds != "[]", loan.state == rows.UNKNOWN, overdue)
         statement = _of(merchant_id, tables.loan).where(condition)
-        return self._loans(statement.order_by(loan.id).limit(limit))
+        is_urgent = or_(loan.status == APPROVED, loan.state.in_([rows.SENDING, rows.UNKNOWN]))
+        return self._loans(statement.order_by(case((is_urgent, 0), else_=1), loan.id).limit(limit))
 
     def decisions_to_review(self, now: float, limit: int, merchant_id: str | None) -> list[DecisionRow]:
         decision = tables.decision.c

@@ -122,16 +122,16 @@ class _LedgerAdmin(_ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg] # gen
         self, request: HttpRequest, queryset: QuerySet[Any], title: str, explanation: str, *, may_apply: bool
     ) -> HttpResponse:
         ledger = get_ledger()
-        loans = []
+        shown = []
         for row in queryset:
-            loan = ledger.loan(row.order_id, merchant_id=row.merchant_id)
-            loans.append((row, loan.held if may_apply and loan is not None else ()))
+            loan = ledger.loan(row.order_id, merchant_id=row.merchant_id) if may_apply else None
+            shown.append((row, () if loan is None else loan.held))
         context = {
             **self.admin_site.each_context(request),
             "action": request.POST["action"],
             "checkbox_name": ACTION_CHECKBOX_NAME,
             "explanation": explanation,
-            "loans": loans,
+            "rows": shown,
             "may_apply": may_apply,
             "title": title,
         }
@@ -297,11 +297,15 @@ class DecisionAdmin(_LedgerAdmin):
 
         self._try(request, row, "handled", retry)
 
-    @admin.action(description="Dismiss: handle no more", permissions=["operate"])
-    def dismiss(self, request: HttpRequest, queryset: QuerySet[Decision]) -> None:
+    @admin.action(description="Dismiss: handle no more ...", permissions=["operate"])
+    def dismiss(self, request: HttpRequest, queryset: QuerySet[Decision]) -> HttpResponse | None:
         """Let decisions be handled no more."""
+        if "confirmed" not in request.POST:
+            text = "What is dismissed is never handled, and cannot be taken back: an approval would be lost."
+            return self._confirm(request, queryset, "Dismiss", text, may_apply=False)
         for row in queryset:
             self._try(request, row, "dismissed", partial(get_ledger().dismiss, row.pk))
+        return None
 
 
 @admin.register(Shipment)

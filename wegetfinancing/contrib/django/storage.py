@@ -10,10 +10,11 @@ from typing import Any
 
 import attrs
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import Exists, Max, Min, OuterRef, Q
+from django.db.models import Case, Exists, Max, Min, OuterRef, Q, When
 
 from ..._ledger import rows
 from ..._ledger.rows import DecisionRow, LoanRow, decision_from_columns, loan_from_columns, to_columns
+from ..._loan import APPROVED
 from .models import UNDECIDED, Decision, Inv, Loan, Worker
 
 
@@ -144,7 +145,9 @@ class DjangoTransaction:
         return next(iter(_decisions(found.select_for_update(skip_locked=True))), None)
 
     def loans_to_review(self, now: float, limit: int, merchant_id: str | None) -> list[LoanRow]:
-        return _loans(self._loan.filter(loans_to_review(now), _of(merchant_id)).order_by("id")[:limit])
+        is_urgent = Q(status=APPROVED) | Q(state__in=[rows.SENDING, rows.UNKNOWN])
+        found = self._loan.filter(loans_to_review(now), _of(merchant_id))
+        return _loans(found.order_by(Case(When(is_urgent, then=0), default=1), "id")[:limit])
 
     def decisions_to_review(self, now: float, limit: int, merchant_id: str | None) -> list[DecisionRow]:
         return _decisions(
