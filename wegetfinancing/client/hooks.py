@@ -129,8 +129,8 @@ class Watch:
 
     _hooks: Sequence[Hook]
     _call: CallStarted
-    _attempts: Sequence[Attempt] = attrs.field(kw_only=True)
-    _outcome: Callable[[], Outcome] = attrs.field(kw_only=True)
+    _attempts: Sequence[Attempt] = attrs.field(kw_only=True, alias="attempts")
+    _outcome: Callable[[], Outcome] = attrs.field(kw_only=True, alias="outcome")
     _ended: list[Callable[[CallEnded], object]] = attrs.field(factory=list, init=False)
     _began: float = attrs.field(factory=anyio.current_time, init=False)
 
