@@ -194,11 +194,12 @@ KINDS = pytest.mark.parametrize("kind", ["own", "httpx", "httpx2"])
 
 
 @KINDS
-async def test_behind_a_dead_proxy_an_error_names_the_proxy_and_the_api(kind: str) -> None:
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_behind_a_dead_proxy_an_error_names_the_proxy_and_the_api(kind: str, host: str) -> None:
     with FaultServer(answers_well, listens=False) as dead:
-        error = await failure_through(url_of(dead), kind)
+        error = await failure_through(f"http://{host}:{dead.port}", kind)
     expected = (
-        f"no connection to api.sandbox.wegetfinancing.com through the proxy 127.0.0.1:{dead.port} was made"
+        f"no connection to api.sandbox.wegetfinancing.com through the proxy {host}:{dead.port} was made"
     )
     assert expected in str(error)
 

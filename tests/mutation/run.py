@@ -33,7 +33,7 @@ ROOT: Final = Path(__file__).resolve().parent.parent.parent
 EQUIVALENT: Final = Path(__file__).with_name("equivalent.toml")
 # The tests that answer for a module, those first that know it best.
 TESTS: Final = {
-    "_ledger.rules": ["ledger_rules", "ledger_attacks"],
+    "_ledger.rules": ["ledger_rules", "ledger_client", "ledger_postbacks", "ledger_contract"],
     "postbacks.signatures": ["signatures", "merchants", "tracebacks"],
     "client.retry": ["retry", "client", "for_merchant"],
     "client.sending": ["client", "middleware", "call", "for_merchant", "hooks"],
@@ -43,7 +43,14 @@ TESTS: Final = {
     "client.settings": ["settings"],
     "client.operations": ["operations", "answers", "client"],
     "client.answers": ["answers", "client"],
-    "client.httpx_exchange": ["httpx_exchange", "httpx_errors", "httpx_transport", "ready_connections"],
+    "client.httpx_exchange": [
+        "httpx_exchange",
+        "httpx_errors",
+        "ready_connections",
+        "proxies",
+        "ready_clients",
+        "httpx_transport",
+    ],
 }
 # First one event loop and one library, then everything.
 STAGES: Final = (["-k", "not trio and not httpx2"], [])

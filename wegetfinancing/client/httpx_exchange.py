@@ -125,7 +125,7 @@ class Exchange:
     def out_of_time(self) -> Failure:
         """Say why there is no answer when our own end came."""
         if self._head is not None:
-            return Failure("did not end before the deadline", Outcome.UNKNOWN, timed_out=True)
+            return Failure("did not end before the deadline", Outcome.UNKNOWN)
         # A connection of our own would have traced its first step.
         outcome = self._outcome(failed_before_connecting=self._own and not self.traced)
         return self._no_answer(outcome)
