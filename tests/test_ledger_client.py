@@ -288,6 +288,22 @@ async def test_an_answer_that_cannot_be_recorded_is_returned_and_logged(
     assert len(transport.requests) == 1
 
 
+async def test_an_answer_is_returned_and_logged_whatever_a_ledger_raises_when_it_is_recorded(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class OutOfThreads(MemoryLedger):
+        def record_answer(self, *_: Any, **__: Any) -> Any:
+            msg = "can't start new thread"
+            raise RuntimeError(msg)
+
+    async with client_of(OutOfThreads()) as client:
+        answer = await client.create_request(financing_request())
+    assert answer.inv_id == INV_ID
+    told = [each.getMessage() for each in caplog.records if each.levelname == "ERROR"]
+    assert "can't start new thread" in caplog.text
+    assert any(ORDER in each and INV_ID in each for each in told)
+
+
 class Stuck(MemoryLedger):
     """A ledger whose database does not answer while it records."""
 

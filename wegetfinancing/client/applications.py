@@ -219,8 +219,13 @@ class Applications:
         give_up = anyio.current_time() + seconds + _RECORD_SECONDS
         with anyio.CancelScope(deadline=give_up, shield=True):
             while True:  # an interruption in the middle rolls the transaction back
-                with contextlib.suppress(StepInterruptedError):
+                try:
                     return await self._recording.run(lambda: self._persist(record, seconds))
+                except StepInterruptedError:
+                    continue
+                except Exception:  # such as no thread to be had: what the vendor has said must not be lost
+                    _LOGGER.exception("the ledger failed with an error that is not a LedgerError")
+                    break
         return None
 
     def _persist(self, record: Callable[[float], _Recorded], seconds: float) -> _Recorded | None:
@@ -238,16 +243,17 @@ class Applications:
             pause = min(2 * pause, _MAX_PAUSE)
 
     def _record_leftovers(self) -> None:
-        while self._unrecorded:
-            record = self._unrecorded.pop(0)
-            try:
-                record(_RECORD_SECONDS)
-            except LedgerError:
-                self._unrecorded.append(record)
-                return
-            except BaseException:  # a signal handler's, in the caller's thread
-                self._unrecorded.append(record)
-                raise
+        with contextlib.suppress(IndexError):  # none is left: threads that run this at once share the list
+            while True:
+                record = self._unrecorded.pop(0)
+                try:
+                    record(_RECORD_SECONDS)
+                except LedgerError:
+                    self._unrecorded.append(record)
+                    return
+                except BaseException:  # a signal handler's, in the caller's thread
+                    self._unrecorded.append(record)
+                    raise
 
 
 def _stored(begun: Begun) -> CreatedRequest:
