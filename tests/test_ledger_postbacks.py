@@ -163,6 +163,10 @@ class Gone(MemoryLedger):
         self._fail("claim")
         return super().claim(*args)
 
+    def apply(self, *args: Any) -> Any:
+        self._fail("apply")
+        return super().apply(*args)
+
     def fail(self, *args: Any) -> Any:
         self._fail("fail")
         return super().fail(*args)
@@ -278,8 +282,15 @@ async def test_a_worker_survives_a_database_that_is_gone(caplog: pytest.LogCaptu
             await told.wait()
         tasks.cancel_scope.cancel()
     assert "the worker waits" in caplog.text
-    with pytest.raises(LedgerError):
-        await run_worker(Gone({"claim": 1}, apply=Shop()), until_idle=True)
+
+
+@pytest.mark.parametrize("method", ["claim", "apply"])
+async def test_a_worker_that_does_not_stay_says_that_the_database_is_gone(method: str) -> None:
+    ledger = Gone({method: 1}, apply=Shop())
+    applied(ledger)
+    ledger.record(postback())
+    with pytest.raises(LedgerError, match="the database is gone"):
+        await run_worker(ledger, until_idle=True)
 
 
 async def test_a_worker_survives_an_error_that_is_not_the_ledgers(caplog: pytest.LogCaptureFixture) -> None:
