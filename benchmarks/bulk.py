@@ -118,7 +118,7 @@ def compare(rows: int) -> list[Row]:
     seconds = [for_each_row([run.seconds for run in way]) for way in zip(*runs, strict=True)]
     megabytes = max(ours.megabytes for ours, _ in runs)
     return [
-        compared(f"{name}, CPU of a row", cpu[0], against, cpu[1], bound=1.2),
+        compared(f"{name}, CPU of a row", cpu[0], against, cpu[1], bound=1.25),
         compared(f"{name}, time of a row", seconds[0], against, seconds[1]),
         Row(
             what=f"{name}, memory",
