@@ -31,6 +31,7 @@ from .processes import certified, serving
 # Seconds of a round trip, and how many times each wait is measured.
 DISTANCES: Final = {0.0: 24, 0.010: 24, 0.040: 20, 0.150: 8}
 THINKING: Final = 0.100
+BOUND: Final = 1.2
 BURST: Final = 32
 BURSTS: Final = 3
 # Creates until each finds a connection opened ahead, however far away: where an answer comes before a
@@ -182,21 +183,19 @@ async def at(url: str, context: ssl.SSLContext, round_trip: float, times: int) -
         waits = await waits_at(shop, times)
         bursts = await bursts_at(shop)
     where = f"{round_trip * 1000:.0f} ms away"
-    # So near, a millisecond of CPU is a tenth of a round trip.
-    as_kept = 1.3 if 0 < round_trip < 0.020 else 1.2
     rows = []
     for library in LIBRARIES:
         name = library.__name__
         kept, each = f"{name}, kept alive", f"{name}, a connection each"
         at_once = f"{name}, {BURST} at once"
-        for what, ours, against, theirs, bound in (
-            ("a create after another one", waits["consecutive"], kept, waits[kept], as_kept),
-            ("a create after `preconnect()`", waits["preconnected"], kept, waits[kept], as_kept),
-            ("the very first create", waits["first"], each, waits[each], 1.2),
-            (f"one of {BURST} at once", bursts["ours"], at_once, bursts[name], 1.2),
+        for what, ours, against, theirs in (
+            ("a create after another one", waits["consecutive"], kept, waits[kept]),
+            ("a create after `preconnect()`", waits["preconnected"], kept, waits[kept]),
+            ("the very first create", waits["first"], each, waits[each]),
+            (f"one of {BURST} at once", bursts["ours"], at_once, bursts[name]),
         ):
-            promised = bound if library is httpx else None
-            rows.append(row(f"{what}, {where}", ours, against, theirs, round_trip, promised))
+            bound = BOUND if library is httpx else None
+            rows.append(row(f"{what}, {where}", ours, against, theirs, round_trip, bound))
     return rows
 
 

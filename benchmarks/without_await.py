@@ -18,7 +18,7 @@ from .calls import HEADERS, URL, new_request
 from .fake_socket import FakeBlockingTransport, fake_network_transport
 from .harness import Row, compared, interleaved_blocking
 
-BOUND = 2.5
+BOUND = 3.0
 
 
 def compare() -> list[Row]:
