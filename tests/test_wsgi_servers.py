@@ -39,6 +39,7 @@ handled = os.open("handled", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 port = os.environ.get("REDIS_PORT")
 store = SyncRedisDeliveryStore(Redis(port=int(port), socket_timeout=5)) if port else None
 app = PostbackApp(credentials(), handle, store=store, path="/postbacks")
+open(f"started-{os.getpid()}", "x").close()
 """
 LEDGER_APP = """
 import os, threading
@@ -53,6 +54,7 @@ def apply(connection, decision):
 
 ledger = SQLLedger("sqlite:///shop.db", environment="sandbox", apply=apply)
 app = PostbackApp(credentials(), ledger=ledger, path="/postbacks")
+open(f"started-{os.getpid()}", "x").close()
 """
 WSGIREF = """
 import socket, sys
@@ -176,10 +178,12 @@ def send(url: str, beat: Callable[[], None]) -> Counter[tuple[int, str]]:
     return answers
 
 
-def send_from_many(port: int, log: Path, beat: Callable[[], None] = lambda: None) -> Counter[tuple[int, str]]:
+def send_from_many(
+    port: int, folder: Path, beat: Callable[[], None] = lambda: None
+) -> Counter[tuple[int, str]]:
     """Send every decision from each sender, once both workers have started."""
     url = f"http://127.0.0.1:{port}/postbacks"
-    while log.read_text().count("Booting worker") < 2:
+    while len(list(folder.glob("started-*"))) < 2:
         assert httpx.get(url).status_code == 405
     with ThreadPoolExecutor(SENDERS) as threads:
         return sum(threads.map(partial(send, beat=beat), [url] * SENDERS), Counter[tuple[int, str]]())
@@ -188,7 +192,7 @@ def send_from_many(port: int, log: Path, beat: Callable[[], None] = lambda: None
 @pytest.mark.skipif(SERVER is None and "CI" not in os.environ, reason="starts a real redis-server")
 def test_two_workers_with_four_threads_each_handle_each_decision_once(tmp_path: Path) -> None:
     with redis_server(tmp_path) as redis, serving("gunicorn", tmp_path, REDIS_PORT=str(redis)) as port:
-        answers = send_from_many(port, tmp_path / "log")
+        answers = send_from_many(port, tmp_path)
     assert answers == {(200, "OK"): SENDERS * DECISIONS}
     lines = [line.split() for line in (tmp_path / "handled").read_text().splitlines()]
     assert sorted(key for key, _, _ in lines) == sorted(KEYS)
@@ -207,7 +211,7 @@ def test_two_workers_apply_each_decision_once_through_a_ledger(tmp_path: Path) -
         connection.execute("CREATE TABLE effects (key TEXT PRIMARY KEY, process INTEGER)")
         with serving("gunicorn", tmp_path, LEDGER_APP) as port:
             # With a living worker, a delivery that comes while another one is applied leaves it to that.
-            answers = send_from_many(port, tmp_path / "log", beat=lambda: ledger.beat("one"))
+            answers = send_from_many(port, tmp_path, beat=lambda: ledger.beat("one"))
         effects = connection.execute("SELECT key, process FROM effects").fetchall()
     assert answers == {(200, "OK"): SENDERS * DECISIONS}
     assert sorted(key for key, _ in effects) == sorted(KEYS)
