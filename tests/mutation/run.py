@@ -33,7 +33,13 @@ ROOT: Final = Path(__file__).resolve().parent.parent.parent
 EQUIVALENT: Final = Path(__file__).with_name("equivalent.toml")
 # The tests that answer for a module, those first that know it best.
 TESTS: Final = {
-    "_ledger.rules": ["ledger_rules", "ledger_client", "ledger_postbacks", "ledger_contract"],
+    "_ledger.rules": [
+        "ledger_rules",
+        "ledger_attacks",
+        "ledger_client",
+        "ledger_postbacks",
+        "ledger_contract",
+    ],
     "postbacks.signatures": ["signatures", "merchants", "tracebacks"],
     "client.retry": ["retry", "client", "for_merchant"],
     "client.sending": ["client", "middleware", "call", "for_merchant", "hooks"],
