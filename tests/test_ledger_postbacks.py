@@ -267,13 +267,13 @@ async def test_a_worker_that_is_cancelled_gives_its_decision_back() -> None:
     assert claim.decision.attempt == 2
 
 
-async def test_a_worker_survives_a_database_that_is_gone(caplog: pytest.LogCaptureFixture) -> None:
+async def work_until_told(ledger: MemoryLedger) -> None:
+    """Run a worker until its handler hears of a decision."""
     told = anyio.Event()
 
     async def handler(decision: Decision) -> None:
         told.set()
 
-    ledger = Gone({"claim": 1, "beat": 1, "end_beat": 1})
     applied(ledger)
     ledger.record(postback())
     async with anyio.create_task_group() as tasks:
@@ -281,6 +281,10 @@ async def test_a_worker_survives_a_database_that_is_gone(caplog: pytest.LogCaptu
         with anyio.fail_after(5):
             await told.wait()
         tasks.cancel_scope.cancel()
+
+
+async def test_a_worker_survives_a_database_that_is_gone(caplog: pytest.LogCaptureFixture) -> None:
+    await work_until_told(Gone({"claim": 1, "beat": 1, "end_beat": 1}))
     assert "the worker waits" in caplog.text
 
 
@@ -303,19 +307,7 @@ async def test_a_worker_survives_an_error_that_is_not_the_ledgers(caplog: pytest
                 raise RuntimeError("can't start new thread")
             return super().claim(decision_id)
 
-    told = anyio.Event()
-
-    async def handler(decision: Decision) -> None:
-        told.set()
-
-    ledger = OutOfThreads()
-    applied(ledger)
-    ledger.record(postback())
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(lambda: run_worker(ledger, handler=handler))
-        with anyio.fail_after(5):
-            await told.wait()
-        tasks.cancel_scope.cancel()
+    await work_until_told(OutOfThreads())
     assert "can't start new thread" in caplog.text
 
 
