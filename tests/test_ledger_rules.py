@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 import pytest
 
+from support.ledgers import leave_three_to_review, orders_to_review
 from wegetfinancing import (
     CartItem,
     ConfigurationError,
@@ -172,16 +173,8 @@ def test_amounts_are_added_to_the_cent_whatever_context_the_application_has_set(
 
 def test_where_a_list_is_cut_off_what_a_customer_waits_for_comes_first() -> None:
     ledger = MemoryLedger(apply=Shop())
-    for order in ("ORDER-1", "ORDER-2"):
-        intent = application(order)
-        ledger.begin(intent)
-        ledger.record_answer(intent, created(f"inv {order}", amount=None))
-    ledger.record(postback("approved", inv_id="inv ORDER-2", merchant_transaction_id=None))
-    intent = application("ORDER-3")
-    ledger.begin(intent)
-    ledger.record_failure(intent, Outcome.UNKNOWN)
-    with ledger.transaction(write=False) as tx:
-        listed = [[row.order_id for row in tx.loans_to_review(tx.now(), limit, None)] for limit in (1, 2, 3)]
+    leave_three_to_review(ledger)
+    listed = [orders_to_review(ledger, limit) for limit in (1, 2, 3)]
     assert listed == [["ORDER-2"], ["ORDER-2", "ORDER-3"], ["ORDER-2", "ORDER-3", "ORDER-1"]]
 
 

@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 
 from support.asgi import deliver
 from support.canaries import canaries_in, credentials_with_canaries, request_with_canaries
-from support.ledgers import new_database, sqlite_ledgers
+from support.ledgers import leave_three_to_review, new_database, orders_to_review, sqlite_ledgers
 from support.postgresql import Server
 from support.statements import StatementFault, dying
 from wegetfinancing import AsyncClient, CallError, ConfigurationError, LedgerError, Outcome
@@ -38,7 +38,7 @@ from wegetfinancing.testing import (
     financing_request,
     signed_postback,
 )
-from wegetfinancing.testing.contract.ledger_checking import application, apply_for, created, postback
+from wegetfinancing.testing.contract.ledger_checking import application, apply_for, postback
 
 ORDER = "ORDER-123"
 loans = metadata.tables["wgf_loan"]
@@ -243,16 +243,8 @@ def test_where_a_list_is_cut_off_what_a_customer_waits_for_comes_first(
     make_ledger: Callable[..., SQLLedger],
 ) -> None:
     ledger = make_ledger()
-    for order in ("ORDER-1", "ORDER-2"):
-        intent = application(order)
-        ledger.begin(intent)
-        ledger.record_answer(intent, created(f"inv {order}", amount=None))
-    ledger.record(postback("approved", inv_id="inv ORDER-2", merchant_transaction_id=None))
-    intent = application("ORDER-3")
-    ledger.begin(intent)
-    ledger.record_failure(intent, Outcome.UNKNOWN)
-    with ledger.transaction(write=False) as tx:
-        listed = [[row.order_id for row in tx.loans_to_review(tx.now(), limit, None)] for limit in (1, 2, 3)]
+    leave_three_to_review(ledger)
+    listed = [orders_to_review(ledger, limit) for limit in (1, 2, 3)]
     assert listed == [["ORDER-2"], ["ORDER-2", "ORDER-3"], ["ORDER-2", "ORDER-3", "ORDER-1"]]
 
 

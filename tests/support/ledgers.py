@@ -1,4 +1,4 @@
-"""Empty ledgers on each storage, for the length of a test."""
+"""Empty ledgers on each storage, for the length of a test, and what several tests put into them."""
 
 import contextlib
 import itertools
@@ -8,8 +8,11 @@ from typing import Any
 
 import sqlalchemy
 
+from wegetfinancing import Outcome
+from wegetfinancing._ledger.base import StoredLedger
 from wegetfinancing.contrib.sqlalchemy import SQLLedger
 from wegetfinancing.ledger import Ledger, MemoryLedger
+from wegetfinancing.testing.contract.ledger_checking import application, created, postback
 
 from .postgresql import Server
 
@@ -64,3 +67,21 @@ def postgresql_ledgers(server: Server) -> Iterator[Callable[..., SQLLedger]]:
             return ledger
 
         yield make
+
+
+def leave_three_to_review(ledger: StoredLedger) -> None:
+    """Have three orders to review, of which a customer of the second and of the third may be waiting."""
+    for order in ("ORDER-1", "ORDER-2"):
+        intent = application(order)
+        ledger.begin(intent)
+        ledger.record_answer(intent, created(f"inv {order}", amount=None))
+    ledger.record(postback("approved", inv_id="inv ORDER-2", merchant_transaction_id=None))
+    intent = application("ORDER-3")
+    ledger.begin(intent)
+    ledger.record_failure(intent, Outcome.UNKNOWN)
+
+
+def orders_to_review(ledger: StoredLedger, limit: int) -> list[str]:
+    """Return the orders that a list cut off at ``limit`` names."""
+    with ledger.transaction(write=False) as tx:
+        return [row.order_id for row in tx.loans_to_review(tx.now(), limit, None)]
