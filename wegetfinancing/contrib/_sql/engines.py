@@ -6,7 +6,6 @@ import sqlite3
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from typing import Any, Final
 
 from sqlalchemy import create_engine, event, text
@@ -130,13 +129,11 @@ def transaction(engine: Engine, *, write: bool, timeout: float, handler: bool) -
             _statement_limit(connection, timeout),
         ):
             _begin(connection, write=write, timeout=timeout)
-            limit: AbstractContextManager[None] = contextlib.nullcontext()
-            guard: AbstractContextManager[None] = contextlib.nullcontext()
-            if handler:
-                guard = _not_ended_by_the_handler(connection)
-            if handler and connection.dialect.name == "sqlite":
-                limit = time_limit(_raw(connection), timeout, connection.invalidate)
-            with limit, guard:
+            with contextlib.ExitStack() as around:
+                if handler and connection.dialect.name == "sqlite":
+                    around.enter_context(time_limit(_raw(connection), timeout, connection.invalidate))
+                if handler:
+                    around.enter_context(_not_ended_by_the_handler(connection))
                 yield connection
             committing = write  # what was only read cannot be in doubt
             _commit(connection)
