@@ -97,6 +97,7 @@ def photograph(request: pytest.FixtureRequest) -> Photograph:
     folder = request.config.getoption("--pictures")
 
     def take(page: Page, name: str) -> None:
+        page.wait_for_load_state()  # a click returns while the new page has no document yet
         width = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
         assert width <= 0, f"{name} is {width} pixels too wide"
         for scheme in ("dark", "light"):
