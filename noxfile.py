@@ -25,6 +25,7 @@ nox.options.sessions = [
     "tests_each",
 ]
 nox.options.error_on_missing_interpreters = False
+nox.options.default_venv_backend = "uv|virtualenv"  # uv installs in a second what takes pip half a minute
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
