@@ -198,12 +198,13 @@ def test_a_handler_may_roll_back_to_a_savepoint(
 def test_a_handler_that_takes_too_long_is_rolled_back_and_others_can_write(
     make_ledger: Callable[..., SQLLedger], engine: sqlalchemy.Engine
 ) -> None:
-    is_in, never = threading.Event(), threading.Event()
+    is_in, others_wrote, never = threading.Event(), threading.Event(), threading.Event()
 
     def apply(connection: Connection, decision: Decision) -> None:
         write(connection, decision)
         is_in.set()
-        never.wait(1)
+        others_wrote.wait(20)
+        never.wait(0.5)
         write(connection, decision)
 
     ledger = make_ledger(apply=apply, handler_seconds=0.3)
@@ -214,6 +215,7 @@ def test_a_handler_that_takes_too_long_is_rolled_back_and_others_can_write(
     assert is_in.wait(5)
     applied(ledger, "ORDER-124", "other")  # waits for no longer than the handler may take
     assert thread.is_alive()
+    others_wrote.set()
     thread.join()
     assert count(engine) == 0
     assert ledger.loan("ORDER-124") is not None
