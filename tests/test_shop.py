@@ -96,7 +96,7 @@ async def no_sleep(_: float) -> None:
 
 
 @contextlib.asynccontextmanager
-async def visit(folder: Path, transport: Any = None) -> AsyncIterator[Visit]:
+async def visit(folder: Path, transport: Any = None, *, timeout: float = 20.0) -> AsyncIterator[Visit]:
     emulator = Emulator(credentials(), new_inv_id=lambda: f"inv-{len(emulator.applications)}", sleep=no_sleep)
     path = folder / "shop.sqlite"
     settings = Settings(
@@ -104,7 +104,7 @@ async def visit(folder: Path, transport: Any = None) -> AsyncIterator[Visit]:
         own_url=OWN_URL,
         lightbox_url="http://127.0.0.1:8200/libs/1.0/getfinancing.js",
         database=path,
-        timeout=1.0,  # only what is silent takes so long
+        timeout=timeout,
     )
     app = make_app(settings, emulator if transport is None else transport)
     with contextlib.closing(Database(path)) as database:
@@ -122,7 +122,7 @@ async def visit(folder: Path, transport: Any = None) -> AsyncIterator[Visit]:
 
 @pytest.mark.parametrize("name", FAULTS)
 async def test_whatever_fails_one_form_is_at_most_one_application(name: str, tmp_path: Path) -> None:
-    async with visit(tmp_path) as shop:
+    async with visit(tmp_path, timeout=1.0) as shop:  # only what is silent takes so long
         shop.emulator.fail_next(name)
         for _ in range(3):
             await shop.apply()
@@ -133,7 +133,7 @@ async def test_whatever_fails_one_form_is_at_most_one_application(name: str, tmp
 
 async def test_an_unknown_outcome_is_pending_and_the_postback_settles_it(tmp_path: Path) -> None:
     async with visit(tmp_path) as shop:
-        shop.emulator.fail_next("fault-timeout-after-commit")
+        shop.emulator.fail_next("fault-reset-after-commit")
         answer = await shop.apply()
         assert answer.headers["location"] == f"/orders/{ORDER}"
         assert shop.order.told_to_the_customer == "pending"
@@ -305,7 +305,7 @@ async def test_approved_then_rejected_and_delivered_in_reverse_is_not_shipped(
 
 async def test_an_approval_whose_amount_nobody_has_seen_has_no_ship_button(tmp_path: Path) -> None:
     async with visit(tmp_path) as shop:
-        shop.emulator.fail_next("fault-timeout-after-commit")
+        shop.emulator.fail_next("fault-reset-after-commit")
         await shop.apply()
         await shop.post("approved", inv_id="inv-0")
         page = (await shop.browser.get("/admin")).text
@@ -400,7 +400,7 @@ async def test_a_cart_that_changed_is_another_order(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("fault", "cart"),
-    [(None, "sofa.1"), ("fault-timeout-after-commit", "sofa.1"), ("fault-timeout-after-commit", "sofa.2")],
+    [(None, "sofa.1"), ("fault-reset-after-commit", "sofa.1"), ("fault-reset-after-commit", "sofa.2")],
 )
 async def test_a_form_that_was_changed_is_not_a_second_application_for_one_purchase(
     tmp_path: Path, fault: str | None, cart: str
@@ -505,7 +505,7 @@ async def test_after_a_lost_answer_the_cart_is_empty_and_no_second_application_i
     async with visit(tmp_path) as shop:
         await shop.fill_cart()
         assert "Check out with financing" in (await shop.browser.get("/")).text
-        shop.emulator.fail_next("fault-timeout-after-commit")
+        shop.emulator.fail_next("fault-reset-after-commit")
         answer = await shop.apply()
         assert answer.headers["location"] == f"/orders/{ORDER}"
         assert "Check out with financing" not in (await shop.browser.get("/")).text
