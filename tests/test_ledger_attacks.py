@@ -3,6 +3,7 @@
 import pytest
 
 from wegetfinancing import ConfigurationError, Credentials, parse_postback
+from wegetfinancing._ledger.operators import REVIEW_LIMIT
 from wegetfinancing._loan import Verdict
 from wegetfinancing.ledger import ApplicationState, Loan, MemoryLedger
 from wegetfinancing.testing import INV_ID, signed_postback
@@ -81,9 +82,11 @@ def test_a_held_decision_cannot_be_handled_before_a_later_one_that_waits() -> No
 
 
 def test_an_application_of_a_merchant_without_an_order_is_not_adopted_for_another() -> None:
-    """After a restore, say: the list names a decision, and an operator adopts its application."""
+    """After a restore, say: an operator adopts it, and the list of what waits is longer than is shown."""
     ledger = MemoryLedger()
     applied(ledger)
+    for number in range(REVIEW_LIMIT + 1):
+        ledger.record(postback(inv_id=f"waiting-{number}", merchant_transaction_id=None))
     other = Credentials("5678", "other", "invented")
     made = signed_postback("approved", inv_id="theirs", timestamp="1700000001", credentials=other)
     ledger.record(parse_postback(made.body, made.headers, other))

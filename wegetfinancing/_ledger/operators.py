@@ -93,11 +93,9 @@ class OperatedLedger(Ledger):
             raise ValueError(msg)
         with self.transaction(write=True) as tx:
             merchant = _known_merchant(tx, merchant_id)
-            if merchant_id is None:
-                # Another merchant may have no order here yet, and this decision only.
-                pending = tx.decisions_to_review(tx.now(), REVIEW_LIMIT, None)
-                if any(each.inv_id == inv_id and each.merchant_id != merchant for each in pending):
-                    raise ConfigurationError(_SEVERAL_MERCHANTS)
+            # Another merchant may have no order here yet, and a decision only.
+            if merchant_id is None and tx.merchants_of(inv_id) - {merchant}:
+                raise ConfigurationError(_SEVERAL_MERCHANTS)
             return rules.loan(applications.adopt(tx, merchant, order_id, inv_id, value))
 
     def accept(
