@@ -168,6 +168,25 @@ def test_an_adoption_is_not_lost_to_a_postback_that_came_before(order_id: str | 
     assert loan_of(ledger) == adopted
 
 
+@pytest.mark.parametrize("knows_them", ["create", "adopt"])
+def test_decisions_that_named_their_order_before_it_was_there_are_each_handled_once(knows_them: str) -> None:
+    """All but the first one were received twice: held as if they had come again, and never handled."""
+    shop = Shop()
+    ledger = MemoryLedger(apply=shop)
+    ledger.record(postback("preapproved"))
+    ledger.record(postback("approved", signed=2))
+    ledger.record(postback("refund", signed=3, amount="50.00"))
+    if knows_them == "create":
+        assert ledger.begin(application()).verdict is Verdict.EXISTS
+    else:
+        ledger.adopt(ORDER, INV_ID, merchant_id=MERCHANT)
+    for _ in range(3):
+        handle(ledger)
+    assert shop.statuses == ["preapproved", "approved", "refund"]
+    assert codes(ledger) == ["amount_not_seen", "refund"]
+    assert loan_of(ledger).refunded == 50
+
+
 def test_a_postback_that_came_before_does_not_change_which_application_is_adopted() -> None:
     ledger = MemoryLedger()
     ledger.record(postback(inv_id="another"))

@@ -20,7 +20,7 @@ from ..postbacks.decisions import (
 )
 from ..postbacks.events import Postback
 from ..postbacks.settings import as_seconds
-from . import applications, decisions, rows, rules
+from . import applications, decisions, matching, rows, rules
 from .operators import OperatedLedger, one_merchant
 
 Apply: TypeAlias = Callable[[Any, Decision], object]
@@ -227,7 +227,7 @@ class StoredLedger(OperatedLedger):
         matched = 0
         for candidate in candidates:
             with self.transaction(write=True) as tx:
-                matched += decisions.rematch(tx, candidate)
+                matched += matching.rematch(tx, candidate)
         return matched
 
     def beat(self, worker: str) -> None:

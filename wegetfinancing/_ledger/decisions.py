@@ -97,15 +97,6 @@ def recorded(tx: Transaction, row: DecisionRow) -> Recorded:
     return Recorded(id=row.id, settled=settled, order_id=None if loan is None else loan.order_id)
 
 
-def rematch(tx: Transaction, decision: DecisionRow) -> bool:
-    """Match a decision again that could not be matched when it arrived."""
-    owner_id = tx.lock_inv_id(decision.merchant_id, decision.inv_id)
-    current = tx.decision(decision.id, lock=True)
-    if current is None or current.state != rows.UNMATCHED:
-        return False
-    return match(tx, current, owner_id).state != rows.UNMATCHED
-
-
 def claimable(tx: Transaction, decision_id: int | None, after: str) -> list[int]:
     """Name what may be handled now, without locking anything; of what is due, another merchant's first."""
     if decision_id is None:
