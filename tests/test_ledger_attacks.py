@@ -2,7 +2,7 @@
 
 import pytest
 
-from wegetfinancing import ConfigurationError, Credentials, parse_postback
+from wegetfinancing import ConfigurationError, Credentials, Outcome, parse_postback
 from wegetfinancing._ledger.operators import REVIEW_LIMIT
 from wegetfinancing._loan import Verdict
 from wegetfinancing.ledger import ApplicationState, Loan, MemoryLedger
@@ -46,6 +46,20 @@ def test_nobody_is_sent_to_a_new_order_id_when_the_absent_application_turns_up()
     assert ledger.begin(application()).verdict is Verdict.CLOSED
     ledger.record(postback())
     assert ledger.begin(application()).verdict is Verdict.EXISTS
+
+
+def test_an_order_whose_intent_was_lost_during_the_call_is_not_applied_for_again() -> None:
+    """A failover has forgotten the intent, and the call has failed so that nobody knows."""
+    intent = application()
+    MemoryLedger().begin(intent)
+    ledger = MemoryLedger()
+    for outcome in (Outcome.NOT_SENT, Outcome.REFUSED):
+        assert ledger.record_failure(intent, outcome) is None
+    loan = ledger.record_failure(intent, Outcome.UNKNOWN)
+    assert loan is not None
+    assert loan.state is ApplicationState.UNKNOWN
+    assert ledger.begin(application()).verdict is Verdict.UNKNOWN
+    assert [each.order_id for each in ledger.review().loans] == [ORDER]
 
 
 def test_a_decision_about_another_application_of_the_order_is_held() -> None:
