@@ -122,6 +122,16 @@ def test_a_clock_that_was_ahead_for_a_while_blocks_nothing_for_long(ahead: float
     times.append(times[0] - ahead + 86_400)
     handle(ledger)
     assert [each.order_id for each in ledger.review().loans] == ["ORDER-124"]
+    assert ledger.resolve("ORDER-124").state is ApplicationState.ABSENT
+
+
+def test_a_clock_that_was_ahead_when_an_order_was_written_down_lets_it_be_forgotten() -> None:
+    times = [1_700_000_000.0 + 365 * 86_400]
+    ledger = MemoryLedger(clock=lambda: times[-1])
+    ledger.begin(application())
+    times.append(1_700_000_000.0)
+    ledger.forget(ORDER)
+    assert loan_of(ledger).forgotten
 
 
 def test_a_worker_whose_clock_was_ahead_when_it_was_killed_is_not_alive() -> None:

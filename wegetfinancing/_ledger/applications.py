@@ -134,7 +134,7 @@ def resolve_as_absent(tx: Transaction, merchant_id: str, order_id: str, grace: f
     if row.state not in (rows.SENDING, rows.UNKNOWN):
         msg = f"the application is {row.state}: only one that is sending or unknown can be absent"
         raise ValueError(msg)
-    wait = row.deadline + grace - tx.now()
+    wait = rules.seconds_on_its_way(row, tx.now(), grace)
     if wait > 0:
         msg = f"the request may still be on its way; ask again in {wait:.0f} seconds"
         raise ValueError(msg)

@@ -122,7 +122,7 @@ class OperatedLedger(Ledger):
     def forget(self, order_id: str, *, merchant_id: str | None = None) -> None:
         with self.transaction(write=True) as tx:
             row = applications.known(tx, _known_merchant(tx, merchant_id), order_id)
-            if row.state == rows.SENDING and tx.now() < row.deadline + self._grace:
+            if row.state == rows.SENDING and rules.seconds_on_its_way(row, tx.now(), self._grace) > 0:
                 msg = "the request may still be on its way"
                 raise ValueError(msg)
             if any(each.state == rows.WAITING for each in tx.decisions(row.id)):
