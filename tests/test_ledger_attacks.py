@@ -1,11 +1,14 @@
 """Ways to lose money with a ledger that were tried; none of them works any more."""
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 
 from wegetfinancing import ConfigurationError, Credentials, Outcome, parse_postback
 from wegetfinancing._ledger.operators import REVIEW_LIMIT
 from wegetfinancing._loan import Verdict
-from wegetfinancing.ledger import ApplicationState, Loan, MemoryLedger
+from wegetfinancing.ledger import ApplicationState, Decision, Loan, MemoryLedger
 from wegetfinancing.testing import INV_ID, signed_postback
 from wegetfinancing.testing.contract.ledger_checking import (
     MERCHANT,
@@ -60,6 +63,29 @@ def test_an_order_whose_intent_was_lost_during_the_call_is_not_applied_for_again
     assert loan.state is ApplicationState.UNKNOWN
     assert ledger.begin(application()).verdict is Verdict.UNKNOWN
     assert [each.order_id for each in ledger.review().loans] == [ORDER]
+
+
+async def awaited(_connection: object, _decision: Decision) -> None:
+    """An apply as somebody writes it who awaits everything else."""
+
+
+@pytest.mark.parametrize("apply", [awaited, partial(awaited)], ids=["async def", "partial"])
+def test_an_apply_that_is_async_is_refused(apply: Callable[..., object]) -> None:
+    """Nobody awaits it: every decision would count as handled, and nothing would ever happen."""
+    with pytest.raises(ConfigurationError, match="apply must be 'def apply"):
+        MemoryLedger(apply=apply)
+
+
+def test_an_apply_that_returns_an_awaitable_has_failed() -> None:
+    def wrapped(connection: object, decision: Decision) -> object:
+        return awaited(connection, decision)
+
+    ledger = MemoryLedger(apply=wrapped)
+    applied(ledger)
+    claim = ledger.claim(ledger.record(postback()).id)
+    assert claim is not None
+    assert not ledger.apply(claim)
+    assert [each.error for each in ledger.review().decisions] == ["ConfigurationError"]
 
 
 def test_a_decision_about_another_application_of_the_order_is_held() -> None:
