@@ -217,7 +217,7 @@ def browser(session: nox.Session) -> None:
     if shutil.which("chromium") is None and "CI" not in os.environ:
         session.skip("there is no chromium")
     install(session, "browser", extras=EXTRAS)
-    session.run("pytest", "tests/browser", *session.posargs)
+    run_suite(session, "tests/browser", *session.posargs)
 
 
 @nox.session
