@@ -546,7 +546,7 @@ def test_the_settings_of_a_connection_are_set_back() -> None:
         inside: list[list[int]] = []
         with ledger.transaction(write=True):
             inside.append(pragmas())
-        assert inside == [[1000, 2]]
+        assert inside == [[1000, 3]]
         assert pragmas() == before
         with pytest.raises(LedgerError), ledger.transaction(write=True):
             connection.close()

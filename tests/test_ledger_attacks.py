@@ -1,10 +1,14 @@
 """Ways to lose money with a ledger that were tried; none of them works any more."""
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 
-from wegetfinancing import ConfigurationError, Credentials, parse_postback
+from wegetfinancing import ConfigurationError, Credentials, Outcome, parse_postback
+from wegetfinancing._ledger.operators import REVIEW_LIMIT
 from wegetfinancing._loan import Verdict
-from wegetfinancing.ledger import ApplicationState, Loan, MemoryLedger
+from wegetfinancing.ledger import ApplicationState, Decision, Loan, MemoryLedger
 from wegetfinancing.testing import INV_ID, signed_postback
 from wegetfinancing.testing.contract.ledger_checking import (
     MERCHANT,
@@ -47,6 +51,43 @@ def test_nobody_is_sent_to_a_new_order_id_when_the_absent_application_turns_up()
     assert ledger.begin(application()).verdict is Verdict.EXISTS
 
 
+def test_an_order_whose_intent_was_lost_during_the_call_is_not_applied_for_again() -> None:
+    """A failover has forgotten the intent, and the call has failed so that nobody knows."""
+    intent = application()
+    MemoryLedger().begin(intent)
+    ledger = MemoryLedger()
+    for outcome in (Outcome.NOT_SENT, Outcome.REFUSED):
+        assert ledger.record_failure(intent, outcome) is None
+    loan = ledger.record_failure(intent, Outcome.UNKNOWN)
+    assert loan is not None
+    assert loan.state is ApplicationState.UNKNOWN
+    assert ledger.begin(application()).verdict is Verdict.UNKNOWN
+    assert [each.order_id for each in ledger.review().loans] == [ORDER]
+
+
+async def awaited(_connection: object, _decision: Decision) -> None:
+    """An apply as somebody writes it who awaits everything else."""
+
+
+@pytest.mark.parametrize("apply", [awaited, partial(awaited)], ids=["async def", "partial"])
+def test_an_apply_that_is_async_is_refused(apply: Callable[..., object]) -> None:
+    """Nobody awaits it: every decision would count as handled, and nothing would ever happen."""
+    with pytest.raises(ConfigurationError, match="apply must be 'def apply"):
+        MemoryLedger(apply=apply)
+
+
+def test_an_apply_that_returns_an_awaitable_has_failed() -> None:
+    def wrapped(connection: object, decision: Decision) -> object:
+        return awaited(connection, decision)
+
+    ledger = MemoryLedger(apply=wrapped)
+    applied(ledger)
+    claim = ledger.claim(ledger.record(postback()).id)
+    assert claim is not None
+    assert not ledger.apply(claim)
+    assert [each.error for each in ledger.review().decisions] == ["ConfigurationError"]
+
+
 def test_a_decision_about_another_application_of_the_order_is_held() -> None:
     """The first application was rejected; the approval of the second one must not ship the first one's."""
     ledger = MemoryLedger(apply=Shop())
@@ -81,9 +122,11 @@ def test_a_held_decision_cannot_be_handled_before_a_later_one_that_waits() -> No
 
 
 def test_an_application_of_a_merchant_without_an_order_is_not_adopted_for_another() -> None:
-    """After a restore, say: the list names a decision, and an operator adopts its application."""
+    """After a restore, say: an operator adopts it, and the list of what waits is longer than is shown."""
     ledger = MemoryLedger()
     applied(ledger)
+    for number in range(REVIEW_LIMIT + 1):
+        ledger.record(postback(inv_id=f"waiting-{number}", merchant_transaction_id=None))
     other = Credentials("5678", "other", "invented")
     made = signed_postback("approved", inv_id="theirs", timestamp="1700000001", credentials=other)
     ledger.record(parse_postback(made.body, made.headers, other))
@@ -105,6 +148,16 @@ def test_a_clock_that_was_ahead_for_a_while_blocks_nothing_for_long(ahead: float
     times.append(times[0] - ahead + 86_400)
     handle(ledger)
     assert [each.order_id for each in ledger.review().loans] == ["ORDER-124"]
+    assert ledger.resolve("ORDER-124").state is ApplicationState.ABSENT
+
+
+def test_a_clock_that_was_ahead_when_an_order_was_written_down_lets_it_be_forgotten() -> None:
+    times = [1_700_000_000.0 + 365 * 86_400]
+    ledger = MemoryLedger(clock=lambda: times[-1])
+    ledger.begin(application())
+    times.append(1_700_000_000.0)
+    ledger.forget(ORDER)
+    assert loan_of(ledger).forgotten
 
 
 def test_a_worker_whose_clock_was_ahead_when_it_was_killed_is_not_alive() -> None:
@@ -163,6 +216,25 @@ def test_an_adoption_is_not_lost_to_a_postback_that_came_before(order_id: str | 
     assert (adopted.state, adopted.inv_id, adopted.status) == (ApplicationState.CREATED, INV_ID, "approved")
     assert adopted.may_ship
     assert loan_of(ledger) == adopted
+
+
+@pytest.mark.parametrize("knows_them", ["create", "adopt"])
+def test_decisions_that_named_their_order_before_it_was_there_are_each_handled_once(knows_them: str) -> None:
+    """All but the first one were received twice: held as if they had come again, and never handled."""
+    shop = Shop()
+    ledger = MemoryLedger(apply=shop)
+    ledger.record(postback("preapproved"))
+    ledger.record(postback("approved", signed=2))
+    ledger.record(postback("refund", signed=3, amount="50.00"))
+    if knows_them == "create":
+        assert ledger.begin(application()).verdict is Verdict.EXISTS
+    else:
+        ledger.adopt(ORDER, INV_ID, merchant_id=MERCHANT)
+    for _ in range(3):
+        handle(ledger)
+    assert shop.statuses == ["preapproved", "approved", "refund"]
+    assert codes(ledger) == ["amount_not_seen", "refund"]
+    assert loan_of(ledger).refunded == 50
 
 
 def test_a_postback_that_came_before_does_not_change_which_application_is_adopted() -> None:

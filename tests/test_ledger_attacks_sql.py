@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, event
+from sqlalchemy import create_engine, event, text
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError, OperationalError
 
@@ -75,6 +75,24 @@ def test_who_is_told_that_nothing_was_sent_is_not_stuck_when_the_commit_lands_la
     with pytest.raises(LedgerError) as caught, commit_under_way(0.3):
         ledger.begin(application())
     assert not caught.value.uncertain
+    assert ledger.begin(application()).verdict is Verdict.SEND
+
+
+def test_a_connection_to_a_server_that_only_reads_is_not_used_again(
+    make_ledger: Callable[..., SQLLedger], postgresql: Server
+) -> None:
+    """As of one that a failover has made a standby: the pool kept it, and each write failed for ever."""
+    ledger = make_ledger()
+    with ledger.transaction(write=False) as tx:
+        database = tx.connection.scalar(text("SELECT current_database()"))
+    ledger.close()
+    engine = create_engine(postgresql.url(), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"ALTER DATABASE {database} SET default_transaction_read_only = on")
+        with pytest.raises(LedgerError, match="SQLSTATE 25006"):
+            ledger.begin(application())
+        connection.exec_driver_sql(f"ALTER DATABASE {database} RESET default_transaction_read_only")
+    engine.dispose()
     assert ledger.begin(application()).verdict is Verdict.SEND
 
 

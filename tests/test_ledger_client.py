@@ -160,6 +160,26 @@ async def test_an_application_that_a_postback_has_confirmed_has_no_page() -> Non
     assert caught.value.loan.status == "approved"
 
 
+@pytest.mark.parametrize("reply", [error_response(400), TransportError("no", outcome=Outcome.NOT_SENT)])
+async def test_a_refusal_is_not_believed_where_a_postback_says_that_the_application_exists(
+    reply: Any,
+) -> None:
+    """An earlier attempt was carried out, whatever was answered: whoever orders anew has a second loan."""
+    ledger = MemoryLedger()
+
+    class Decided(FakeTransport):
+        async def send(self, request: Request) -> Response:
+            ledger.record(postback())
+            return await super().send(request)
+
+    async with client_of(ledger, Decided(reply)) as client:
+        with pytest.raises(CallError) as caught:
+            await client.create_request(financing_request())
+    assert caught.value.outcome is Outcome.UNKNOWN
+    assert caught.value.loan is not None
+    assert caught.value.loan.status == "approved"
+
+
 async def test_an_application_that_was_adopted_has_no_page() -> None:
     ledger = MemoryLedger()
     async with client_of(ledger, FakeTransport(TransportError("lost"))) as client:

@@ -100,6 +100,19 @@ async def test_when_handling_fails_a_living_worker_decides_what_the_vendor_hears
         assert len(handler.told) == 1
 
 
+@pytest.mark.parametrize("later", ["approved", "preapproved", "rejected"])
+async def test_what_failed_is_handled_when_a_delivery_comes_that_needs_no_handler(later: str) -> None:
+    """It is held or changes nothing, such as the same decision signed anew: OK would end the deliveries."""
+    handler, ledger = Handler(ZeroDivisionError(), ZeroDivisionError()), MemoryLedger()
+    applied(ledger)
+    app = PostbackApp(credentials(), handler, ledger=ledger)
+    assert await deliver(app, APPROVED) == 500
+    signed = {"approved": "1700000002", "preapproved": "1700000000", "rejected": "1700000000"}
+    for status in (500, 200):
+        assert await deliver(app, signed_postback(later, timestamp=signed[later])) == status
+    assert [each.postback.status for each in handler.told] == ["approved"]
+
+
 class FailsSlowly(MemoryLedger):
     """A ledger that lets the vendor be answered, if that can happen, before it notes a failure."""
 

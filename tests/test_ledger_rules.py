@@ -20,7 +20,7 @@ from wegetfinancing import (
     parse_postback,
     sign_postback,
 )
-from wegetfinancing._ledger import decisions, rows
+from wegetfinancing._ledger import decisions, matching, rows
 from wegetfinancing._ledger.rows import Transaction
 from wegetfinancing._ledger.rules import pause_after
 from wegetfinancing._loan import Verdict
@@ -358,7 +358,7 @@ def test_what_someone_else_has_done_meanwhile_is_not_done_again() -> None:
     with ledger.transaction(write=True) as tx:
         row = tx.decision(first.id)
         assert row is not None
-        assert not decisions.rematch(tx, row)
+        assert not matching.rematch(tx, row)
         assert decisions.claim(tx, second.id, "token", 60.0) is None
 
 

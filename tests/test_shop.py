@@ -357,6 +357,21 @@ async def test_a_loan_that_changes_while_it_is_shipped_is_noted(tmp_path: Path) 
         assert shop.order.history[-1] == "rejected, after the goods left"
 
 
+async def test_nobody_is_sent_to_another_order_when_the_absent_application_has_turned_up(
+    tmp_path: Path,
+) -> None:
+    async with visit(tmp_path) as shop:
+        shop.emulator.fail_next("fault-502")
+        await shop.apply()
+        shop.end_deadline()
+        await shop.act("absent")
+        await shop.post("preapproved", inv_id="inv-0")
+        for told in ("in review", "preapproved"):
+            assert shop.order.told_to_the_customer == told
+            assert (await shop.apply()).headers["location"] == f"/orders/{ORDER}"
+            await shop.accept()
+
+
 async def test_an_order_that_the_vendor_never_had_can_be_closed(tmp_path: Path) -> None:
     async with visit(tmp_path) as shop:
         shop.emulator.fail_next("fault-502")

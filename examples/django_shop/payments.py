@@ -82,12 +82,17 @@ def may_apply(loan: Loan | None) -> bool:
     return loan is None or (loan.state in NOTHING_APPLIED and not loan.held)
 
 
+def is_closed(loan: Loan) -> bool:
+    """Tell whether the vendor had no application under this number when it was looked for, nor has since."""
+    return loan.state is ApplicationState.ABSENT and loan.inv_id is None and not loan.held
+
+
 def state_of(order: Order) -> str:
     """Say what the customer is told."""
     loan = get_ledger().loan(order.number)
     if order.shipped_at is not None:
         return "shipped"
-    if loan is None or may_apply(loan) or (loan.state is ApplicationState.ABSENT and not loan.held):
+    if loan is None or may_apply(loan) or is_closed(loan):
         return "failed"
     if loan.refunded >= order.amount:
         return "refund"

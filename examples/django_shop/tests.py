@@ -169,6 +169,18 @@ class CheckoutTests(ShopTestCase):
         self.assertNotEqual(self.open_checkout(), number)
         self.assertEqual(self.emulator.applications, {})
 
+    def test_nobody_is_told_to_order_anew_when_the_absent_application_has_turned_up(self) -> None:
+        self.emulator.fail_next("fault-502-after-commit")
+        number = self.open_checkout()
+        self.apply(number)
+        apps.get_model("wegetfinancing.Loan").objects.update(deadline=0)
+        get_ledger().resolve(number)
+        self.post("preapproved")
+        for told in ("in review", "preapproved"):
+            self.assertEqual(self.state(), told)
+            self.assertRedirects(self.client.get("/checkout/sofa"), self.order().get_absolute_url())
+            get_ledger().accept(number, get_ledger().loans([number])[number].held)
+
     def test_a_vendor_that_cannot_be_reached_may_be_tried_again(self) -> None:
         self.emulator.fail_next("fault-429")
         number = self.open_checkout()

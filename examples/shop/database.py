@@ -103,15 +103,17 @@ class Order:
 
     @property
     def is_closed(self) -> bool:
-        """Whether its application was looked for at the vendor's, and was not there."""
-        return self.loan is not None and self.loan.state is ApplicationState.ABSENT
+        """Whether its application was looked for at the vendor's, was not there, and has not turned up."""
+        loan = self.loan
+        has_turned_up = loan is not None and (loan.inv_id is not None or bool(loan.held))
+        return loan is not None and loan.state is ApplicationState.ABSENT and not has_turned_up
 
     @property
     def told_to_the_customer(self) -> str:
         """The state that the order page shows."""
         if self.shipped or self.is_paid_otherwise:
             return self._without_a_loan
-        if self.loan is None or self.may_apply:
+        if self.loan is None or self.may_apply or self.is_closed:
             return "failed"
         if self._is_refunded:
             return "refund"
@@ -119,9 +121,7 @@ class Order:
             return "in review"
         if self.loan.status is not None:
             return self.loan.status
-        return {ApplicationState.CREATED: "waiting", ApplicationState.ABSENT: "failed"}.get(
-            self.loan.state, "pending"
-        )
+        return "pending" if self.is_in_doubt else "waiting"
 
     @property
     def _without_a_loan(self) -> str:

@@ -93,6 +93,11 @@ class AdoptsWhatIsTaken(Broken):
             return super().adopt(*args, **settings)
 
 
+class AdoptsForTheFirst(Broken):
+    def adopt(self, *args: Any, merchant_id: str | None = None, **settings: Any) -> Any:
+        return super().adopt(*args, merchant_id=merchant_id or "1234", **settings)
+
+
 class ForgetsEverything(Broken):
     def forget(self, *_: Any, **__: Any) -> None:
         self.__init__(**self.settings)  # type: ignore[misc] # nothing is left
@@ -299,6 +304,7 @@ BROKEN: list[tuple[Callable[..., MemoryLedger], str]] = [
     (ResolvesAtOnce, "an_absent_order_is_closed"),
     (MixesMerchants, "merchants_are_kept_apart"),
     (AdoptsWhatIsTaken, "an_adopted_application_is_known"),
+    (AdoptsForTheFirst, "another_merchants_application_is_not_adopted"),
     (ForgetsEverything, "a_forgotten_order_does_not_become_new"),
     (CreatesInsideHandlers, "creating_inside_a_handler_is_refused"),
     (TakesRepeatsForNew, "a_repeat_is_recognised"),

@@ -76,12 +76,7 @@ def record_answer(tx: Transaction, application: Application, created: CreatedReq
     """Record that the vendor has accepted an application, whatever has happened since it was sent."""
     # First of all the row that a postback about this ID locks first too: neither can miss the other.
     owner_id = tx.lock_inv_id(application.merchant_id, created.inv_id)
-    now = tx.now()
-    row = tx.loan(application.merchant_id, application.order_id)
-    if row is None:  # the intent was committed, and a restore or a failover has lost it
-        tx.insert_loan(attrs.evolve(_intended(application, now), state=rows.UNKNOWN, deadline=now))
-        row = tx.loan(application.merchant_id, application.order_id)
-        assert row is not None  # noqa: S101 - it was inserted, or was there
+    row = _sent(tx, application)
     locked = {each: tx.loan_by_id(each, lock=True) for each in sorted({row.id, owner_id or row.id})}
     row = locked[row.id]
     if owner_id not in (None, row.id):
@@ -105,8 +100,21 @@ def record_answer(tx: Transaction, application: Application, created: CreatedReq
     return save(tx, row)
 
 
+def _sent(tx: Transaction, application: Application) -> LoanRow:
+    """Return the loan of an application that the vendor may have, whatever has become of its intent."""
+    row = tx.loan(application.merchant_id, application.order_id)
+    if row is None:  # the intent was committed, and a restore or a failover has lost it
+        now = tx.now()
+        tx.insert_loan(attrs.evolve(_intended(application, now), state=rows.UNKNOWN, deadline=now))
+        row = tx.loan(application.merchant_id, application.order_id)
+        assert row is not None  # noqa: S101 - it was inserted, or was there
+    return row
+
+
 def record_failure(tx: Transaction, application: Application, state: str) -> LoanRow | None:
     """Record that an attempt was refused, was not sent, or that nobody knows; by its token only."""
+    if state == rows.UNKNOWN:
+        _sent(tx, application)
     row = tx.loan(application.merchant_id, application.order_id, lock=True)
     if row is None or row.token != application.token or row.state != rows.SENDING:
         return row
@@ -126,7 +134,7 @@ def resolve_as_absent(tx: Transaction, merchant_id: str, order_id: str, grace: f
     if row.state not in (rows.SENDING, rows.UNKNOWN):
         msg = f"the application is {row.state}: only one that is sending or unknown can be absent"
         raise ValueError(msg)
-    wait = row.deadline + grace - tx.now()
+    wait = rules.seconds_on_its_way(row, tx.now(), grace)
     if wait > 0:
         msg = f"the request may still be on its way; ask again in {wait:.0f} seconds"
         raise ValueError(msg)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeAlias
 
+from .._checks import is_async
 from .._context import HANDLING
 from .._loan import Application, Begun, Loan
 from ..credentials import Environment
@@ -20,7 +21,8 @@ from ..postbacks.decisions import (
 )
 from ..postbacks.events import Postback
 from ..postbacks.settings import as_seconds
-from . import applications, decisions, rows, rules
+from ..postbacks.steps import call
+from . import applications, decisions, matching, rows, rules
 from .operators import OperatedLedger, one_merchant
 
 Apply: TypeAlias = Callable[[Any, Decision], object]
@@ -60,8 +62,8 @@ class StoredLedger(OperatedLedger):
         except ValueError:
             msg = "environment must be Environment.SANDBOX or Environment.LIVE, or its text"
             raise ConfigurationError(msg) from None
-        if not (apply is None or callable(apply)):
-            msg = "apply must be 'def apply(connection, decision)'"
+        if not (apply is None or callable(apply)) or is_async(apply):
+            msg = "apply must be 'def apply(connection, decision)', plain and not 'async def'"
             raise ConfigurationError(msg)
         self._apply = apply
         self._lease = as_seconds("lease", lease)
@@ -184,7 +186,7 @@ class StoredLedger(OperatedLedger):
                     return False
                 # Before the handler, so that even one that commits by itself is not run again.
                 decision = decisions.decision_of(decisions.handled(tx, row), tx.loan_by_id(row.loan_id))
-                self._apply(tx.connection, decision)
+                call(self._apply, tx.connection, decision)
         except Exception as error:  # noqa: BLE001 - the border to the shop's code
             return self._is_handled_despite(claim, error)
         finally:
@@ -227,7 +229,7 @@ class StoredLedger(OperatedLedger):
         matched = 0
         for candidate in candidates:
             with self.transaction(write=True) as tx:
-                matched += decisions.rematch(tx, candidate)
+                matched += matching.rematch(tx, candidate)
         return matched
 
     def beat(self, worker: str) -> None:

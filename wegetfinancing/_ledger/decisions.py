@@ -94,16 +94,9 @@ def recorded(tx: Transaction, row: DecisionRow) -> Recorded:
     """Say what is left to do for a decision."""
     loan = None if row.loan_id is None else tx.loan_by_id(row.loan_id)
     settled = row.state not in (rows.UNMATCHED, rows.WAITING)
+    # One that is held must not end the deliveries of one that waits: it may be the same, signed anew.
+    settled = settled and not _waiting(tx, row)
     return Recorded(id=row.id, settled=settled, order_id=None if loan is None else loan.order_id)
-
-
-def rematch(tx: Transaction, decision: DecisionRow) -> bool:
-    """Match a decision again that could not be matched when it arrived."""
-    owner_id = tx.lock_inv_id(decision.merchant_id, decision.inv_id)
-    current = tx.decision(decision.id, lock=True)
-    if current is None or current.state != rows.UNMATCHED:
-        return False
-    return match(tx, current, owner_id).state != rows.UNMATCHED
 
 
 def claimable(tx: Transaction, decision_id: int | None, after: str) -> list[int]:
@@ -111,9 +104,13 @@ def claimable(tx: Transaction, decision_id: int | None, after: str) -> list[int]
     if decision_id is None:
         return [each.id for each in tx.due(tx.now(), _CANDIDATES, after)]
     decision = tx.decision(decision_id)
-    if decision is None or decision.loan_id is None or decision.state != rows.WAITING:
-        return []
-    return [each.id for each in tx.decisions(decision.loan_id) if each.state == rows.WAITING][:1]
+    return [] if decision is None else _waiting(tx, decision)[:1]
+
+
+def _waiting(tx: Transaction, row: DecisionRow) -> list[int]:
+    """Name what waits of the decisions of its loan up to this one, the oldest first."""
+    loans = [] if row.loan_id is None else tx.decisions(row.loan_id)
+    return [each.id for each in loans if each.state == rows.WAITING and each.id <= row.id]
 
 
 _CANDIDATES: Final = 10  # others may be at the first ones

@@ -48,6 +48,15 @@ def match(tx: Transaction, decision: DecisionRow, owner_id: int | None) -> Decis
     return tx.decision(decision.id) or decision
 
 
+def rematch(tx: Transaction, decision: DecisionRow) -> bool:
+    """Match a decision again that could not be matched when it arrived."""
+    owner_id = tx.lock_inv_id(decision.merchant_id, decision.inv_id)
+    current = tx.decision(decision.id, lock=True)
+    if current is None or current.state != rows.UNMATCHED:
+        return False
+    return match(tx, current, owner_id).state != rows.UNMATCHED
+
+
 def _receive(tx: Transaction, row: LoanRow, decision: DecisionRow) -> DecisionRow:
     row, decision = rules.received(row, decision, tx.decisions(row.id))
     save(tx, row)
@@ -89,6 +98,6 @@ def lock_named(tx: Transaction, merchant_id: str, order_id: str) -> None:
 def match_named(tx: Transaction, row: LoanRow) -> LoanRow:
     """Let a loan receive what named its order before the order was there. The loan is locked."""
     for decision in tx.unmatched(row.merchant_id, order_id=row.order_id):
-        match(tx, decision, tx.lock_inv_id(row.merchant_id, decision.inv_id))
+        rematch(tx, decision)  # unless it was matched together with an earlier one
         row = tx.loan_by_id(row.id)
     return row

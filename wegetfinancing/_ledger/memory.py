@@ -126,6 +126,9 @@ class _Memory:
     def lock_inv_id(self, merchant_id: str, inv_id: str) -> int | None:
         return self._inv_ids.setdefault((merchant_id, inv_id), None)
 
+    def merchants_of(self, inv_id: str) -> set[str]:
+        return {merchant_id for merchant_id, known in self._inv_ids if known == inv_id}
+
     def assign_inv_id(self, merchant_id: str, inv_id: str, loan_id: int) -> None:
         self._inv_ids[merchant_id, inv_id] = loan_id
 

@@ -93,11 +93,9 @@ class OperatedLedger(Ledger):
             raise ValueError(msg)
         with self.transaction(write=True) as tx:
             merchant = _known_merchant(tx, merchant_id)
-            if merchant_id is None:
-                # Another merchant may have no order here yet, and this decision only.
-                pending = tx.decisions_to_review(tx.now(), REVIEW_LIMIT, None)
-                if any(each.inv_id == inv_id and each.merchant_id != merchant for each in pending):
-                    raise ConfigurationError(_SEVERAL_MERCHANTS)
+            # Another merchant may have no order here yet, and a decision only.
+            if merchant_id is None and tx.merchants_of(inv_id) - {merchant}:
+                raise ConfigurationError(_SEVERAL_MERCHANTS)
             return rules.loan(applications.adopt(tx, merchant, order_id, inv_id, value))
 
     def accept(
@@ -124,7 +122,7 @@ class OperatedLedger(Ledger):
     def forget(self, order_id: str, *, merchant_id: str | None = None) -> None:
         with self.transaction(write=True) as tx:
             row = applications.known(tx, _known_merchant(tx, merchant_id), order_id)
-            if row.state == rows.SENDING and tx.now() < row.deadline + self._grace:
+            if row.state == rows.SENDING and rules.seconds_on_its_way(row, tx.now(), self._grace) > 0:
                 msg = "the request may still be on its way"
                 raise ValueError(msg)
             if any(each.state == rows.WAITING for each in tx.decisions(row.id)):

@@ -179,6 +179,10 @@ class Transaction(Protocol):
         """Insert or lock the row of the vendor's ID, and return the ``id`` of the loan it belongs to."""
         ...
 
+    def merchants_of(self, inv_id: str) -> set[str]:
+        """Name the merchants from whose decisions or loans this ID of the vendor's is known."""
+        ...
+
     def assign_inv_id(self, merchant_id: str, inv_id: str, loan_id: int) -> None:
         """Note that the vendor's ID, whose row is locked, belongs to this loan."""
         ...

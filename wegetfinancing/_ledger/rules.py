@@ -120,6 +120,14 @@ def verdict(row: LoanRow, fingerprint: str) -> Verdict:
     return Verdict.EXISTS if row.href is None else Verdict.STORED
 
 
+def seconds_on_its_way(row: LoanRow, now: float, grace: float) -> float:
+    """Say for how long the request may still arrive; 0 or less if it cannot any more.
+
+    A deadline far ahead was written by a clock that was wrong, and would block the order for as long.
+    """
+    return 0.0 if row.deadline > now + rows.MAX_AHEAD else row.deadline + grace - now
+
+
 # What a decision means
 
 

@@ -37,6 +37,7 @@ _RECORD_SECONDS: Final = 1.0
 _RECORD_PAUSE: Final = 0.05
 # What the database may take of the time left: its own error, NOT_SENT, has to come before the deadline.
 _SHARE_OF_DATABASE: Final = 0.7
+_MAY_EXIST: Final = (ApplicationState.CREATED, ApplicationState.UNKNOWN)
 _LOGGER: Final = logging.getLogger("wegetfinancing")
 
 
@@ -207,10 +208,12 @@ class Applications:
                 outcome.value,
             )
         if isinstance(error, CallError):
-            if recorded is None and outcome is Outcome.NOT_SENT:
-                # Nothing was sent, but the order is blocked: who calls again would only be told so.
+            loan = error.loan = None if recorded is None else recorded[0]
+            # Nothing was sent, but the order is blocked: who calls again would only be told so.
+            is_blocked = recorded is None and outcome is Outcome.NOT_SENT
+            # A postback has named the order, so that an earlier attempt was not refused, or was sent.
+            if is_blocked or (loan is not None and loan.state in _MAY_EXIST):
                 error.outcome = Outcome.UNKNOWN
-            error.loan = None if recorded is None else recorded[0]
 
     async def _record(self, record: Callable[[float], _Recorded], deadline: float) -> _Recorded | None:
         """Run to the end although the caller is cancelled; retry while the call has time."""

@@ -47,7 +47,7 @@ class Recorded:
 
     Attributes:
         id: of the decision.
-        settled: whether nothing is left to do for a handler now.
+        settled: whether nothing is left to do for a handler now, of this one and earlier ones of its loan.
         order_id: the order it belongs to; ``None`` while that is not known.
 
     """

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from sqlalchemy import create_engine, event, text
 from sqlalchemy.engine import URL, Connection, Engine, RootTransaction, make_url
-from sqlalchemy.exc import ArgumentError, InvalidRequestError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InvalidRequestError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
 from ...errors import ConfigurationError, LedgerError
@@ -20,6 +20,7 @@ from .watchdog import time_limit
 _WRITE: Final = "wgf_write"
 _PROGRESS_STEPS: Final = 10_000  # of SQLite's virtual machine; some tenth of a millisecond
 _CONNECT_SECONDS: Final = 5
+_READ_ONLY: Final = "25006"  # SQLSTATE
 _POSTGRESQL: Final = text(
     "SELECT set_config('statement_timeout', :timeout, true), set_config('lock_timeout', :timeout, true),"
     " set_config('idle_in_transaction_session_timeout', :timeout, true),"
@@ -161,7 +162,14 @@ def _kept_if_all_was_well(connection: Connection) -> Iterator[None]:
                 with contextlib.suppress(sqlite3.Error):
                     _raw(connection).rollback()
                 connection.invalidate()
+        elif _is_of_a_standby(error):
+            connection.invalidate()
         raise
+
+
+def _is_of_a_standby(error: BaseException) -> bool:
+    """Whether a failover has made the server one that only reads: the pool would keep its connections."""
+    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) == _READ_ONLY
 
 
 @contextlib.contextmanager

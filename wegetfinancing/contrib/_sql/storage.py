@@ -109,6 +109,10 @@ class SQLTransaction:
         loan_id: int | None = self.connection.execute(statement, values).scalar_one()
         return loan_id
 
+    def merchants_of(self, inv_id: str) -> set[str]:
+        statement = select(tables.inv.c.merchant_id).where(tables.inv.c.inv_id == inv_id)
+        return {*self.connection.scalars(statement)}
+
     def assign_inv_id(self, merchant_id: str, inv_id: str, loan_id: int) -> None:
         values = {"merchant": merchant_id, "inv": inv_id, "loan_id": loan_id}
         self.connection.execute(_ASSIGN_INV_ID, values)

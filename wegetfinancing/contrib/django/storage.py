@@ -95,6 +95,9 @@ class DjangoTransaction:
         loan_id: int | None = self._inv.filter(**key).values_list("loan_id", flat=True).get()
         return loan_id
 
+    def merchants_of(self, inv_id: str) -> set[str]:
+        return {*self._inv.filter(inv_id=inv_id).values_list("merchant_id", flat=True)}
+
     def assign_inv_id(self, merchant_id: str, inv_id: str, loan_id: int) -> None:
         self._inv.filter(merchant_id=merchant_id, inv_id=inv_id).update(loan_id=loan_id)
 

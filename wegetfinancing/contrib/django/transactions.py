@@ -26,7 +26,9 @@ _SET_LIMITS: Final = (
     " set_config('idle_in_transaction_session_timeout', %(timeout)s, true),"
     " set_config('synchronous_commit', 'on', true)"
 )
-_FULL: Final = 2  # SQLite's synchronous=FULL: with less, the last commits may be lost with the power
+# SQLite's synchronous=EXTRA: with less, the last commit may be lost with the power, without a write-ahead log
+# even with FULL. https://sqlite.org/pragma.html#pragma_synchronous
+_EXTRA: Final = 3
 
 
 def connection_of(alias: str) -> BaseDatabaseWrapper:
@@ -158,8 +160,8 @@ def _limits(connection: BaseDatabaseWrapper, timeout: float, *, write: bool) -> 
     with connection.cursor() as cursor:
         before = [cursor.execute(f"PRAGMA {name}").fetchone()[0] for name in ("busy_timeout", "synchronous")]
         cursor.execute(f"PRAGMA busy_timeout = {max(1, int(timeout * 1000))}")
-        if write and before[1] < _FULL:
-            cursor.execute(f"PRAGMA synchronous = {_FULL}")
+        if write and before[1] < _EXTRA:
+            cursor.execute(f"PRAGMA synchronous = {_EXTRA}")
     try:
         yield
     finally:

@@ -8,6 +8,7 @@ from ..._loan import ApplicationState, Verdict
 from ...emulator.responses import INV_ID
 from ...errors import ConfigurationError, Outcome
 from ...ledger import Decision, Ledger
+from ..fakes import credentials
 from .checking import require
 from .ledger_checking import (
     MERCHANT,
@@ -209,6 +210,23 @@ def an_adopted_application_is_known(make_ledger: MakeLedger) -> None:
         ValueError,
         "an ID of another order was adopted",
     )
+
+
+@ledger_check
+def another_merchants_application_is_not_adopted(make_ledger: MakeLedger) -> None:
+    """Whose order it is has to be said where the ID is known from another merchant's postback."""
+    ledger = make_ledger()
+    apply_for(ledger)
+    other = credentials(merchant_id="other")
+    ledger.record(postback(inv_id="theirs", merchant_transaction_id=None, credentials=other))
+    require_refusal(
+        lambda: ledger.adopt("ORDER-124", "theirs", "499.00"),
+        ConfigurationError,
+        "adopt() without a merchant took over another merchant's application",
+    )
+    ledger.adopt("ORDER-124", "ours", "499.00")
+    loan = ledger.adopt("ORDER-125", "theirs", "499.00", merchant_id="other")
+    require(loan.may_ship, "the merchant whose it is could not adopt it")
 
 
 @ledger_check
