@@ -1,6 +1,7 @@
 """Postbacks with a ledger: stored before they are answered, handled until that succeeds."""
 
 import asyncio
+import json
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from wegetfinancing import ConfigurationError, LedgerError, UnknownPostback, par
 from wegetfinancing.ledger import Decision, Ledger, MemoryLedger, run_worker
 from wegetfinancing.postbacks import MemoryDeliveryStore, NotYet, PostbackApp, ResponseStatuses
 from wegetfinancing.postbacks.decisions import ClaimedDecision
-from wegetfinancing.testing import credentials, signed_postback
+from wegetfinancing.testing import INV_ID, credentials, signed_postback
 from wegetfinancing.testing.contract.ledger_checking import Shop, apply_for, postback
 
 pytestmark = pytest.mark.anyio
@@ -82,6 +83,21 @@ async def test_an_unknown_status_reaches_the_handler_with_its_key() -> None:
     assert isinstance(decision.postback, UnknownPostback)
     assert (decision.postback.key, decision.postback.reported_status) == (said.key, "paused")
     assert [each.code for each in decision.loan.held] == ["unknown_status"]
+
+
+async def test_a_refund_whose_amount_cannot_be_read_holds_the_goods() -> None:
+    ledger = MemoryLedger(apply=Shop())
+    applied(ledger)
+    app = PostbackApp(credentials(), ledger=ledger)
+    assert await deliver(app, APPROVED) == 200
+    told = {"request_token": INV_ID, "updates": {"status": "refund", "amount": "-499.00"}}
+    body = json.dumps(told).encode()
+    headers = {"x-timestamp": "1700000002", "x-signature": sign_postback(body, "1700000002", credentials())}
+    assert (await call(app, body, headers))[0] == 200
+    loan = ledger.loan(ORDER)
+    assert loan is not None
+    assert not loan.may_ship
+    assert [each.code for each in loan.held] == ["refund"]
 
 
 @pytest.mark.parametrize("failure", [ZeroDivisionError("secret"), NotYet()])
