@@ -410,6 +410,48 @@ async def test_the_lifespan_runs_a_worker() -> None:
     assert not ledger.has_worker()
 
 
+class Server:
+    """A server that starts an app, and never stops it."""
+
+    def __init__(self) -> None:
+        self.messages = [{"type": "lifespan.startup"}]
+        self.has_started = anyio.Event()
+
+    async def receive(self) -> dict[str, Any]:
+        if not self.messages:
+            await anyio.sleep_forever()
+        return self.messages.pop()
+
+    async def send(self, _: Any) -> None:
+        await anyio.lowlevel.checkpoint()
+        self.has_started.set()
+
+    async def run(self, app: PostbackApp) -> None:
+        await app({"type": "lifespan"}, self.receive, self.send)
+
+
+@pytest.mark.parametrize("failure", [SystemExit(), ConfigurationError("no such database")])
+async def test_a_worker_that_ends_beside_a_server_says_so(
+    failure: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Failing(MemoryLedger):
+        def match_again(self) -> int:
+            raise failure
+
+    with anyio.fail_after(5), pytest.raises(BaseExceptionGroup):
+        await Server().run(PostbackApp(credentials(), ledger=Failing(apply=Shop())))
+    assert "the ledger's worker has ended" in caplog.text
+
+
+async def test_a_worker_whose_server_is_cancelled_has_not_failed(caplog: pytest.LogCaptureFixture) -> None:
+    server = Server()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(server.run, PostbackApp(credentials(), ledger=MemoryLedger(apply=Shop())))
+        await server.has_started.wait()
+        tasks.cancel_scope.cancel()
+    assert "has ended" not in caplog.text
+
+
 @pytest.mark.parametrize(
     ("ledger", "settings", "way_out"),
     [
