@@ -31,7 +31,7 @@ from ..http import Request, Response
 from ..models import FinancingRequest, ShippingEvent
 from ..postbacks.events import Approved, Refunded, Rejected
 from .faults import SLOW_SECONDS, Effect, Fault, fault_of_order, named_fault
-from .postbacks import SignedPostback, signed_postback
+from .postbacks import SignedPostback, signed_postback, timestamp_at
 from .responses import created_response, done_response, error_response, shipping_response
 from .validation import read_request, read_shipping_event
 
@@ -265,7 +265,7 @@ class Emulator:
             merchant_transaction_id=_named_order(application.request, status),
             amount=amount,
             version=application.request.version,
-            timestamp=str(int(self._clock())),
+            timestamp=timestamp_at(self._clock()),
         )
         if status == Refunded.status and amount is not None:
             if not 0 < to_decimal(amount) <= remaining:
