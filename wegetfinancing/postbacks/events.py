@@ -87,7 +87,8 @@ class Refunded(_Postback):
     clients do the same.
 
     Attributes:
-        amount: USD; ``None`` where the vendor named none: look it up in the vendor's back-office.
+        amount: USD; ``None`` where the vendor named none that can be read: look it up in the vendor's
+            back-office.
 
     The others are as on ``Approved``.
     """
