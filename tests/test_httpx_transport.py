@@ -444,11 +444,19 @@ async def test_through_a_proxy_the_request_itself_counts(
     assert len(server.requests) == 1
 
 
-async def test_no_proxy_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{await closed_port()}")
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    async with raw_server(answer) as server:
-        assert (await HttpxTransport(ready_connections=0).send(make_request(server.url))).status == 200
+@pytest.mark.parametrize("is_named", [True, False])
+async def test_no_proxy_is_honoured(
+    authority: trustme.CA, trusting: None, monkeypatch: pytest.MonkeyPatch, is_named: bool
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{await closed_port()}")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1" if is_named else "other.example")
+    transport = HttpxTransport(ready_connections=0)
+    async with raw_server(answer, tls=server_context(authority)) as server:
+        if is_named:
+            assert (await transport.send(make_request(server.url))).status == 200
+        else:
+            with pytest.raises(TransportError, match="through the proxy"):
+                await transport.send(make_request(server.url))
 
 
 async def test_a_proxy_setting_that_cannot_be_used_sent_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
