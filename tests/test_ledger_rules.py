@@ -52,6 +52,20 @@ def applied(ledger: MemoryLedger, order_id: str = ORDER, inv_id: str = INV_ID) -
     apply_for(ledger, order_id, inv_id)
 
 
+def test_nobody_waits_for_a_process_that_is_gone() -> None:
+    now = [1_700_000_000.0]
+    ledger = MemoryLedger(clock=lambda: now[0])
+    intent = application(seconds=30.0)
+    ledger.begin(intent)
+    now[0] += 33.0  # its result may be on its way into the database
+    assert ledger.begin(application()).verdict is Verdict.WAIT
+    now[0] += 3.0
+    begun = ledger.begin(application())
+    assert (begun.verdict, begun.loan.state) == (Verdict.UNKNOWN, ApplicationState.SENDING)
+    assert ledger.record_answer(intent, created()).state is ApplicationState.CREATED  # it was only slow
+    assert ledger.begin(application()).verdict is Verdict.STORED
+
+
 def test_an_answer_whose_intent_a_restore_has_lost_is_recorded() -> None:
     ledger = MemoryLedger()
     loan = ledger.record_answer(application(), created())
