@@ -66,6 +66,14 @@ def test_nobody_waits_for_a_process_that_is_gone() -> None:
     assert ledger.begin(application()).verdict is Verdict.STORED
 
 
+def test_who_does_not_name_a_merchant_is_told_two_that_the_ledger_knows() -> None:
+    ledger = MemoryLedger()
+    for merchant_id in (MERCHANT, "mistyped"):
+        ledger.begin(application(merchant_id=merchant_id))
+    with pytest.raises(ConfigurationError, match=f"several merchants, such as {MERCHANT} and mistyped; say"):
+        ledger.loan(ORDER)
+
+
 def test_an_answer_whose_intent_a_restore_has_lost_is_recorded() -> None:
     ledger = MemoryLedger()
     loan = ledger.record_answer(application(), created())

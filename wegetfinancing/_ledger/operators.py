@@ -18,7 +18,6 @@ from .rows import Transaction
 REVIEW_LIMIT: Final = 1000
 """How many of a kind ``review`` lists."""
 _BATCH: Final = 200
-_SEVERAL_MERCHANTS: Final = "this ledger knows several merchants; say whose order it is: merchant_id=..."
 
 
 class OperatedLedger(Ledger):
@@ -96,8 +95,9 @@ class OperatedLedger(Ledger):
             if merchant_id is None:
                 # Another merchant may have no order here yet, and this decision only.
                 pending = tx.decisions_to_review(tx.now(), REVIEW_LIMIT, None)
-                if any(each.inv_id == inv_id and each.merchant_id != merchant for each in pending):
-                    raise ConfigurationError(_SEVERAL_MERCHANTS)
+                others = {each.merchant_id for each in pending if each.inv_id == inv_id} - {merchant}
+                if others:
+                    raise _several({merchant, min(others)})
             return rules.loan(applications.adopt(tx, merchant, order_id, inv_id, value))
 
     def accept(
@@ -155,8 +155,15 @@ def one_merchant(tx: Transaction, merchant_id: str | None) -> str | None:
         return merchant_id
     merchants = tx.merchants()
     if len(merchants) > 1:
-        raise ConfigurationError(_SEVERAL_MERCHANTS)
+        raise _several(merchants)
     return next(iter(merchants), None)
+
+
+def _several(merchants: Iterable[str]) -> ConfigurationError:
+    # Named, since one of them may be a mistake: an ID that was mistyped once, or that of an emulator.
+    names = " and ".join(sorted(merchants)[:2])
+    msg = f"this ledger knows several merchants, such as {names}; say whose order it is: merchant_id=..."
+    return ConfigurationError(msg)
 
 
 def _known_merchant(tx: Transaction, merchant_id: str | None) -> str:
