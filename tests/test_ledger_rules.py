@@ -322,6 +322,11 @@ def test_a_ledger_without_apply_applies_nothing() -> None:
         ledger.apply(claim)
 
 
+def test_an_environment_that_does_not_exist_is_refused_with_those_that_do() -> None:
+    with pytest.raises(ConfigurationError, match=r"^environment must be 'sandbox' or 'live'"):
+        MemoryLedger(environment="production")
+
+
 def test_a_ledger_in_memory_that_is_locked_says_so() -> None:
     ledger = MemoryLedger()
     failures: list[LedgerError] = []
