@@ -62,7 +62,7 @@ def _intended(application: Application, now: float) -> LoanRow:
 
 def _begun(tx: Transaction, row: LoanRow, application: Application) -> Begun:
     verdict = rules.verdict(row, application.fingerprint)
-    if verdict is Verdict.WAIT and tx.now() > row.deadline + _RECORDING_SECONDS:
+    if verdict is Verdict.WAIT and rules.seconds_on_its_way(row, tx.now(), _RECORDING_SECONDS) <= 0:
         # The process that was sending is gone. To wait for it would hold up every click until its deadline.
         verdict = Verdict.UNKNOWN
     return Begun(verdict, rules.loan(row), row.href if verdict is Verdict.STORED else None)
