@@ -32,7 +32,6 @@ PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 LOADED_FROM_ELSEWHERE = re.compile(r'<(?:script|img|iframe|source|link)[^>]+(?:src|href)="(?:https?:)?//')
 LAST_COMMIT = ["git", "log", "-1", "--format=%ct"]  # when
 EXTRAS = "[django,fastapi,flask,otel,redis,emulator,sql]"
-MATRIX = "tests/test_matrix.py"
 # Half of the suite's time is waiting, so it runs faster with more processes than a small machine has cores.
 PARALLEL = ["-n", "3", "--dist", "worksteal"]
 SHORTER = [*PARALLEL, "-m", "not long and not one_interpreter"]
@@ -120,14 +119,12 @@ def tests(session: nox.Session) -> None:
     """Run the test suite on this Python, every branch of the package covered."""
     install(session, "tests", extras=EXTRAS)
     session.run("coverage", "erase")
-    together = [*PARALLEL, f"--deselect={MATRIX}", "-m"]
-    suite = session.posargs or [*together, "not long"]
+    suite = session.posargs or [*PARALLEL, "-m", "not long and not matrix"]
     run_suite(session, *suite, command=["coverage", "run", "-m", "pytest"])
     session.run("coverage", "combine", "--quiet")
     if not session.posargs:
         session.run("coverage", "report")
-        run_suite(session, *together, "long")
-        run_suite(session, MATRIX)  # by itself, since it measures how late a call ends
+        run_suite(session, *PARALLEL, "-m", "long or matrix")
 
 
 @nox.session(python=PYTHONS)
@@ -220,7 +217,7 @@ def browser(session: nox.Session) -> None:
     if shutil.which("chromium") is None and "CI" not in os.environ:
         session.skip("there is no chromium")
     install(session, "browser", extras=EXTRAS)
-    session.run("pytest", "tests/browser", *session.posargs)
+    run_suite(session, "tests/browser", *session.posargs)
 
 
 @nox.session

@@ -120,7 +120,9 @@ def read_lines(data: bytes) -> Iterator[Line]:
     target = [os.environ.get(f"WEGETFINANCING_{name}", "") for name in TARGET]
     for number, cells in rows:
         row = dict(zip(header, map(str.strip, cells), strict=False))
-        text = json.dumps([target, sorted(row.items()), cells[len(header) :]])
+        # A column that is empty says nothing, as one that is missing.
+        filled = sorted(item for item in row.items() if item[1])
+        text = json.dumps([target, filled, cells[len(header) :]])
         key = hashlib.sha256(text.encode()).hexdigest()
         if len(cells) == len(header):
             event, problems = parsed_event(row)

@@ -168,7 +168,7 @@ def busy() -> HttpxTransport:
 async def test_the_deadline_ends_what_is_ours_and_what_is_made_of_it(
     transport: Callable[[], HttpxTransport], middleware: Callable[[], Retry]
 ) -> None:
-    client, _ = make_client(transport=transport(), middleware=[middleware()], timeout=0.02)
+    client, _ = make_client(transport=transport(), middleware=[middleware()], timeout=0.2)
     async with client:
         with anyio.fail_after(5), pytest.raises(DeadlineExceededError) as caught:
             await ship(client)

@@ -498,7 +498,7 @@ def test_a_statement_that_was_interrupted_leaves_nothing_locked(
 
     def record_elsewhere() -> None:
         try:
-            seen.append(ledger.begin(application("ORDER-2"), timeout=0.1).verdict)
+            seen.append(ledger.begin(application("ORDER-2"), timeout=5.0).verdict)
         finally:
             connections.close_all()
 

@@ -7,13 +7,14 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import anyio
+import django
 import pytest
 from django.db import connections
 from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, Client, RequestFactory, override_settings
 
 from support import django_shop
-from support.django_project import OURS, ledger_factory, sqlite_database
+from support.django_project import MIDDLEWARE, OURS, ledger_factory, sqlite_database
 from wegetfinancing import ConfigurationError, LedgerError
 from wegetfinancing.contrib.django import (
     DjangoLedger,
@@ -90,6 +91,17 @@ def test_a_postback_is_stored_handled_and_answered(path: str, server: str) -> No
     loan = get_ledger().loan(ORDER)
     assert loan is not None
     assert loan.may_ship
+
+
+@pytest.mark.skipif(django.VERSION < (5, 1), reason="Django has no such middleware before 5.1")
+@BOTH
+@SERVERS
+def test_where_every_other_page_needs_a_login_a_postback_does_not(path: str, server: str) -> None:
+    begin()
+    login_required = "django.contrib.auth.middleware.LoginRequiredMiddleware"
+    with override_settings(MIDDLEWARE=[*MIDDLEWARE, login_required]):
+        assert deliver(path, server).status_code == 200
+    assert django_shop.told == ["approved"]
 
 
 @BOTH

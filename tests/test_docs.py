@@ -1,5 +1,6 @@
 """The examples in docs/, run as they stand there, and the scripts of examples/."""
 
+import ast
 import contextlib
 import os
 import re
@@ -191,6 +192,20 @@ def test_the_faults_in_the_docs_are_those_there_are() -> None:
     assert rows == [
         (fault.name, "yes" if fault.carried_out else "no", fault.description) for fault in FAULTS.values()
     ]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_is_copied_from_the_docs_goes_live_by_its_environment(page: str) -> None:
+    """A client made without ``from_env()`` calls the sandbox, whatever WEGETFINANCING_ENVIRONMENT says."""
+    examples = re.findall(r"```python[^\n]*\n(.*?)```", PAGES[page], re.DOTALL)
+    made = [
+        node
+        for example in examples
+        for node in ast.walk(ast.parse(example))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in {"AsyncClient", "Client"}
+    ]
+    invented = "credentials()"  # of wegetfinancing.testing
+    assert [ast.unparse(call) for call in made if ast.unparse(call.args[0]) != invented] == []
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -20,6 +20,7 @@ from wegetfinancing import (
     Refunded,
     ShippingState,
     parse_postback,
+    parse_unverified_postback,
 )
 from wegetfinancing._converter import to_wire
 from wegetfinancing._json import to_json
@@ -101,7 +102,7 @@ async def test_ids_page_and_clock_can_be_chosen() -> None:
         created = await client.create_request(financing_request(version="0.2"))
     assert created.href == "http://127.0.0.1:8200/lc/a1"
     postback = emulator.decide("a1", "rejected")
-    assert postback.headers["x-timestamp"] == "17"
+    assert postback.headers["x-timestamp"].startswith("17.")
     assert postback.headers["content-type"] == "application/x-www-form-urlencoded"
 
 
@@ -141,6 +142,29 @@ async def test_a_part_can_be_refunded() -> None:
     emulator.decide("a1", "approved")
     refund = emulator.decide("a1", "refund", amount="10.5")
     assert json.loads(refund.body)["updates"] == {"status": "refund", "amount": "10.50"}
+
+
+@pytest.mark.parametrize(
+    ("version", "left_out"),
+    [("1.9", ["rejected", "refund"]), ("1.0", []), ("0.2", [])],
+)
+async def test_the_order_is_left_out_where_the_documented_postbacks_leave_it_out(
+    version: str, left_out: list[str]
+) -> None:
+    emulator = Emulator(credentials(), new_inv_id=lambda: "a1")
+    async with AsyncClient(credentials(), transport=emulator) as client:
+        await client.create_request(financing_request(version=version))
+    for status in ("preapproved", "rejected", "approved", *["refund"] * (version == "1.9")):
+        postback = parse_unverified_postback(emulator.decide("a1", status).body)
+        assert postback.inv_id == "a1"
+        assert postback.merchant_transaction_id == (None if status in left_out else "ORDER-123")
+
+
+async def test_a_request_that_names_no_version_has_the_vendors_default() -> None:
+    emulator = Emulator(credentials(), new_inv_id=lambda: "a1")
+    unversioned = {name: value for name, value in GOOD.items() if name != "version"}
+    assert post(emulator, "merchant/1234/requests", unversioned).status == 200
+    assert emulator.decide("a1", "approved").headers["content-type"] == "application/x-www-form-urlencoded"
 
 
 async def test_it_refuses_what_the_vendor_refuses() -> None:

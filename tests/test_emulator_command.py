@@ -44,7 +44,7 @@ async def test_the_served_emulator_does_the_whole_flow(
     base_url, accepted = emulator
     assert (accepted.username, accepted.password) == ("some body", "a $(id) b")
     request = financing_request(postback_url=endpoint.url)
-    async with AsyncClient(accepted, base_url=base_url) as client, httpx.AsyncClient() as browser:
+    async with AsyncClient(accepted, base_url=base_url) as client, httpx.AsyncClient(timeout=60) as browser:
         created = await client.create_request(request)
         assert created.href == f"{base_url}/lc/{created.inv_id}"
         receipt = await client.update_shipping(created.inv_id, shipping_event())
@@ -90,7 +90,7 @@ async def test_the_served_emulator_fails_on_the_wire(
 async def test_a_name_of_the_internet_that_resolves_here_is_refused(
     emulator: tuple[str, Credentials],
 ) -> None:
-    async with httpx.AsyncClient() as browser:
+    async with httpx.AsyncClient(timeout=60) as browser:
         answer = await browser.get(emulator[0], headers={"host": "evil.example"})
     assert answer.status_code == 400
 

@@ -28,6 +28,7 @@ from support.exchanges import (
     make_request,
     silent,
     silent_before_reading,
+    with_enough_time,
 )
 from support.fault_server import GONE, FaultServer, Peer, happened, http_answer, raw_server
 from wegetfinancing import ConfigurationError, DeadlineExceededError, HttpxTransport, Outcome, TransportError
@@ -261,20 +262,23 @@ async def test_a_native_cancellation_of_asyncio_loses_no_place(anyio_backend: st
 
 async def test_cancelling_during_the_tls_handshake_closes_the_socket() -> None:
     transport = HttpxTransport(ready_connections=0)
-    closed = threading.Event()
+    began, closed = threading.Event(), threading.Event()
 
     def stall_the_handshake(peer: Peer) -> None:
+        peer.receive(1)
+        began.set()
         with contextlib.suppress(*GONE):
             peer.listen_on()
         closed.set()
 
     gc.disable()
     try:
-        async with raw_server(stall_the_handshake) as server:
-            with anyio.move_on_after(0.2) as scope:
-                await transport.send(make_request(server.url.replace("http:", "https:")))
-            assert scope.cancelled_caught
-            await happened(closed)
+        async with raw_server(stall_the_handshake) as server, anyio.create_task_group() as tasks:
+            tasks.start_soon(transport.send, make_request(server.url.replace("http:", "https:")))
+            await happened(began)
+            tasks.cancel_scope.cancel()
+            with anyio.CancelScope(shield=True):
+                await happened(closed)
     finally:
         gc.enable()
 
@@ -391,15 +395,19 @@ def proxy_that_stalls(peer: Peer) -> None:
 async def test_a_proxy_that_fails_to_connect_was_sent_nothing_of_the_request(
     behaviour: Any, configured_by: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    async def outcome(timeout: float) -> Outcome:
+        with pytest.raises(TransportError) as caught:
+            await transport.send(make_request("https://api.sandbox.wegetfinancing.com", timeout=timeout))
+        return caught.value.outcome
+
     async with raw_server(behaviour) as proxy:
         if configured_by == "environment":
             monkeypatch.setenv("HTTPS_PROXY", proxy.url)
             transport = HttpxTransport(ready_connections=0)
         else:
             transport = HttpxTransport(proxy=proxy.url)
-        with pytest.raises(TransportError) as caught:
-            await transport.send(make_request("https://api.sandbox.wegetfinancing.com", timeout=0.3))
-    assert caught.value.outcome is Outcome.NOT_SENT
+        told = await with_enough_time(outcome, lambda _: bool(proxy.requests))
+    assert told is Outcome.NOT_SENT
     assert [each.split(b" ")[:2] for each in proxy.requests] == [
         [b"CONNECT", b"api.sandbox.wegetfinancing.com:443"]
     ]
@@ -444,11 +452,19 @@ async def test_through_a_proxy_the_request_itself_counts(
     assert len(server.requests) == 1
 
 
-async def test_no_proxy_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{await closed_port()}")
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    async with raw_server(answer) as server:
-        assert (await HttpxTransport(ready_connections=0).send(make_request(server.url))).status == 200
+@pytest.mark.parametrize("is_named", [True, False])
+async def test_no_proxy_is_honoured(
+    authority: trustme.CA, trusting: None, monkeypatch: pytest.MonkeyPatch, is_named: bool
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{await closed_port()}")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1" if is_named else "other.example")
+    transport = HttpxTransport(ready_connections=0)
+    async with raw_server(answer, tls=server_context(authority)) as server:
+        if is_named:
+            assert (await transport.send(make_request(server.url))).status == 200
+        else:
+            with pytest.raises(TransportError, match="through the proxy"):
+                await transport.send(make_request(server.url))
 
 
 async def test_a_proxy_setting_that_cannot_be_used_sent_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

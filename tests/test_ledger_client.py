@@ -210,6 +210,25 @@ async def test_who_waits_for_another_call_waits_until_the_deadline() -> None:
     assert transport.requests == []
 
 
+async def test_who_comes_after_a_process_has_died_is_told_at_once() -> None:
+    now = [time.time()]
+    ledger, transport = MemoryLedger(clock=lambda: now[0]), Hanging()
+    async with (
+        client_of(ledger, transport, timeout=600.0) as dying,
+        client_of(ledger, timeout=600.0) as other,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(dying.create_request, financing_request())
+        await transport.arrived.wait()
+        now[0] += 610.0
+        with anyio.fail_after(60), pytest.raises(CallError, match="may exist; wait for its") as caught:
+            await other.create_request(financing_request())
+        transport.answers.set()
+    assert caught.value.outcome is Outcome.UNKNOWN
+    assert caught.value.loan is not None
+    assert caught.value.loan.state is ApplicationState.SENDING
+
+
 async def test_the_expected_amount_is_compared_with_or_without_taxes() -> None:
     items = [cart_item(unit_price="100.00", quantity=2, unit_tax="4.00")]
     cases: list[tuple[dict[str, Any], Any, str, bool]] = [

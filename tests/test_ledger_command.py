@@ -177,6 +177,28 @@ def test_what_waits_is_listed_with_what_ends_it(
     assert printed.index("ORDER-2") < printed.index("ORDER-3")  # the oldest first
 
 
+def test_a_decision_that_no_worker_has_seen_is_not_said_to_have_failed(
+    shop: ShopInAFile, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shop.created("ORDER-1")
+    shop.post("approved", "ORDER-1")
+    shop.age(0.5)
+    assert main(["ledger", shop.url]) == 0
+    printed = capsys.readouterr().out
+    assert "\n    no handler has been called for it yet; due since " in printed
+    assert printed.splitlines()[-1].startswith("no worker is alive: ")
+    assert "->" not in printed
+
+
+def test_an_unmatched_decision_is_adopted_under_the_order_that_it_names(
+    shop: ShopInAFile, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shop.post("approved", "ORDER-1", named="ORDER 1")
+    assert main(["ledger", shop.url]) == 0
+    printed = capsys.readouterr().out
+    assert "-> wegetfinancing ledger URL adopt 'ORDER 1' 'inv ORDER-1' AMOUNT " in printed
+
+
 def test_a_decision_that_names_two_orders_is_listed_with_both(
     shop: ShopInAFile, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,6 +1,7 @@
 """Postbacks with a ledger: stored before they are answered, handled until that succeeds."""
 
 import asyncio
+import json
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from wegetfinancing import ConfigurationError, LedgerError, UnknownPostback, par
 from wegetfinancing.ledger import Decision, Ledger, MemoryLedger, run_worker
 from wegetfinancing.postbacks import MemoryDeliveryStore, NotYet, PostbackApp, ResponseStatuses
 from wegetfinancing.postbacks.decisions import ClaimedDecision
-from wegetfinancing.testing import credentials, signed_postback
+from wegetfinancing.testing import INV_ID, credentials, signed_postback
 from wegetfinancing.testing.contract.ledger_checking import Shop, apply_for, postback
 
 pytestmark = pytest.mark.anyio
@@ -82,6 +83,21 @@ async def test_an_unknown_status_reaches_the_handler_with_its_key() -> None:
     assert isinstance(decision.postback, UnknownPostback)
     assert (decision.postback.key, decision.postback.reported_status) == (said.key, "paused")
     assert [each.code for each in decision.loan.held] == ["unknown_status"]
+
+
+async def test_a_refund_whose_amount_cannot_be_read_holds_the_goods() -> None:
+    ledger = MemoryLedger(apply=Shop())
+    applied(ledger)
+    app = PostbackApp(credentials(), ledger=ledger)
+    assert await deliver(app, APPROVED) == 200
+    told = {"request_token": INV_ID, "updates": {"status": "refund", "amount": "-499.00"}}
+    body = json.dumps(told).encode()
+    headers = {"x-timestamp": "1700000002", "x-signature": sign_postback(body, "1700000002", credentials())}
+    assert (await call(app, body, headers))[0] == 200
+    loan = ledger.loan(ORDER)
+    assert loan is not None
+    assert not loan.may_ship
+    assert [each.code for each in loan.held] == ["refund"]
 
 
 @pytest.mark.parametrize("failure", [ZeroDivisionError("secret"), NotYet()])
@@ -270,7 +286,9 @@ async def test_a_worker_that_is_cancelled_gives_its_decision_back() -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(lambda: run_worker(ledger, handler=slow))
         await began.wait()
-        assert ledger.has_worker()
+        with anyio.fail_after(5):  # a thread says so
+            while not await anyio.to_thread.run_sync(ledger.has_worker):
+                pass
         tasks.cancel_scope.cancel()
     assert not ledger.has_worker()
     claim = None
@@ -405,6 +423,48 @@ async def test_the_lifespan_runs_a_worker() -> None:
         stop.set()
     assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
     assert not ledger.has_worker()
+
+
+class Server:
+    """A server that starts an app, and never stops it."""
+
+    def __init__(self) -> None:
+        self.messages = [{"type": "lifespan.startup"}]
+        self.has_started = anyio.Event()
+
+    async def receive(self) -> dict[str, Any]:
+        if not self.messages:
+            await anyio.sleep_forever()
+        return self.messages.pop()
+
+    async def send(self, _: Any) -> None:
+        await anyio.lowlevel.checkpoint()
+        self.has_started.set()
+
+    async def run(self, app: PostbackApp) -> None:
+        await app({"type": "lifespan"}, self.receive, self.send)
+
+
+@pytest.mark.parametrize("failure", [SystemExit(), ConfigurationError("no such database")])
+async def test_a_worker_that_ends_beside_a_server_says_so(
+    failure: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Failing(MemoryLedger):
+        def match_again(self) -> int:
+            raise failure
+
+    with anyio.fail_after(5), pytest.raises(BaseExceptionGroup):
+        await Server().run(PostbackApp(credentials(), ledger=Failing(apply=Shop())))
+    assert "the ledger's worker has ended" in caplog.text
+
+
+async def test_a_worker_whose_server_is_cancelled_has_not_failed(caplog: pytest.LogCaptureFixture) -> None:
+    server = Server()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(server.run, PostbackApp(credentials(), ledger=MemoryLedger(apply=Shop())))
+        await server.has_started.wait()
+        tasks.cancel_scope.cancel()
+    assert "has ended" not in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,28 @@ def applied(ledger: MemoryLedger, order_id: str = ORDER, inv_id: str = INV_ID) -
     apply_for(ledger, order_id, inv_id)
 
 
+def test_nobody_waits_for_a_process_that_is_gone() -> None:
+    now = [1_700_000_000.0]
+    ledger = MemoryLedger(clock=lambda: now[0])
+    intent = application(seconds=30.0)
+    ledger.begin(intent)
+    now[0] += 33.0  # its result may be on its way into the database
+    assert ledger.begin(application()).verdict is Verdict.WAIT
+    now[0] += 3.0
+    begun = ledger.begin(application())
+    assert (begun.verdict, begun.loan.state) == (Verdict.UNKNOWN, ApplicationState.SENDING)
+    assert ledger.record_answer(intent, created()).state is ApplicationState.CREATED  # it was only slow
+    assert ledger.begin(application()).verdict is Verdict.STORED
+
+
+def test_who_does_not_name_a_merchant_is_told_two_that_the_ledger_knows() -> None:
+    ledger = MemoryLedger()
+    for merchant_id in (MERCHANT, "mistyped"):
+        ledger.begin(application(merchant_id=merchant_id))
+    with pytest.raises(ConfigurationError, match=f"several merchants, such as {MERCHANT} and mistyped; say"):
+        ledger.loan(ORDER)
+
+
 def test_an_answer_whose_intent_a_restore_has_lost_is_recorded() -> None:
     ledger = MemoryLedger()
     loan = ledger.record_answer(application(), created())
@@ -298,6 +320,11 @@ def test_a_ledger_without_apply_applies_nothing() -> None:
     assert claim is not None
     with pytest.raises(ConfigurationError, match="has no apply"):
         ledger.apply(claim)
+
+
+def test_an_environment_that_does_not_exist_is_refused_with_those_that_do() -> None:
+    with pytest.raises(ConfigurationError, match=r"^environment must be 'sandbox' or 'live'"):
+        MemoryLedger(environment="production")
 
 
 def test_a_ledger_in_memory_that_is_locked_says_so() -> None:

@@ -113,7 +113,8 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(order=st.sampled_from(ORDERS), at=at_statement, is_lost=st.booleans())
     def the_customer_clicks(self, order: str, at: int, is_lost: bool) -> None:
-        model, intent = self.models[order], application(order, expected_amount=created().amount)
+        model = self.models[order]
+        intent = application(order, expected_amount=created().amount, seconds=3600.0)
         try:
             with dying(StatementFault(at, is_lost=is_lost)):
                 verdict = self.ledger.begin(intent).verdict

@@ -30,7 +30,7 @@ from wegetfinancing import (
 )
 from wegetfinancing.testing import INV_ID, shipping_event
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.matrix]
 
 CONNECTIONS = ("own", "httpx", "httpx2")
 OPERATIONS = ("create", "shipping")
@@ -262,6 +262,7 @@ async def test_every_call_keeps_every_promise(fault: Fault, log: LogWatch) -> No
     assert log.found == []
 
 
+@pytest.mark.one_interpreter
 @pytest.mark.parametrize("fault", [each for each in FAULTS if each.alone], ids=lambda fault: fault.name)
 async def test_a_fault_that_keeps_the_client_busy_takes_no_memory_either(fault: Fault) -> None:
     tracemalloc.start()

@@ -393,6 +393,19 @@ async def test_through_a_proxy_none_is_opened(
         assert shop.opened == 0
 
 
+@pytest.mark.parametrize("name", ["NO_PROXY", "HTTP_PROXY", "SHOP_PROXY"])
+async def test_a_variable_that_leads_no_call_through_a_proxy_keeps_none_from_being_opened(
+    shop: ConnectionCounter, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "http://proxy.example")
+    async with (
+        loop_server(shop, tls=server_context("good")) as url,
+        closing(ssl_context=client_context()) as own,
+    ):
+        await own.preconnect(url)
+        await shop.until(lambda: shop.opened == 1)
+
+
 async def test_for_a_ready_client_none_is_opened(shop: ConnectionCounter, library: Any) -> None:
     async with loop_server(shop) as url, library.AsyncClient() as client:
         await HttpxTransport(client).preconnect(url)

@@ -110,7 +110,7 @@ async def test_ten_thousand_postbacks_on_fifty_connections_leave_memory_flat(tmp
         answers.update(await post_many(port, numbers))
 
     async def figures(url: str) -> tuple[int, int]:
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(timeout=60) as client:
             handled, memory = (await client.get(f"{url}/figures")).text.split()
         return int(handled), int(memory)
 

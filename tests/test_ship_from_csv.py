@@ -218,6 +218,17 @@ def test_a_mended_file_goes_on_in_its_order(vendor: EmulatedVendor, file: Path) 
     assert vendor.emulator.shipped == {"loan-1": ["1", "2", "3"], "loan-2": ["1"]}
 
 
+def test_a_line_is_known_by_its_content_whatever_columns_are_empty(
+    vendor: EmulatedVendor, file: Path
+) -> None:
+    vendor.emulator.add_loans("loan-1")
+    write(file, row("loan-1", "1"))
+    assert ship_from_csv.main([str(file)]) == 0
+    write(file, f",{row('loan-1', '1')}", header=f"items,{HEADER}")
+    assert ship_from_csv.main([str(file)]) == 0
+    assert vendor.emulator.shipped == {"loan-1": ["1"]}
+
+
 def test_two_equal_lines_are_two_shipments(vendor: EmulatedVendor, file: Path) -> None:
     vendor.emulator.add_loans("loan-1")
     write(file, row("loan-1", "1"), row("loan-1", "1"))

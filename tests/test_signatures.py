@@ -68,7 +68,7 @@ def test_several_credentials_are_accepted_while_a_password_is_rotated() -> None:
     for signer in (OLD, NEW):
         verify_postback(BODY, headers_for(BODY, "1", signer), [OLD, NEW])
         verify_postback(BODY, headers_for(BODY, "1", signer), iter((NEW, OLD)))
-    with pytest.raises(SignatureError, match="does not match"):
+    with pytest.raises(SignatureError, match=r"does not match .* signed with other credentials, or changed"):
         verify_postback(BODY, headers_for(BODY, "1", OTHER), [OLD, NEW])
 
 

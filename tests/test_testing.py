@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import time
 from typing import Any
 
 import pytest
@@ -13,7 +14,9 @@ from wegetfinancing import (
     TransportError,
     parse_postback,
 )
+from wegetfinancing.emulator import Emulator
 from wegetfinancing.http import Request, Response
+from wegetfinancing.ledger import MemoryLedger
 from wegetfinancing.testing import (
     INV_ID,
     FakeTransport,
@@ -104,6 +107,20 @@ async def test_a_refund_carries_its_amount() -> None:
 async def test_a_postback_nobody_has_seen_is_not_made_up(settings: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         signed_postback(**settings)
+
+
+async def test_what_is_signed_later_is_later_within_a_second_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: 1_700_000_000.9)
+    ledger = MemoryLedger(apply=lambda _connection, _decision: None)
+    emulator = Emulator(credentials(), new_inv_id=lambda: INV_ID, clock=time.time)
+    async with AsyncClient(credentials(), transport=emulator, ledger=ledger) as client:
+        await client.create_request(financing_request())
+    for number, status in enumerate(["preapproved", "approved", "rejected"]):
+        made = signed_postback(status) if number % 2 else emulator.decide(INV_ID, status)
+        ledger.record(parse_postback(made.body, made.headers, credentials()))
+        loan = ledger.loan("ORDER-123")
+        assert loan is not None
+        assert (loan.status, loan.held) == (status, ())
 
 
 def printed_by(code: str) -> str:

@@ -28,11 +28,11 @@ def settings_of_the_emulator(
 
 
 @pytest.mark.parametrize(
-    ("status", "decisions", "amount"),
+    ("status", "decisions", "orders", "amount"),
     [
-        ("approved", ["approved"], None),
-        ("rejected", ["rejected"], None),
-        ("refund", ["approved", "refund"], 5),
+        ("approved", ["approved"], ["ORDER-7"], None),
+        ("rejected", ["rejected"], [None], None),
+        ("refund", ["approved", "refund"], ["ORDER-7", None], 5),
     ],
 )
 def test_one_command_creates_an_application_and_decides_it(
@@ -41,6 +41,7 @@ def test_one_command_creates_an_application_and_decides_it(
     capsys: pytest.CaptureFixture[str],
     status: str,
     decisions: list[str],
+    orders: list[str | None],
     amount: int | None,
 ) -> None:
     endpoint.accepted = settings_of_the_emulator
@@ -48,7 +49,7 @@ def test_one_command_creates_an_application_and_decides_it(
     assert main(command) == 0
     printed = capsys.readouterr().out.splitlines()
     assert [each.status for each in endpoint.got] == decisions
-    assert {each.merchant_transaction_id for each in endpoint.got} == {"ORDER-7"}
+    assert [each.merchant_transaction_id for each in endpoint.got] == orders
     assert getattr(endpoint.got[-1], "amount", None) == amount
     assert printed[0] == "order  ORDER-7"
     assert printed[3:] == [f"{each}: HTTP 200" for each in decisions]

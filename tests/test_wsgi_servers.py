@@ -184,7 +184,7 @@ def send_from_many(
     """Send every decision from each sender, once both workers have started."""
     url = f"http://127.0.0.1:{port}/postbacks"
     while len(list(folder.glob("started-*"))) < 2:
-        assert httpx.get(url).status_code == 405
+        assert httpx.get(url, timeout=60).status_code == 405
     with ThreadPoolExecutor(SENDERS) as threads:
         return sum(threads.map(partial(send, beat=beat), [url] * SENDERS), Counter[tuple[int, str]]())
 

@@ -122,9 +122,13 @@ def _of_decision(decision: PendingDecision) -> Item:
     texts, remedies = [], [f"dismiss {decision.id}      if it is not to be handled"]
     if decision.state == "unmatched":
         texts.append("belongs to no order that this ledger knows; is it one of another system?")
-        remedies.insert(
-            0, f"adopt ORDER {shlex.quote(decision.inv_id)} AMOUNT      if it is one of this shop's"
-        )
+        order = shlex.quote(decision.order_id or "ORDER")
+        adopt = f"adopt {order} {shlex.quote(decision.inv_id)} AMOUNT      if it is one of this shop's"
+        remedies.insert(0, adopt)
+    elif decision.state == "waiting" and not decision.attempts:
+        # Nothing has failed, so there is nothing to retry: it waits for a worker, or for an earlier decision.
+        texts.append(f"no handler has been called for it yet; due since {decision.due:%F %T} UTC")
+        remedies.clear()
     elif decision.state == "waiting":
         error = f", last with {decision.error}" if decision.error else ""
         texts.append(

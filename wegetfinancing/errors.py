@@ -238,7 +238,7 @@ class NotFoundError(APIError):
 
 
 class RateLimitError(APIError):
-    """429: too many calls. ``retry_after`` is how long to wait, if the server sent it."""
+    """429: too many calls. ``retry_after`` is how many seconds to wait, if the server said so."""
 
 
 class ServerError(APIError):
@@ -283,7 +283,7 @@ class LedgerError(WeGetFinancingError):
 
     Attributes:
         uncertain: whether the transaction may have been committed all the same, as when the answer to
-            COMMIT was lost. Otherwise nothing of it is there.
+            COMMIT was lost. Otherwise it was rolled back.
 
     """
 

@@ -50,16 +50,17 @@ class Headers(_ByValue, Mapping[str, str]):
     @clears_locals  # what is refused may be a secret
     def __init__(self, headers: Mapping[str, str] | Iterable[tuple[str, str]] = ()) -> None:
         """Accept a mapping or pairs."""
-        self._values: dict[str, str] = {}
+        found: dict[str, list[str]] = {}
         msg = "headers must be a mapping or pairs of str"
         with contextlib.suppress(TypeError, ValueError):  # not iterable, or not pairs
             for name, value in headers.items() if isinstance(headers, Mapping) else headers:
                 if not isinstance(name, str) or not isinstance(value, str):
                     msg = f"headers must be str to str, not {type(name).__name__} to {type(value).__name__}"
                     break
-                key = name.lower()
-                self._values[key] = f"{self._values[key]}, {value}" if key in self._values else value
+                found.setdefault(name.lower(), []).append(value)
             else:
+                # Joined once: anybody may send a header 100,000 times, and not every server has a limit.
+                self._values = {name: ", ".join(values) for name, values in found.items()}
                 return
         raise TypeError(msg)
 

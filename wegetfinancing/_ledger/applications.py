@@ -1,6 +1,7 @@
 """Applications: at most one per order, whoever asks, and what is known of it."""
 
 from decimal import Decimal
+from typing import Final
 
 import attrs
 
@@ -10,13 +11,16 @@ from . import rows, rules
 from .matching import lock_named, match_named, match_unmatched, save
 from .rows import LoanRow, Transaction
 
+# What a call that has ended at its deadline may need to write its result down.
+_RECORDING_SECONDS: Final = 5.0
+
 
 def look(tx: Transaction, application: Application) -> Begun | None:
     """Answer an intent from what is there, or return ``None`` where it has to be written down."""
     row = tx.loan(application.merchant_id, application.order_id)
     if row is None:
         return None
-    begun = _begun(row, application)
+    begun = _begun(tx, row, application)
     return None if begun.verdict is Verdict.SEND else begun
 
 
@@ -28,7 +32,7 @@ def begin(tx: Transaction, application: Application) -> Begun:
     row = tx.loan(application.merchant_id, application.order_id, lock=True)
     assert row is not None  # noqa: S101 - it was inserted, or was there, and loans are never deleted
     if not is_new:
-        begun = _begun(row, application)
+        begun = _begun(tx, row, application)
         if begun.verdict is not Verdict.SEND:
             return begun
         row = attrs.evolve(fresh, id=row.id, created_at=row.created_at)
@@ -56,8 +60,11 @@ def _intended(application: Application, now: float) -> LoanRow:
     return rules.derived(row, now)
 
 
-def _begun(row: LoanRow, application: Application) -> Begun:
+def _begun(tx: Transaction, row: LoanRow, application: Application) -> Begun:
     verdict = rules.verdict(row, application.fingerprint)
+    if verdict is Verdict.WAIT and rules.seconds_on_its_way(row, tx.now(), _RECORDING_SECONDS) <= 0:
+        # The process that was sending is gone. To wait for it would hold up every click until its deadline.
+        verdict = Verdict.UNKNOWN
     return Begun(verdict, rules.loan(row), row.href if verdict is Verdict.STORED else None)
 
 

@@ -60,7 +60,7 @@ class StoredLedger(OperatedLedger):
         try:
             self._environment = Environment(environment)
         except ValueError:
-            msg = "environment must be Environment.SANDBOX or Environment.LIVE, or its text"
+            msg = "environment must be 'sandbox' or 'live', or a member of Environment"
             raise ConfigurationError(msg) from None
         if not (apply is None or callable(apply)) or is_async(apply):
             msg = "apply must be 'def apply(connection, decision)', plain and not 'async def'"

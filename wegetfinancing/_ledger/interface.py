@@ -15,7 +15,8 @@ class Ledger(ApplicationLedger, DecisionLedger, Protocol):
     """What ``AsyncClient``, ``PostbackApp`` and ``run_worker`` accept as ``ledger=``.
 
     Its methods block, and each is one transaction. ``merchant_id`` says whose order is meant; it is required
-    where a ledger knows several merchants.
+    where a ledger knows several merchants. Where it is missing, a method raises ``ConfigurationError``, and
+    where the database fails, ``LedgerError``.
     """
 
     def loan(self, order_id: str, *, merchant_id: str | None = None) -> Loan | None:
@@ -58,8 +59,9 @@ class Ledger(ApplicationLedger, DecisionLedger, Protocol):
         """List what someone should look at, up to a thousand each; first what a customer may be waiting for.
 
         Args:
-            undecided_for: list also what was created so long ago and has had no final decision.
-            merchant_id: list that of one merchant only.
+            undecided_for: list also applications that were created at least so long ago and have no final
+                decision.
+            merchant_id: list what is of this merchant only.
 
         """
         ...
@@ -69,7 +71,7 @@ class Ledger(ApplicationLedger, DecisionLedger, Protocol):
     ) -> Loan:
         """Say that the vendor has no application of this order. Its ID is closed for ever.
 
-        Possible only some time after the call's deadline (``grace``), and even then a process that was
+        Possible only ``grace`` seconds after the call's deadline, and even then a process that was
         stopped meanwhile may wake and send: therefore the shop uses a new order ID. ``adopt`` is for an
         application that the vendor does have.
 
@@ -130,7 +132,7 @@ class Ledger(ApplicationLedger, DecisionLedger, Protocol):
 
         Args:
             decision_id: as listed by ``review``.
-            merchant_id: know only decisions of this merchant.
+            merchant_id: refuse a decision of any other merchant.
 
         Raises:
             ValueError: the ledger does not know it, or it does not wait for a handler.
@@ -139,11 +141,11 @@ class Ledger(ApplicationLedger, DecisionLedger, Protocol):
         ...
 
     def dismiss(self, decision_id: int, *, merchant_id: str | None = None) -> None:
-        """Let a decision be handled no more, such as one of another system's order.
+        """Stop the handling of a decision, such as one of another system's order.
 
         Args:
             decision_id: as listed by ``review``.
-            merchant_id: know only decisions of this merchant.
+            merchant_id: refuse a decision of any other merchant.
 
         Raises:
             ValueError: the ledger does not know it, or it was handled.
@@ -164,7 +166,7 @@ class Ledger(ApplicationLedger, DecisionLedger, Protocol):
         """Erase the details of loans that have not changed for so long and have nothing open.
 
         Args:
-            older_than: how long ago they have changed last.
+            older_than: how long they must have been unchanged.
             merchant_id: erase those of one merchant only.
 
         Returns:

@@ -18,7 +18,6 @@ from .rows import Transaction
 REVIEW_LIMIT: Final = 1000
 """How many of a kind ``review`` lists."""
 _BATCH: Final = 200
-_SEVERAL_MERCHANTS: Final = "this ledger knows several merchants; say whose order it is: merchant_id=..."
 
 
 class OperatedLedger(Ledger):
@@ -94,8 +93,9 @@ class OperatedLedger(Ledger):
         with self.transaction(write=True) as tx:
             merchant = _known_merchant(tx, merchant_id)
             # Another merchant may have no order here yet, and a decision only.
-            if merchant_id is None and tx.merchants_of(inv_id) - {merchant}:
-                raise ConfigurationError(_SEVERAL_MERCHANTS)
+            others = set() if merchant_id is not None else tx.merchants_of(inv_id) - {merchant}
+            if others:
+                raise _several({merchant, min(others)})
             return rules.loan(applications.adopt(tx, merchant, order_id, inv_id, value))
 
     def accept(
@@ -153,8 +153,15 @@ def one_merchant(tx: Transaction, merchant_id: str | None) -> str | None:
         return merchant_id
     merchants = tx.merchants()
     if len(merchants) > 1:
-        raise ConfigurationError(_SEVERAL_MERCHANTS)
+        raise _several(merchants)
     return next(iter(merchants), None)
+
+
+def _several(merchants: Iterable[str]) -> ConfigurationError:
+    # Named, since one of them may be a mistake: an ID that was mistyped once, or that of an emulator.
+    names = " and ".join(sorted(merchants)[:2])
+    msg = f"this ledger knows several merchants, such as {names}; say whose order it is: merchant_id=..."
+    return ConfigurationError(msg)
 
 
 def _known_merchant(tx: Transaction, merchant_id: str | None) -> str:

@@ -118,9 +118,9 @@ class AsyncClient:
         outage of one merchant's calls does not use up another's repeats. Any other middleware serves all
         merchants.
 
-        Making one costs microseconds and less than 1 kB, and opens nothing: make one for each call, or keep
-        it, since its retry quota is as old as itself. Closing it closes nothing that is shared; closing
-        the client it was made from closes all.
+        Making one costs microseconds and less than 1 kB, and opens nothing. Keep one for each merchant, since
+        a new one starts with a full retry quota. Closing it closes nothing that is shared; closing the
+        client it was made from closes all.
 
         Args:
             credentials: of the other merchant, in the environment of this client.
@@ -208,8 +208,13 @@ class AsyncClient:
         The vendor documents that this exists, and neither its body nor its answer: ``payload`` goes
         out as it is, and the decoded answer comes back as it is.
 
+        Args:
+            payload: what to send, as JSON.
+            timeout: overrides the client's timeout, in seconds.
+
         Raises:
-            ConfigurationError: the environment is live, which has no such operation.
+            ConfigurationError: the environment is live, which has no such operation; or the client cannot
+                be used (closed, other event loop, forked).
             InvalidRequestError: ``payload`` has no JSON form (nothing was sent), or 400.
             CallError: any other failure.
 

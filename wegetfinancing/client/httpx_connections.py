@@ -51,7 +51,7 @@ class HttpxConnections:
 
     """
 
-    __slots__ = ("_closed", "_idle", "_limits", "_network", "_no_proxies", "_proxy", "_ssl", "ready")
+    __slots__ = ("_closed", "_idle", "_limits", "_network", "_proxies", "_proxy", "_ssl", "ready")
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class HttpxConnections:
         self._network = network
         self.ready: ReadyConnections = ready
         self._idle: list[Idle] = []
-        self._no_proxies: bool | None = None  # whether none is configured, once that was looked up
+        self._proxies: dict[str, str] | None = None  # of the environment, once they were looked up
         self._closed = False
 
     @property
@@ -161,11 +161,14 @@ class HttpxConnections:
 
     def _is_direct(self, url: "httpx.URL") -> bool:
         """Tell whether the way there certainly leads through no proxy."""
-        if self._no_proxies is None:
+        if self._proxy is not None:
+            return is_plain_loopback(url)
+        if self._proxies is None:
             import urllib.request  # noqa: PLC0415 - it brings ssl and email, which few processes need
 
-            self._no_proxies = self._proxy is None and not urllib.request.getproxies()
-        return self._no_proxies or is_plain_loopback(url)
+            self._proxies = urllib.request.getproxies()
+        # It also names NO_PROXY, and whatever else of the environment ends in _PROXY.
+        return not any(map(self._proxies.get, (url.scheme, "all"))) or is_plain_loopback(url)
 
     def _own_network(self) -> "httpcore.AsyncNetworkBackend":
         if self._network is None:

@@ -195,6 +195,10 @@ class Client:
         The vendor documents that this exists, and neither its body nor its answer: ``payload`` goes
         out as it is, and the decoded answer comes back as it is.
 
+        Args:
+            payload: what to send, as JSON.
+            timeout: overrides the client's timeout, in seconds.
+
         Raises:
             ConfigurationError: the environment is live, which has no such operation; or the client cannot
                 be used (closed, or in the thread of an event loop).

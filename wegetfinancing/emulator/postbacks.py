@@ -1,5 +1,6 @@
 """Postbacks as the vendor writes and signs them: the opposite of ``wegetfinancing.postbacks``."""
 
+import itertools
 from decimal import Decimal
 from typing import Final
 from urllib.parse import urlencode
@@ -80,6 +81,22 @@ def signed_postback(
     signature = sign_postback(body, timestamp, credentials)
     headers = {"content-type": content_type, SIGNATURE_HEADER: signature, TIMESTAMP_HEADER: timestamp}
     return SignedPostback(headers=headers, body=body)
+
+
+def timestamp_at(seconds: float) -> str:
+    """Return an ``x-timestamp`` that is later than those made before it, in the same second too.
+
+    The vendor's decisions are hours apart; two that are made in one second must not seem to be signed at
+    the same time, which would be held, and only on a machine that is fast enough.
+
+    Args:
+        seconds: since the epoch; the fraction is replaced.
+
+    """
+    return f"{int(seconds)}.{next(_numbers) % 1_000_000:06d}"
+
+
+_numbers: Final = itertools.count()
 
 
 def forged(signed: SignedPostback) -> SignedPostback:

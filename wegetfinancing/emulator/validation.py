@@ -13,6 +13,7 @@ import attrs
 
 from .._converter import from_wire
 from .._rules import Checked
+from ..enums import PostbackVersion
 from ..http import Response
 from ..models import Address, CartItem, FinancingRequest, ShippingEvent
 from .responses import error_response
@@ -35,7 +36,8 @@ def read_request(wire: Mapping[str, Any]) -> FinancingRequest | Response:
         missing.append("cart_items")
     if refusal := _missing_parameters(missing) or _unknown_parameters(FinancingRequest, wire):
         return refusal
-    request = from_wire(FinancingRequest, wire)
+    # What the server does by default (documented); the model's own default is what the client sends.
+    request = from_wire(FinancingRequest, {"version": PostbackVersion.V0_2.value, **wire})
     if problems := request.problems():
         return _invalid_parameters(problems)
     return request

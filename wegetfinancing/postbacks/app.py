@@ -1,8 +1,9 @@
 """An ASGI app that receives the vendor's postbacks. It needs no framework."""
 
 import datetime as dt
+import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, MutableMapping
-from typing import Any, TypeAlias, cast
+from typing import Any, Final, TypeAlias, cast
 
 import anyio
 
@@ -35,6 +36,8 @@ Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Worker: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
+
+_LOGGER: Final = logging.getLogger("wegetfinancing")
 
 
 class PostbackApp:
@@ -187,11 +190,18 @@ async def _send_response(send: Send, answer: Answer) -> None:
 async def _lifespan(
     receive: Receive, send: Send, worker: Callable[[], Coroutine[Any, Any, None]] | None
 ) -> None:
-    async with anyio.create_task_group() as tasks:
-        await receive()
-        if worker is not None:
-            tasks.start_soon(worker)
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        tasks.cancel_scope.cancel()
+    try:
+        async with anyio.create_task_group() as tasks:
+            await receive()
+            if worker is not None:
+                tasks.start_soon(worker)
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            tasks.cancel_scope.cancel()
+    except BaseExceptionGroup as failures:
+        _, own = failures.split(anyio.get_cancelled_exc_class())
+        if own is not None:
+            # Servers serve on, and uvicorn takes it for an app without a lifespan.
+            _LOGGER.exception("the ledger's worker has ended: what fails is not tried again", exc_info=own)
+        raise
     await send({"type": "lifespan.shutdown.complete"})

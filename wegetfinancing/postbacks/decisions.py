@@ -14,10 +14,10 @@ _LOGGER: Final = logging.getLogger("wegetfinancing")
 
 @attrs.frozen(kw_only=True)
 class Decision:
-    """A decision of the vendor's that belongs to an order of the shop's.
+    """A lender's decision about an order of the shop, as its handler receives it.
 
     Attributes:
-        id: of the ledger's; greater ones came later.
+        id: the ledger's number of it; later decisions have greater ones.
         order_id: the shop's order ID, even where the postback names none.
         merchant_id: the merchant whose order it is.
         postback: what was said. From a ledger its ``raw`` is empty.

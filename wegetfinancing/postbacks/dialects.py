@@ -5,10 +5,12 @@ A postback has no id and no sequence number; any status may follow any other, an
 vendor's official clients where a comment says so.
 """
 
+import contextlib
 import datetime as dt
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
@@ -137,9 +139,15 @@ def _read_updates(raw: dict[str, Any], verified: Mapping[str, Any]) -> Postback:
         return kind(**common)
     # An old form says action="refund" in place of a status (seen in the official clients).
     if Refunded.status in (status, action) and (status is None or action in (None, status)):
-        amount = updates.get("amount")
-        return Refunded(amount=None if amount is None else read_amount(amount, "amount"), **common)
+        return Refunded(amount=_refunded_amount(updates.get("amount")), **common)
     return _unknown(status or action, common)
+
+
+def _refunded_amount(value: object) -> Decimal | None:
+    # Were the refund refused because its amount cannot be read, the loan would stay approved.
+    with contextlib.suppress(ValueError):
+        return read_amount(value, "amount")
+    return None
 
 
 def _read_legacy(raw: dict[str, Any], version: PostbackVersion, verified: Mapping[str, Any]) -> Postback:

@@ -87,7 +87,8 @@ class Refunded(_Postback):
     clients do the same.
 
     Attributes:
-        amount: USD; ``None`` where the vendor named none: look it up in the vendor's back-office.
+        amount: USD; ``None`` where the vendor named none that can be read: look it up in the vendor's
+            back-office.
 
     The others are as on ``Approved``.
     """
@@ -104,7 +105,7 @@ class Refunded(_Postback):
 
 @attrs.frozen(kw_only=True)
 class UnknownPostback(_Postback):
-    """Something else. Log it for manual review; never treat it as an approval.
+    """Its status is missing or unknown to this package. Log it for manual review; it is never an approval.
 
     Attributes:
         reported_status: the vendor's word; ``None`` where there is none.

@@ -34,7 +34,7 @@ _REJECTED: Final = Rejected.status
 _REFUND: Final = Refunded.status
 
 # Repeats that change nothing. Not among them: a rejection repeated after an approval, and an approval
-# repeated after a rejection, since either may be a new decision.
+# repeated after a rejection, since either may be a new decision. Nor is a refund that was signed later.
 _CHANGES_NOTHING: Final = frozenset(
     {
         (_PREAPPROVED, _PREAPPROVED),
@@ -81,6 +81,8 @@ class LoanState:
             return Advice.DUPLICATE
         if postback.key in self.handled:
             same = step in _CHANGES_NOTHING or isinstance(postback, UnknownPostback)
+            if isinstance(postback, Refunded) and not self._was_signed_by_then(postback):
+                same = False  # it may be another refund of the same amount
             return Advice.DUPLICATE if same else Advice.SURPRISING
         if self.surprises:
             return Advice.SURPRISING
@@ -117,6 +119,11 @@ class LoanState:
         if self.signed_at is None or postback.signed_at is None:
             return False
         return postback.signed_at > self.signed_at
+
+    def _was_signed_by_then(self, postback: Postback) -> bool:
+        if self.signed_at is None or postback.signed_at is None:
+            return False
+        return postback.signed_at <= self.signed_at
 
     def resolved(self, status: str | None) -> Self:
         """Return what is known after a manual review, in which ``status`` turned out to be the decision."""

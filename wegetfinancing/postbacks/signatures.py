@@ -145,7 +145,10 @@ def check_signature(
     if not _signed_by_any(body, timestamp, signature, accepted):
         if not _SIGNATURE.fullmatch(signature):
             raise _header_error(SIGNATURE_HEADER, signature)
-        msg = "x-signature does not match the body and the timestamp under any of the credentials"
+        msg = (
+            "x-signature does not match the body and the timestamp:"
+            " they were signed with other credentials, or changed on the way"
+        )
         raise SignatureError(msg)
     if max_seconds is not None:
         _check_age(timestamp, max_seconds, clock())

@@ -13,7 +13,7 @@ from .._converter import from_wire
 from .._json import from_json
 from ..client.operations import CREATE_REQUEST, CREATE_TEST_POSTBACK, UPDATE_SHIPPING
 from ..credentials import Credentials
-from ..emulator.postbacks import SignedPostback
+from ..emulator.postbacks import SignedPostback, timestamp_at
 from ..emulator.postbacks import signed_postback as _signed_postback
 from ..emulator.responses import INV_ID, created_response, done_response, shipping_response
 from ..enums import PostbackVersion, ShippingState
@@ -174,7 +174,8 @@ def signed_postback(
         amount: USD, for a refund.
         version: the dialect, also as text: ``"0.2"``.
         credentials: the ones to sign with; by default those of ``credentials()``.
-        timestamp: the text of ``x-timestamp``; by default the current time in epoch seconds.
+        timestamp: the text of ``x-timestamp``; by default the current time in epoch seconds, with a fraction
+            that makes each postback later than those made before it.
 
     Raises:
         ValueError: the status or the version is unknown, or such a decision has never been seen in this
@@ -188,5 +189,5 @@ def signed_postback(
         merchant_transaction_id=merchant_transaction_id,
         amount=amount,
         version=version,
-        timestamp=str(int(time.time())) if timestamp is None else timestamp,
+        timestamp=timestamp_at(time.time()) if timestamp is None else timestamp,
     )

@@ -3,7 +3,7 @@
 import functools
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Iterator
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar, cast
 
 from django.db import connections, transaction
 from django.http import HttpRequest, HttpResponse
@@ -56,7 +56,8 @@ def postback_view(
     """Make a view that receives postbacks.
 
     Each postback is stored before it is answered, and handled in the request's thread; what fails is tried
-    again by ``manage.py wegetfinancing_worker``. The view is exempt from CSRF and from ``ATOMIC_REQUESTS``.
+    again by ``manage.py wegetfinancing_worker``. The view is exempt from CSRF, ``LoginRequiredMiddleware``
+    and ``ATOMIC_REQUESTS``.
 
     Args:
         handler: a plain ``def (decision)`` where the ledger has no ``apply``. It runs at least once. By
@@ -179,7 +180,9 @@ def _of_settings(ledger: DecisionLedger | None) -> tuple[Any, Any]:
 
 def _exempt(view: _View) -> _View:
     """Mark a view: Django's own decorator for CSRF makes a plain function of an async one before 5.0."""
-    view.csrf_exempt = True  # type: ignore[attr-defined] # what Django's middleware looks for
+    marked = cast("Any", view)
+    marked.csrf_exempt = True  # what Django's middleware looks for
+    marked.login_required = False  # what LoginRequiredMiddleware looks for, since 5.1
     for alias in connections:
         view = transaction.non_atomic_requests(alias)(view)
     return view
