@@ -65,6 +65,16 @@ def test_an_order_whose_intent_was_lost_during_the_call_is_not_applied_for_again
     assert [each.order_id for each in ledger.review().loans] == [ORDER]
 
 
+def test_a_decision_that_is_delivered_again_finds_the_order_that_is_known_by_now() -> None:
+    """Only a worker looked again: without one the vendor heard 500 for ever, and nothing was handled."""
+    ledger = MemoryLedger(apply=Shop())
+    assert ledger.record(postback()).order_id is None
+    ledger.record_failure(application(), Outcome.UNKNOWN)  # whose intent a failover has lost
+    assert ledger.record(postback()).order_id == ORDER
+    assert loan_of(ledger).state is ApplicationState.CREATED
+    handle(ledger)
+
+
 async def awaited(_connection: object, _decision: Decision) -> None:
     """An apply as somebody writes it who awaits everything else."""
 

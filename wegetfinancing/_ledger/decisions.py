@@ -78,12 +78,12 @@ def decision_of(decision: DecisionRow, loan: LoanRow) -> Decision:
 
 
 def record(tx: Transaction, postback: Postback) -> DecisionRow:
-    """Append a delivery, match it, and return it; a repeat is returned as it stands."""
+    """Append a delivery, match it, and return it; a repeat is only matched, if it was not before."""
     row = row_of(postback, 0.0)
     owner_id = tx.lock_inv_id(row.merchant_id, row.inv_id)
     repeated = tx.delivery(row.merchant_id, row.digest)
     if repeated is not None:
-        return repeated
+        return match(tx, repeated, owner_id) if repeated.state == rows.UNMATCHED else repeated
     row = attrs.evolve(row, received_at=tx.now())
     if is_of_a_check(postback):
         return tx.insert_decision(attrs.evolve(row, state=rows.DISMISSED))  # nobody has to review it

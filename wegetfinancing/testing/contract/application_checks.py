@@ -99,8 +99,11 @@ def what_may_exist_is_not_tried_again(make_ledger: MakeLedger) -> None:
     loan = ledger.record_failure(intent, Outcome.UNKNOWN)
     is_unknown = loan is not None and loan.state is ApplicationState.UNKNOWN
     require(is_unknown, "the application is not unknown")
-    verdict = ledger.begin(application()).verdict
-    require(verdict is Verdict.UNKNOWN, f"a new attempt was answered {verdict.value}")
+    lost = application("ORDER-124")  # a failover has forgotten it during the call
+    ledger.record_failure(lost, Outcome.UNKNOWN)
+    for order_id in (ORDER, "ORDER-124"):
+        verdict = ledger.begin(application(order_id)).verdict
+        require(verdict is Verdict.UNKNOWN, f"a new attempt was answered {verdict.value}")
 
 
 @ledger_check
