@@ -62,7 +62,7 @@ class PostbackApp:
         repeat_handler: the same for a postback whose ``key`` was handled before. Nothing tells a late
             repeat from a new decision of the same kind, such as a second rejection after an approval or
             a second refund of the same amount; ``LoanState`` says which ones need manual review.
-            Without it a repeat is answered ``OK`` and nothing else happens.
+            Without it a repeat is answered ``OK`` and logged, and nothing else happens.
         store: remembers what was handled; by default in this process alone, until it ends.
         max_age: seconds, or a ``timedelta``, that ``x-timestamp`` may lie in the past or the future;
             ``None`` for any. A store that forgets decisions requires it, see ``DeliveryStore``.

@@ -51,7 +51,8 @@ class PostbackApp:
             which needs a process of its own: while none is alive, a failure is answered with
             ``statuses.failed``. It refuses ``store``, ``repeat_handler`` and ``max_age``.
         repeat_handler: the same for a postback whose ``key`` was handled before. Without it a repeat is
-            answered ``OK`` and nothing else happens. See ``wegetfinancing.postbacks.PostbackApp``.
+            answered ``OK`` and logged, and nothing else happens.
+            See ``wegetfinancing.postbacks.PostbackApp``.
         store: remembers what was handled; by default in this process alone, until it ends.
         max_age: seconds, or a ``timedelta``, that ``x-timestamp`` may lie in the past or the future;
             ``None`` for any. A store that forgets decisions requires it, see ``DeliveryStore``.

@@ -172,7 +172,7 @@ def signed_postback(
     Args:
         status: ``approved``, ``preapproved``, ``rejected`` or ``refund``.
         inv_id: the ID of the request.
-        merchant_transaction_id: your order ID; ``None`` omits it, as the vendor sometimes does.
+        merchant_transaction_id: your order ID; ``None`` omits it, as documented rejections and refunds do.
         amount: USD, for a refund.
         version: the dialect, also as text: ``"0.2"``.
         credentials: the ones to sign with; by default those of ``credentials()``.
