@@ -101,12 +101,7 @@ class PostbackApp:
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterator[bytes]:
         """Serve one request of a WSGI server."""
         method, path, headers = environ["REQUEST_METHOD"], _path_below_mount(environ), headers_of(environ)
-        chunks = _body_chunks(
-            environ["wsgi.input"],
-            environ.get("CONTENT_LENGTH", ""),
-            ends_by_itself=bool(environ.get("wsgi.input_terminated")),
-            is_encoded="HTTP_TRANSFER_ENCODING" in environ,
-        )
+        chunks = body_chunks(environ)
         del environ  # it holds the signature, and crash reporters show local variables
         answer, failure = self._endpoint.respond(method, path, headers, chunks)
         start_response(_status_line(answer.status), list(answer.headers.items()))
@@ -119,6 +114,21 @@ class Readable(Protocol):
     def read(self, size: int, /) -> bytes:
         """Read up to ``size`` bytes; none at the end."""
         ...
+
+
+def body_chunks(environ: Mapping[str, Any]) -> Iterator[bytes]:
+    """Read a request's body. What is returned does not keep the environment alive."""
+    return _body_chunks(
+        environ["wsgi.input"],
+        environ.get("CONTENT_LENGTH", ""),
+        ends_by_itself=bool(environ.get("wsgi.input_terminated")),
+        is_encoded=is_encoded(environ),
+    )
+
+
+def is_encoded(environ: Mapping[str, Any]) -> bool:
+    """Tell whether a body may come although there is no length, such as in chunks."""
+    return "HTTP_TRANSFER_ENCODING" in environ
 
 
 def _body_chunks(stream: Readable, length: str, *, ends_by_itself: bool, is_encoded: bool) -> Iterator[bytes]:
