@@ -198,10 +198,8 @@ async def _lifespan(
             await send({"type": "lifespan.startup.complete"})
             await receive()
             tasks.cancel_scope.cancel()
-    except BaseExceptionGroup as failures:
-        _, own = failures.split(anyio.get_cancelled_exc_class())
-        if own is not None:
-            # Servers serve on, and uvicorn takes it for an app without a lifespan.
-            _LOGGER.exception("the ledger's worker has ended: what fails is not tried again", exc_info=own)
+    except BaseExceptionGroup:  # never of cancellations alone
+        # Servers serve on, and uvicorn takes it for an app without a lifespan.
+        _LOGGER.exception("the ledger's worker has ended: what fails is not tried again")
         raise
     await send({"type": "lifespan.shutdown.complete"})
