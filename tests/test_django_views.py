@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import django
 import pytest
+from django.core.handlers.wsgi import WSGIRequest
 from django.db import connections
 from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, Client, RequestFactory, override_settings
@@ -175,6 +176,23 @@ def request_of(delivery: Any = None) -> HttpRequest:
     delivery = signed_postback(timestamp="1700000001") if delivery is None else delivery
     headers = {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in delivery.headers.items()}
     return RequestFactory().post("/", data=delivery.body, content_type="application/json", **headers)
+
+
+@pytest.mark.parametrize(("ends_by_itself", "status"), [(True, 200), (False, 411)])
+def test_a_body_in_chunks_is_read_where_the_server_marks_its_end(ends_by_itself: bool, status: int) -> None:
+    begin()
+    made = signed_postback(timestamp="1700000001")
+    request = request_of(made)
+    request.META |= {
+        "HTTP_TRANSFER_ENCODING": "chunked",
+        "wsgi.input": io.BytesIO(made.body),
+        "wsgi.input_terminated": ends_by_itself,
+    }
+    del request.META["CONTENT_LENGTH"]
+    chunked = WSGIRequest(request.META)
+    assert chunked.body == b""  # as a middleware may have read it
+    assert call(postback_view(), chunked).status_code == status
+    assert django_shop.told == ["approved"] * ends_by_itself
 
 
 def test_a_plain_handler_is_called_until_it_has_succeeded() -> None:

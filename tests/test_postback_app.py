@@ -28,7 +28,7 @@ from wegetfinancing.postbacks import (
     ResponseStatuses,
     SyncMemoryDeliveryStore,
 )
-from wegetfinancing.testing import SignedPostback, credentials, signed_postback
+from wegetfinancing.testing import INV_ID, SignedPostback, credentials, signed_postback
 
 pytestmark = pytest.mark.anyio
 
@@ -226,6 +226,20 @@ async def test_two_deliveries_at_once_are_handled_once_and_both_answered_ok() ->
             tasks.start_soon(one)
     assert statuses == [200] * 5
     assert len(shop.handled) == 1
+
+
+async def test_what_is_taken_for_a_repeat_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    for app, is_silent in (
+        (PostbackApp(credentials(), Shop()), False),
+        (PostbackApp(credentials(), Shop(), repeat_handler=Shop()), True),
+    ):
+        caplog.clear()
+        for status in ("rejected", "approved"):
+            assert await deliver(app, signed_postback(status)) == 200
+        assert caplog.messages == []
+        assert await deliver(app, signed_postback("rejected")) == 200
+        repeat = f"1234:{INV_ID}:rejected was handled before, and is taken for a repeat"
+        assert caplog.messages == ([] if is_silent else [repeat])
 
 
 async def test_a_repeat_can_be_looked_at() -> None:

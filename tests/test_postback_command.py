@@ -43,6 +43,17 @@ def test_a_forged_postback_is_refused_and_the_command_says_so(
     assert endpoint.got == []
 
 
+def test_no_decision_is_signed_with_the_credentials_of_the_live_environment(
+    endpoint: Endpoint, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WEGETFINANCING_ENVIRONMENT", "LIVE")
+    assert main(["postback", endpoint.url, "--order", "ORDER-1"]) == 2
+    assert "WEGETFINANCING_ENVIRONMENT is live" in capsys.readouterr().err
+    assert main(["postback", endpoint.url, "--wrong-signature"]) == 1
+    assert capsys.readouterr().out.endswith("\nHTTP 401\nbad signature\n")
+    assert endpoint.got == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [

@@ -109,6 +109,18 @@ async def test_a_postback_nobody_has_seen_is_not_made_up(settings: dict[str, Any
         signed_postback(**settings)
 
 
+async def test_two_orders_do_not_share_an_application() -> None:
+    ledger = MemoryLedger()
+    async with AsyncClient(credentials(), transport=FakeTransport(), ledger=ledger) as client:
+        for order in ("ORDER-1", "ORDER-2", "ORDER-3"):
+            await client.create_request(financing_request(merchant_transaction_id=order))
+    loans = ledger.loans(["ORDER-1", "ORDER-2", "ORDER-3"])
+    assert [each.held for each in loans.values()] == [(), (), ()]
+    ids = [each.inv_id for each in loans.values()]
+    assert ids[0] == INV_ID
+    assert len(set(ids)) == 3
+
+
 async def test_what_is_signed_later_is_later_within_a_second_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "time", lambda: 1_700_000_000.9)
     ledger = MemoryLedger(apply=lambda _connection, _decision: None)

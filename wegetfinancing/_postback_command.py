@@ -15,7 +15,8 @@ from ._arguments import dollars
 from ._checks import is_loopback
 from ._rules import url
 from .client.httpx_transport import HttpxTransport
-from .credentials import Credentials
+from .client.settings import settings_from_env
+from .credentials import Credentials, Environment
 from .emulator.postbacks import STATUSES, SignedPostback, delivery, forged, signed_postback
 from .enums import PostbackVersion
 from .errors import ConfigurationError, TransportError
@@ -30,7 +31,8 @@ def add_parser(commands: Any) -> None:  # noqa: ANN401 - argparse's own type is 
     postback = commands.add_parser(
         "postback",
         help="send a signed postback to your endpoint and print its answer",
-        description="Send a postback, signed with the credentials of WEGETFINANCING_*, and print the answer.",
+        description="Send a postback, signed with the credentials of WEGETFINANCING_*, and print the answer. "
+        "Where WEGETFINANCING_ENVIRONMENT is live, only one with --wrong-signature is sent.",
     )
     postback.add_argument("url", help="your endpoint, such as http://127.0.0.1:8000/postbacks")
     postback.add_argument("--status", choices=STATUSES, default=STATUSES[0], help="default: %(default)s")
@@ -55,6 +57,12 @@ def add_parser(commands: Any) -> None:  # noqa: ANN401 - argparse's own type is 
 
 def _run(chosen: argparse.Namespace) -> int:
     require_postback_url(chosen.url)
+    if settings_from_env({}).get("environment") is Environment.LIVE and not chosen.wrong_signature:
+        msg = (
+            "WEGETFINANCING_ENVIRONMENT is live, where the shop would take this for the vendor's decision;"
+            " 'wegetfinancing check --postback-url' tries the endpoint with what changes nothing"
+        )
+        raise ConfigurationError(msg)
     inv_id = chosen.inv_id or secrets.token_hex(16)
     signed = signed_postback(
         chosen.status,

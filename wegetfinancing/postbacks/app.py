@@ -62,7 +62,7 @@ class PostbackApp:
         repeat_handler: the same for a postback whose ``key`` was handled before. Nothing tells a late
             repeat from a new decision of the same kind, such as a second rejection after an approval or
             a second refund of the same amount; ``LoanState`` says which ones need manual review.
-            Without it a repeat is answered ``OK`` and nothing else happens.
+            Without it a repeat is answered ``OK`` and logged, and nothing else happens.
         store: remembers what was handled; by default in this process alone, until it ends.
         max_age: seconds, or a ``timedelta``, that ``x-timestamp`` may lie in the past or the future;
             ``None`` for any. A store that forgets decisions requires it, see ``DeliveryStore``.
@@ -198,10 +198,8 @@ async def _lifespan(
             await send({"type": "lifespan.startup.complete"})
             await receive()
             tasks.cancel_scope.cancel()
-    except BaseExceptionGroup as failures:
-        _, own = failures.split(anyio.get_cancelled_exc_class())
-        if own is not None:
-            # Servers serve on, and uvicorn takes it for an app without a lifespan.
-            _LOGGER.exception("the ledger's worker has ended: what fails is not tried again", exc_info=own)
+    except BaseExceptionGroup:  # never of cancellations alone
+        # Servers serve on, and uvicorn takes it for an app without a lifespan.
+        _LOGGER.exception("the ledger's worker has ended: what fails is not tried again")
         raise
     await send({"type": "lifespan.shutdown.complete"})

@@ -1,6 +1,7 @@
 """Handle each decision once: claim it, call the shop's handler, settle it; try again while patience lasts."""
 
 import contextlib
+import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable
@@ -24,6 +25,7 @@ PostbackHandler: TypeAlias = Callable[[Postback], Awaitable[object]]
 SyncPostbackHandler: TypeAlias = Callable[[Postback], object]
 """The same as a plain function, which runs in the request's own thread."""
 
+_LOGGER: Final = logging.getLogger("wegetfinancing")
 _STORE_SECONDS: Final = 5.0
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 1.0
@@ -54,6 +56,9 @@ class _Rules:
             claim = yield Call(self.store.claim, names, _STORE_SECONDS)
             if claim is Claim.SETTLED and self.repeat_handler is not None:
                 yield Call(self.repeat_handler, (postback,))
+            elif claim is Claim.SETTLED:
+                # Nobody else would hear of a second rejection after an approval.
+                _LOGGER.warning("%s was handled before, and is taken for a repeat", postback.key)
             if claim is not Claim.GRANTED:
                 return claim is Claim.SETTLED
             yield Call(self.handler, (postback,))

@@ -51,7 +51,8 @@ class PostbackApp:
             which needs a process of its own: while none is alive, a failure is answered with
             ``statuses.failed``. It refuses ``store``, ``repeat_handler`` and ``max_age``.
         repeat_handler: the same for a postback whose ``key`` was handled before. Without it a repeat is
-            answered ``OK`` and nothing else happens. See ``wegetfinancing.postbacks.PostbackApp``.
+            answered ``OK`` and logged, and nothing else happens.
+            See ``wegetfinancing.postbacks.PostbackApp``.
         store: remembers what was handled; by default in this process alone, until it ends.
         max_age: seconds, or a ``timedelta``, that ``x-timestamp`` may lie in the past or the future;
             ``None`` for any. A store that forgets decisions requires it, see ``DeliveryStore``.
@@ -100,12 +101,7 @@ class PostbackApp:
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterator[bytes]:
         """Serve one request of a WSGI server."""
         method, path, headers = environ["REQUEST_METHOD"], _path_below_mount(environ), headers_of(environ)
-        chunks = _body_chunks(
-            environ["wsgi.input"],
-            environ.get("CONTENT_LENGTH", ""),
-            ends_by_itself=bool(environ.get("wsgi.input_terminated")),
-            is_encoded="HTTP_TRANSFER_ENCODING" in environ,
-        )
+        chunks = body_chunks(environ)
         del environ  # it holds the signature, and crash reporters show local variables
         answer, failure = self._endpoint.respond(method, path, headers, chunks)
         start_response(_status_line(answer.status), list(answer.headers.items()))
@@ -118,6 +114,21 @@ class Readable(Protocol):
     def read(self, size: int, /) -> bytes:
         """Read up to ``size`` bytes; none at the end."""
         ...
+
+
+def body_chunks(environ: Mapping[str, Any]) -> Iterator[bytes]:
+    """Read a request's body. What is returned does not keep the environment alive."""
+    return _body_chunks(
+        environ["wsgi.input"],
+        environ.get("CONTENT_LENGTH", ""),
+        ends_by_itself=bool(environ.get("wsgi.input_terminated")),
+        is_encoded=is_encoded(environ),
+    )
+
+
+def is_encoded(environ: Mapping[str, Any]) -> bool:
+    """Tell whether a body may come although there is no length, such as in chunks."""
+    return "HTTP_TRANSFER_ENCODING" in environ
 
 
 def _body_chunks(stream: Readable, length: str, *, ends_by_itself: bool, is_encoded: bool) -> Iterator[bytes]:

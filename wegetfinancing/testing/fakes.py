@@ -1,6 +1,7 @@
 """A fake transport that answers from a script, builders of sensible values, and signed postbacks."""
 
 import datetime as dt
+import itertools
 import time
 from collections.abc import Callable
 from decimal import Decimal
@@ -29,7 +30,7 @@ class FakeTransport:
 
     Each reply of the script serves one request: a ``Response``, an exception to raise such as
     ``TransportError("lost", outcome=Outcome.UNKNOWN)``, or a function of the request. Without a
-    script every request succeeds.
+    script every request succeeds; the first application has the ID ``INV_ID``, and each further one its own.
 
     Attributes:
         requests: what was sent, oldest first.
@@ -48,6 +49,7 @@ class FakeTransport:
         self.closed: bool = False
         self._script = list(script)
         self._scripted = bool(script)
+        self._numbers = itertools.count(1)
 
     async def send(self, request: Request) -> Response:
         """Record the request and return the next reply.
@@ -59,7 +61,7 @@ class FakeTransport:
         await anyio.lowlevel.checkpoint()
         self.requests.append(request)
         if not self._scripted:
-            return _success(request)
+            return self._success(request)
         if not self._script:
             msg = f"FakeTransport was given {len(self.requests) - 1} replies and got another request"
             raise TransportError(msg, outcome=Outcome.NOT_SENT)
@@ -99,14 +101,14 @@ class FakeTransport:
     def _bodies(self, operation: str) -> list[dict[str, Any]]:
         return [from_json(each.body) for each in self.requests if each.operation == operation]
 
-
-def _success(request: Request) -> Response:
-    if request.operation == CREATE_REQUEST.name:
-        expected = from_wire(FinancingRequest, from_json(request.body)).expected_amount
-        return created_response(amount=expected)
-    if request.operation == UPDATE_SHIPPING.name:
-        return shipping_response(from_json(request.body)["loan_id"])
-    return done_response()
+    def _success(self, request: Request) -> Response:
+        if request.operation == CREATE_REQUEST.name:
+            expected = from_wire(FinancingRequest, from_json(request.body)).expected_amount
+            number = next(self._numbers)
+            return created_response(INV_ID if number == 1 else f"{number:032x}", amount=expected)
+        if request.operation == UPDATE_SHIPPING.name:
+            return shipping_response(from_json(request.body)["loan_id"])
+        return done_response()
 
 
 _CREDENTIALS: Final = Credentials(merchant_id="1234", username="api-user", password="api-password")  # noqa: S106 - invented
@@ -170,7 +172,7 @@ def signed_postback(
     Args:
         status: ``approved``, ``preapproved``, ``rejected`` or ``refund``.
         inv_id: the ID of the request.
-        merchant_transaction_id: your order ID; ``None`` omits it, as the vendor sometimes does.
+        merchant_transaction_id: your order ID; ``None`` omits it, as documented rejections and refunds do.
         amount: USD, for a refund.
         version: the dialect, also as text: ``"0.2"``.
         credentials: the ones to sign with; by default those of ``credentials()``.

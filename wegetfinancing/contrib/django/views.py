@@ -34,7 +34,7 @@ from ...postbacks.sources import (
 )
 from ...postbacks.sync_endpoint import SyncEndpoint
 from ...postbacks.worker import LedgerHandling
-from ...postbacks.wsgi import CUT_SHORT
+from ...postbacks.wsgi import CUT_SHORT, body_chunks, is_encoded
 from .conf import get_credentials, get_handler, get_ledger
 from .threads import in_any_thread
 
@@ -189,6 +189,14 @@ def _exempt(view: _View) -> _View:
 
 
 def _body_chunks(request: HttpRequest) -> Iterator[bytes]:
+    environ = getattr(request, "environ", None)
+    if environ is not None and is_encoded(environ) and not environ.get("CONTENT_LENGTH"):
+        # Over WSGI Django reads as much as CONTENT_LENGTH says, which is nothing.
+        return body_chunks(environ)
+    return _chunks_that_django_reads(request)
+
+
+def _chunks_that_django_reads(request: HttpRequest) -> Iterator[bytes]:
     try:
         while chunk := request.read(BODY_LIMIT + 1):
             yield chunk
