@@ -24,7 +24,7 @@ from support.networks import WatchedNetwork
 from support.virtual_time import VirtualTime, virtual_time
 from wegetfinancing import AsyncClient, Client, ConfigurationError, HttpxTransport, TransportError
 from wegetfinancing.client.direct_connection import Origin, default_network
-from wegetfinancing.client.ready_connections import ReadyConnections
+from wegetfinancing.client.ready_connections import ReadyConnections, is_untouched
 from wegetfinancing.http import Request, Response
 from wegetfinancing.testing import INV_ID, FakeTransport, credentials, financing_request, shipping_event
 
@@ -46,9 +46,13 @@ def make_request(url: str, *, repeatable: bool = False, timeout: float = PLENTY)
 
 @attrs.define
 class ConnectionCounter:
-    """A server that says which connection each request came on, and answers once so many are open."""
+    """A server that says which connection each request came on, and answers once so many are open.
+
+    Or it closes that connection, where it ``loses`` them.
+    """
 
     wait_for: int = 0
+    loses: bool = False
     opened: int = 0
     used: list[int] = attrs.field(factory=list)
     ended: list[int] = attrs.field(factory=list)
@@ -62,6 +66,9 @@ class ConnectionCounter:
                 await connection.read_request()
                 self.used.append(number)
                 await self.until(lambda: self.opened >= self.wait_for)
+                if self.loses:
+                    await anyio.wait_all_tasks_blocked()
+                    return
                 await connection.send(http_answer(GOOD))
         finally:
             self.ended.append(number)
@@ -425,6 +432,42 @@ async def test_every_connection_goes_through_the_network_given(shop: ConnectionC
             assert len(writes) > before
 
 
+@attrs.define
+class Arriving(httpcore.AsyncNetworkStream):
+    """A connection on which TLS alone has something to read for so many turns, and then its end, if any."""
+
+    turns: float
+    ends: bool = False
+    ended: anyio.Event = attrs.field(factory=anyio.Event)
+
+    async def read(self, *_: object, **__: object) -> bytes:
+        await self.ended.wait()
+        return b""
+
+    def get_extra_info(self, info: str) -> bool:
+        assert info == "is_readable"
+        self.turns -= 1
+        if self.ends and self.turns == 0:
+            self.ended.set()
+        return self.turns >= 0
+
+
+@pytest.mark.parametrize(
+    ("stream", "untouched"),
+    [
+        (partial(Arriving, 10), True),
+        (partial(Arriving, 10, ends=True), False),
+        (partial(Arriving, math.inf), False),
+    ],
+    ids=["tickets", "tickets and the end", "without end"],
+)
+async def test_what_has_arrived_is_read_first_unless_there_is_no_end_to_it(
+    stream: Callable[[], Arriving], untouched: bool
+) -> None:
+    with anyio.fail_after(PLENTY):
+        assert await is_untouched(stream()) is untouched
+
+
 async def test_a_server_that_never_stops_sending_is_not_waited_for() -> None:
     async def flood(connection: Connection) -> None:
         if flooded.is_set():
@@ -439,6 +482,14 @@ async def test_a_server_that_never_stops_sending_is_not_waited_for() -> None:
         await own.preconnect(url)
         await flooded.wait()
         assert (await own.send(make_request(url))).body == GOOD
+
+
+async def test_a_create_that_fails_leaves_no_connection_open_for_another(shop: ConnectionCounter) -> None:
+    shop.wait_for, shop.loses = 2, True
+    async with loop_server(shop) as url, closing() as own:
+        with pytest.raises(TransportError):
+            await own.send(make_request(url))
+        await shop.until(lambda: sorted(shop.ended) == [0, 1])
 
 
 # What cannot be opened
