@@ -674,7 +674,7 @@ async def test_what_no_call_may_handle_comes_out_as_it_is(shop: ConnectionCounte
 
 async def test_a_client_opens_the_connection_of_its_next_create(shop: ConnectionCounter) -> None:
     async with loop_server(shop) as url, AsyncClient(credentials(), base_url=url) as client:
-        await client.preconnect()
+        await client.preconnect(timeout=PLENTY)
         await shop.until(lambda: shop.opened == 1)
         await client.create_request(financing_request())
         assert shop.used == [0]
@@ -733,6 +733,29 @@ async def test_a_transport_that_fails_at_it_does_no_harm(do: Callable[[], Awaita
     async with AsyncClient(credentials(), transport=transport) as client:
         await client.preconnect(timeout=0.05)
     assert transport.asked == ["https://api.sandbox.wegetfinancing.com"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "timeout", "seconds"),
+    [({}, None, 2.0), ({"timeout": 1.0}, None, 1.0), ({}, 8.0, 8.0)],
+    ids=["by default", "of a shorter client", "of its own"],
+)
+def test_a_page_does_not_wait_for_it_for_long(
+    anyio_backend: str, settings: dict[str, Any], timeout: float | None, seconds: float
+) -> None:
+    async def show() -> None:
+        transport = Odd(anyio.sleep_forever)
+        async with AsyncClient(credentials(), transport=transport, **settings) as client:
+            await client.preconnect(timeout=timeout)
+
+    with virtual_time(anyio_backend) as time:
+        shown = time.portal.start_task_soon(show)
+        time.advance(0.0)
+        time.advance(seconds - 0.125)
+        waits = not shown.done()
+        time.advance(0.125)
+        assert waits
+        assert shown.done()
 
 
 async def test_a_client_that_cannot_be_used_says_so() -> None:
