@@ -391,13 +391,16 @@ async def test_a_host_with_several_addresses_is_reached_ahead_too(shop: Connecti
 async def test_through_a_proxy_none_is_opened(
     shop: ConnectionCounter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with loop_server(shop) as proxy:
-        async with closing(proxy=proxy) as own:
-            await own.preconnect("https://api.sandbox.wegetfinancing.com")
+    """Nor past it."""
+    through = ConnectionCounter()
+    async with loop_server(shop, tls=server_context("good")) as url, loop_server(through) as proxy:
+        async with closing(proxy=proxy, ssl_context=client_context()) as own:
+            await own.preconnect(url)
         monkeypatch.setenv("HTTPS_PROXY", proxy)
-        async with closing() as own:
-            await own.preconnect("https://api.sandbox.wegetfinancing.com")
-        assert shop.opened == 0
+        async with closing(ssl_context=client_context()) as own:
+            await own.preconnect(url)
+        await anyio.wait_all_tasks_blocked()
+        assert (shop.opened, through.opened) == (0, 0)
 
 
 @pytest.mark.parametrize("name", ["NO_PROXY", "HTTP_PROXY", "SHOP_PROXY"])
