@@ -237,6 +237,15 @@ def test_two_equal_lines_are_two_shipments(vendor: EmulatedVendor, file: Path) -
     assert vendor.emulator.shipped == {"loan-1": ["1", "1"]}
 
 
+def test_of_two_equal_lines_one_may_have_been_shipped_before(vendor: EmulatedVendor, file: Path) -> None:
+    vendor.emulator.add_loans("loan-1")
+    write(file, row("loan-1", "1"))
+    assert ship_from_csv.main([str(file)]) == 0
+    write(file, row("loan-1", "1"), row("loan-1", "1"))
+    assert ship_from_csv.main([str(file)]) == 0
+    assert vendor.emulator.shipped == {"loan-1": ["1", "1"]}
+
+
 def test_a_line_whose_outcome_is_unknown_is_not_written_down_and_holds_back_its_loan(
     vendor: EmulatedVendor, file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
