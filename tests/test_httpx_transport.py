@@ -638,6 +638,24 @@ async def test_a_create_does_not_go_out_on_a_connection_the_ready_client_had_ope
     assert len(server.requests) == 2
 
 
+async def test_an_answer_that_is_not_read_costs_a_ready_client_no_place(library: Any) -> None:
+    def compress(peer: Peer) -> None:
+        peer.answer(b"{}", headers="Content-Encoding: gzip\r\n")
+
+    gc.disable()
+    try:
+        async with (
+            raw_server(compress, answer) as server,
+            library.AsyncClient(limits=library.Limits(max_connections=1)) as client,
+        ):
+            transport = HttpxTransport(client, limits=httpx.Limits(max_connections=1))
+            response = await transport.send(make_request(server.url))
+            assert response.body_error == "came compressed, which was not asked for"
+            assert (await transport.send(make_request(server.url))).status == 200
+    finally:
+        gc.enable()
+
+
 async def test_a_ready_client_is_left_open(library: Any) -> None:
     async with library.AsyncClient() as client:
         await HttpxTransport(client).aclose()
