@@ -118,7 +118,7 @@ async def test_calls_at_the_same_time_replace_idle_connections_that_have_expired
             async with anyio.create_task_group() as tasks:
                 for _ in range(4):
                     tasks.start_soon(transport.send, make_request(server.url, repeatable=True))
-        assert len(server.requests) == 8
+        assert (len(server.requests), server.connections) == (8, 8)
         await transport.aclose()
 
 
