@@ -15,6 +15,8 @@ from wegetfinancing import DeadlineExceededError, Outcome, TransportError
 from wegetfinancing.http import Request, Response
 
 BODY_LIMIT = 1024 * 1024
+# A call that the client has to end counts as sent. Only here it is known that there was no connection yet.
+MARGIN = 0.02
 # aiohttp would add its own to a request that lacks them.
 NOT_ADDED = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 
@@ -64,6 +66,7 @@ class AiohttpTransport:
     async def send(self, request: Request) -> Response:
         progress = Progress()
         left = request.deadline - asyncio.get_running_loop().time()
+        left -= min(MARGIN, left / 10)
         if self._closed:
             message = "the transport is closed; make a new one"
             raise TransportError(message, outcome=Outcome.NOT_SENT, permanent=True)
@@ -95,7 +98,8 @@ class AiohttpTransport:
             headers=dict(request.headers),
             data=request.body,
             allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(total=None if left == math.inf else left),
+            # Above its threshold aiohttp rounds up to whole seconds.
+            timeout=aiohttp.ClientTimeout(total=None if left == math.inf else left, ceil_threshold=math.inf),
             trace_request_ctx=progress,
         ) as response:
             head = Response(response.status, list(response.headers.items()), body_error="was cut short")

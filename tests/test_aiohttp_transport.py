@@ -8,7 +8,8 @@ import pytest
 from aiohttp_transport import AiohttpTransport
 
 from support.exchanges import with_enough_time
-from support.fault_server import Peer, raw_server
+from support.fault_server import FaultServer, Peer, raw_server
+from support.virtual_time import virtual_time
 from wegetfinancing import AsyncClient, DeadlineExceededError, Outcome, TransportError
 from wegetfinancing.http import Request, Response
 from wegetfinancing.testing import (
@@ -67,6 +68,31 @@ async def test_a_deadline_that_has_passed_sends_nothing() -> None:
     with pytest.raises(DeadlineExceededError) as caught:
         await transport.send(make_request("http://127.0.0.1:9", -1))
     assert caught.value.outcome is Outcome.NOT_SENT
+
+
+@pytest.mark.parametrize("timeout", [0.1, 6.0])
+def test_a_deadline_before_there_is_a_connection_is_told_before_the_client_ends_the_call(
+    timeout: float,
+) -> None:
+    """Who only sees that a call was ended has to suppose that it was sent."""
+    ended: list[Outcome] = []
+
+    async def call() -> None:
+        transport = AiohttpTransport()
+        url = f"https://127.0.0.1:{silent.port}"
+        async with AsyncClient(credentials(), base_url=url, transport=transport, timeout=timeout) as client:
+            with pytest.raises(DeadlineExceededError) as caught:
+                await client.create_request(financing_request())
+        ended.append(caught.value.outcome)
+        await transport.aclose()
+
+    with FaultServer(Peer.silence) as silent, virtual_time("asyncio") as time:
+        called = time.portal.start_task_soon(call)
+        time.advance(0.0)
+        time.advance(0.999 * timeout)
+        told = list(ended)
+        called.cancel()
+    assert told == [Outcome.NOT_SENT]
 
 
 async def test_a_closed_one_sends_nothing() -> None:

@@ -8,6 +8,7 @@ import anyio
 import attrs
 import pytest
 
+from support.exchanges import with_enough_time
 from support.transports import SilentTransport
 from wegetfinancing import (
     AsyncClient,
@@ -122,12 +123,16 @@ async def test_the_end_of_a_failed_call_names_what_the_caller_gets(
 async def test_an_attempt_that_the_deadline_cuts_off_has_a_record_and_a_line_in_the_log(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    async def cut_off(timeout: float) -> CallEnded:
+        notes = Notes()
+        async with client_with(notes, transport=SilentTransport(), timeout=timeout) as client:
+            with pytest.raises(CallError):
+                await client.create_request(financing_request())
+        (ended,) = notes.ended
+        return ended
+
     caplog.set_level(logging.INFO, "wegetfinancing")
-    notes = Notes()
-    async with client_with(notes, transport=SilentTransport(), timeout=0.01) as client:
-        with pytest.raises(CallError):
-            await client.create_request(financing_request())
-    (ended,) = notes.ended
+    ended = await with_enough_time(cut_off, lambda ended: bool(ended.attempts))
     assert (ended.outcome, ended.error_type) == ("unknown", "DeadlineExceededError")
     assert without_time(ended.attempts) == [("create_request", 1, None, "unknown", "cancelled")]
     (record,) = caplog.records
@@ -136,9 +141,13 @@ async def test_an_attempt_that_the_deadline_cuts_off_has_a_record_and_a_line_in_
 
 async def test_a_caller_that_gives_up_is_told_from_a_deadline() -> None:
     notes = Notes()
-    async with client_with(notes, transport=SilentTransport()) as client:
-        with anyio.move_on_after(0.01):
-            await client.create_request(financing_request())
+    async with (
+        client_with(notes, transport=SilentTransport()) as client,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(client.create_request, financing_request())
+        await anyio.wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()
     assert [(each.outcome, each.error_type) for each in notes.ended] == [("unknown", "cancelled")]
 
 

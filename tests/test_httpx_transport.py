@@ -118,7 +118,7 @@ async def test_calls_at_the_same_time_replace_idle_connections_that_have_expired
             async with anyio.create_task_group() as tasks:
                 for _ in range(4):
                     tasks.start_soon(transport.send, make_request(server.url, repeatable=True))
-        assert len(server.requests) == 8
+        assert (len(server.requests), server.connections) == (8, 8)
         await transport.aclose()
 
 
@@ -636,6 +636,24 @@ async def test_a_create_does_not_go_out_on_a_connection_the_ready_client_had_ope
         response = await HttpxTransport(client).send(make_request(server.url, repeatable=True))
     assert response.status == 200
     assert len(server.requests) == 2
+
+
+async def test_an_answer_that_is_not_read_costs_a_ready_client_no_place(library: Any) -> None:
+    def compress(peer: Peer) -> None:
+        peer.answer(b"{}", headers="Content-Encoding: gzip\r\n")
+
+    gc.disable()
+    try:
+        async with (
+            raw_server(compress, answer) as server,
+            library.AsyncClient(limits=library.Limits(max_connections=1)) as client,
+        ):
+            transport = HttpxTransport(client, limits=httpx.Limits(max_connections=1))
+            response = await transport.send(make_request(server.url))
+            assert response.body_error == "came compressed, which was not asked for"
+            assert (await transport.send(make_request(server.url))).status == 200
+    finally:
+        gc.enable()
 
 
 async def test_a_ready_client_is_left_open(library: Any) -> None:

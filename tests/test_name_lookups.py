@@ -179,6 +179,7 @@ async def test_the_certificate_is_still_that_of_the_name(names: Resolver) -> Non
         await transport.preconnect(f"https://{SERVER}:{server.port}")
         for _ in range(2):  # opened ahead, and not
             assert (await transport.send(make_request(f"https://{SERVER}:{server.port}"))).status == 200
+        await transport.preconnect(f"https://other.example:{server.port}")  # the create would use it
         with pytest.raises(TransportError, match="certificate does not verify") as caught:
             await transport.send(make_request(f"https://other.example:{server.port}"))
         assert caught.value.outcome is Outcome.NOT_SENT

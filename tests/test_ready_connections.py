@@ -24,7 +24,7 @@ from support.networks import WatchedNetwork
 from support.virtual_time import VirtualTime, virtual_time
 from wegetfinancing import AsyncClient, Client, ConfigurationError, HttpxTransport, TransportError
 from wegetfinancing.client.direct_connection import Origin, default_network
-from wegetfinancing.client.ready_connections import ReadyConnections
+from wegetfinancing.client.ready_connections import ReadyConnections, is_untouched
 from wegetfinancing.http import Request, Response
 from wegetfinancing.testing import INV_ID, FakeTransport, credentials, financing_request, shipping_event
 
@@ -46,9 +46,13 @@ def make_request(url: str, *, repeatable: bool = False, timeout: float = PLENTY)
 
 @attrs.define
 class ConnectionCounter:
-    """A server that says which connection each request came on, and answers once so many are open."""
+    """A server that says which connection each request came on, and answers once so many are open.
+
+    Or it closes that connection, where it ``loses`` them.
+    """
 
     wait_for: int = 0
+    loses: bool = False
     opened: int = 0
     used: list[int] = attrs.field(factory=list)
     ended: list[int] = attrs.field(factory=list)
@@ -62,6 +66,9 @@ class ConnectionCounter:
                 await connection.read_request()
                 self.used.append(number)
                 await self.until(lambda: self.opened >= self.wait_for)
+                if self.loses:
+                    await anyio.wait_all_tasks_blocked()
+                    return
                 await connection.send(http_answer(GOOD))
         finally:
             self.ended.append(number)
@@ -384,13 +391,16 @@ async def test_a_host_with_several_addresses_is_reached_ahead_too(shop: Connecti
 async def test_through_a_proxy_none_is_opened(
     shop: ConnectionCounter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with loop_server(shop) as proxy:
-        async with closing(proxy=proxy) as own:
-            await own.preconnect("https://api.sandbox.wegetfinancing.com")
+    """Nor past it."""
+    through = ConnectionCounter()
+    async with loop_server(shop, tls=server_context("good")) as url, loop_server(through) as proxy:
+        async with closing(proxy=proxy, ssl_context=client_context()) as own:
+            await own.preconnect(url)
         monkeypatch.setenv("HTTPS_PROXY", proxy)
-        async with closing() as own:
-            await own.preconnect("https://api.sandbox.wegetfinancing.com")
-        assert shop.opened == 0
+        async with closing(ssl_context=client_context()) as own:
+            await own.preconnect(url)
+        await anyio.wait_all_tasks_blocked()
+        assert (shop.opened, through.opened) == (0, 0)
 
 
 @pytest.mark.parametrize("name", ["NO_PROXY", "HTTP_PROXY", "SHOP_PROXY"])
@@ -425,6 +435,42 @@ async def test_every_connection_goes_through_the_network_given(shop: ConnectionC
             assert len(writes) > before
 
 
+@attrs.define
+class Arriving(httpcore.AsyncNetworkStream):
+    """A connection on which TLS alone has something to read for so many turns, and then its end, if any."""
+
+    turns: float
+    ends: bool = False
+    ended: anyio.Event = attrs.field(factory=anyio.Event)
+
+    async def read(self, *_: object, **__: object) -> bytes:
+        await self.ended.wait()
+        return b""
+
+    def get_extra_info(self, info: str) -> bool:
+        assert info == "is_readable"
+        self.turns -= 1
+        if self.ends and self.turns == 0:
+            self.ended.set()
+        return self.turns >= 0
+
+
+@pytest.mark.parametrize(
+    ("stream", "untouched"),
+    [
+        (partial(Arriving, 10), True),
+        (partial(Arriving, 10, ends=True), False),
+        (partial(Arriving, math.inf), False),
+    ],
+    ids=["tickets", "tickets and the end", "without end"],
+)
+async def test_what_has_arrived_is_read_first_unless_there_is_no_end_to_it(
+    stream: Callable[[], Arriving], untouched: bool
+) -> None:
+    with anyio.fail_after(PLENTY):
+        assert await is_untouched(stream()) is untouched
+
+
 async def test_a_server_that_never_stops_sending_is_not_waited_for() -> None:
     async def flood(connection: Connection) -> None:
         if flooded.is_set():
@@ -439,6 +485,14 @@ async def test_a_server_that_never_stops_sending_is_not_waited_for() -> None:
         await own.preconnect(url)
         await flooded.wait()
         assert (await own.send(make_request(url))).body == GOOD
+
+
+async def test_a_create_that_fails_leaves_no_connection_open_for_another(shop: ConnectionCounter) -> None:
+    shop.wait_for, shop.loses = 2, True
+    async with loop_server(shop) as url, closing() as own:
+        with pytest.raises(TransportError):
+            await own.send(make_request(url))
+        await shop.until(lambda: sorted(shop.ended) == [0, 1])
 
 
 # What cannot be opened
@@ -623,7 +677,7 @@ async def test_what_no_call_may_handle_comes_out_as_it_is(shop: ConnectionCounte
 
 async def test_a_client_opens_the_connection_of_its_next_create(shop: ConnectionCounter) -> None:
     async with loop_server(shop) as url, AsyncClient(credentials(), base_url=url) as client:
-        await client.preconnect()
+        await client.preconnect(timeout=PLENTY)
         await shop.until(lambda: shop.opened == 1)
         await client.create_request(financing_request())
         assert shop.used == [0]
@@ -682,6 +736,29 @@ async def test_a_transport_that_fails_at_it_does_no_harm(do: Callable[[], Awaita
     async with AsyncClient(credentials(), transport=transport) as client:
         await client.preconnect(timeout=0.05)
     assert transport.asked == ["https://api.sandbox.wegetfinancing.com"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "timeout", "seconds"),
+    [({}, None, 2.0), ({"timeout": 1.0}, None, 1.0), ({}, 8.0, 8.0)],
+    ids=["by default", "of a shorter client", "of its own"],
+)
+def test_a_page_does_not_wait_for_it_for_long(
+    anyio_backend: str, settings: dict[str, Any], timeout: float | None, seconds: float
+) -> None:
+    async def show() -> None:
+        transport = Odd(anyio.sleep_forever)
+        async with AsyncClient(credentials(), transport=transport, **settings) as client:
+            await client.preconnect(timeout=timeout)
+
+    with virtual_time(anyio_backend) as time:
+        shown = time.portal.start_task_soon(show)
+        time.advance(0.0)
+        time.advance(seconds - 0.125)
+        waits = not shown.done()
+        time.advance(0.125)
+        assert waits
+        assert shown.done()
 
 
 async def test_a_client_that_cannot_be_used_says_so() -> None:

@@ -4,6 +4,7 @@ import errno
 import itertools
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -22,6 +23,8 @@ import ship_from_csv
 import uvicorn
 from rich.progress import Progress
 
+from support.fault_server import FaultServer
+from support.faults import answers_well, server_context
 from wegetfinancing import AsyncClient, Credentials, FinancingRequest
 from wegetfinancing.emulator import Emulator
 from wegetfinancing.emulator.app import emulator_app
@@ -237,6 +240,15 @@ def test_two_equal_lines_are_two_shipments(vendor: EmulatedVendor, file: Path) -
     assert vendor.emulator.shipped == {"loan-1": ["1", "1"]}
 
 
+def test_of_two_equal_lines_one_may_have_been_shipped_before(vendor: EmulatedVendor, file: Path) -> None:
+    vendor.emulator.add_loans("loan-1")
+    write(file, row("loan-1", "1"))
+    assert ship_from_csv.main([str(file)]) == 0
+    write(file, row("loan-1", "1"), row("loan-1", "1"))
+    assert ship_from_csv.main([str(file)]) == 0
+    assert vendor.emulator.shipped == {"loan-1": ["1", "1"]}
+
+
 def test_a_line_whose_outcome_is_unknown_is_not_written_down_and_holds_back_its_loan(
     vendor: EmulatedVendor, file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -252,16 +264,37 @@ def test_a_line_whose_outcome_is_unknown_is_not_written_down_and_holds_back_its_
     assert vendor.emulator.shipped == {"loan-1": ["1", "1", "2"]}
 
 
-def test_a_wrong_password_is_tried_once(
-    vendor: EmulatedVendor, file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("name", "told"), [("PASSWORD", "HTTP 401"), ("MERCHANT_ID", "HTTP 403")])
+def test_what_is_wrong_for_every_line_is_tried_once(
+    vendor: EmulatedVendor,
+    file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    told: str,
 ) -> None:
     calls: list[None] = []
     vendor.emulator.after = lambda: calls.append(None)
-    monkeypatch.setenv("WEGETFINANCING_PASSWORD", "wrong")
+    monkeypatch.setenv(f"WEGETFINANCING_{name}", "wrong")
     write(file, *(row(loan, "1") for loan in LOANS))
     assert ship_from_csv.main([str(file), "--at-once", "1"]) == 1
     assert len(calls) == 1
-    assert capsys.readouterr().out.count("not tried: the run was stopped") == len(LOANS) - 1
+    out = capsys.readouterr().out
+    assert told in out
+    assert out.count("not tried: the run was stopped") == len(LOANS) - 1
+
+
+@pytest.mark.usefixtures("vendor")
+def test_so_is_a_server_whose_certificate_does_not_verify(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(file, *(row(loan, "1") for loan in LOANS))
+    with FaultServer(answers_well, tls=server_context("good")) as server:  # by an authority nobody trusts
+        monkeypatch.setenv("WEGETFINANCING_BASE_URL", f"https://127.0.0.1:{server.port}")
+        assert ship_from_csv.main([str(file), "--at-once", "1"]) == 1
+    out = capsys.readouterr().out
+    assert "the server's certificate does not verify" in out
+    assert out.count("not tried: the run was stopped") == len(LOANS) - 1
 
 
 def test_what_was_shipped_in_the_emulator_is_not_shipped_elsewhere(
@@ -416,6 +449,21 @@ async def test_a_batch_that_cannot_be_written_leaves_no_line_and_fails_for_each_
     assert sorted(failed) == list(range(8))
     await journal.add(a_line(9, "loan-9"))
     assert (tmp_path / "journal").read_bytes() == journal.MAGIC + b"key-9 9\n"
+
+
+@pytest.mark.anyio
+async def test_of_a_line_that_a_full_disk_cuts_short_nothing_stays(
+    journal: ship_from_csv.Journal, tmp_path: Path
+) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(journal.MAGIC) + 4, limits[1]))
+    try:
+        with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+            await journal.add(a_line(1, "loan-1"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    await journal.add(a_line(2, "loan-2"))
+    assert (tmp_path / "journal").read_bytes() == journal.MAGIC + b"key-2 2\n"
 
 
 @pytest.mark.anyio

@@ -32,7 +32,7 @@ from .operations import (
     update_shipping_body,
 )
 from .sending import Sender
-from .settings import Endpoint, check_credentials, check_timeout
+from .settings import PRECONNECT_SECONDS, Endpoint, check_credentials, check_timeout
 from .shared import Shared
 from .transport import Transport, check_transport
 
@@ -231,14 +231,15 @@ class AsyncClient:
         what is wrong. Nor does it harm if no create follows, or if the transport cannot do it.
 
         Args:
-            timeout: overrides the client's timeout, in seconds.
+            timeout: seconds after which it is given up, so that a page waits no longer for it while the
+                vendor cannot be reached; by default 2, or the client's timeout if that is shorter.
 
         Raises:
             ConfigurationError: the client cannot be used (closed, other event loop, forked), or the
                 timeout is invalid.
 
         """
-        deadline = self._begin(timeout)
+        deadline = self._begin(min(self._shared.timeout, PRECONNECT_SECONDS) if timeout is None else timeout)
         preconnect = getattr(self._shared.transport, "preconnect", None)
         if preconnect is not None:
             with anyio.CancelScope(deadline=deadline):

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, T
 import anyio
 import sniffio
 
-from .._context import HANDLING
 from ..errors import CallError, Outcome, TransportError
 from .client import AsyncClient
 from .steps import Step, caller
@@ -46,7 +45,6 @@ class ClientCall(Generic[_Answer]):
         self._operation: Callable[[AsyncClient], Awaitable[_Answer]]
         self._operation = lambda client: operation(client, *args, **kwargs)
         self._answer: _Answer
-        self._handling = HANDLING.get()
         self._error: BaseException | None = None
         self._scope: anyio.CancelScope | None = None
         self._started = False
@@ -74,7 +72,6 @@ class ClientCall(Generic[_Answer]):
         if self._cancelled:
             return
         self._started = True
-        HANDLING.set(self._handling)
         caller.set(self)
         with contextlib.suppress(BaseException), anyio.CancelScope() as self._scope:
             try:

@@ -12,6 +12,8 @@ from .._checks import is_finite_number, is_loopback
 from ..credentials import Credentials, Environment
 from ..errors import ConfigurationError
 
+# A page that opens a connection ahead waits for it, also while the vendor cannot be reached.
+PRECONNECT_SECONDS: Final = 2.0
 _PRINTABLE_ASCII: Final = re.compile(r"[\x21-\x7e]+")
 
 

@@ -218,7 +218,8 @@ class Client:
         what is wrong. Nor does it harm if no create follows, or if the transport cannot do it.
 
         Args:
-            timeout: overrides the client's timeout, in seconds.
+            timeout: seconds after which it is given up, so that a page waits no longer for it while the
+                vendor cannot be reached; by default 2, or the client's timeout if that is shorter.
 
         Raises:
             ConfigurationError: the client cannot be used (closed, or in the thread of an event loop), or
