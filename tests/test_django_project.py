@@ -133,7 +133,7 @@ def test_the_worker_calls_the_handler_of_the_settings(name: str) -> None:
 
 
 def test_a_worker_without_anything_to_do_with_a_decision_says_so() -> None:
-    with pytest.raises(CommandError, match="nothing handles decisions"):
+    with pytest.raises(CommandError, match=r"nothing handles decisions: .* 'APPLY' or 'HANDLER'"):
         call_command("wegetfinancing_worker", until_idle=True)
 
 
