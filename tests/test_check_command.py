@@ -119,7 +119,19 @@ def test_a_name_server_that_does_not_answer_holds_up_neither_the_command_nor_its
         assert main(["check", "--timeout", "0.05"]) == 1
         anyio.run(resolver.until, 1)  # it still hangs
     told = "failed  dns         vendor.example cannot be resolved (no answer within 0.05 seconds)"
+    told += "; is the name in WEGETFINANCING_BASE_URL right? "
     assert told in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("settings")
+def test_an_address_that_is_the_vendors_own_is_not_said_to_be_mistyped(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with resolving(Resolver({"api.sandbox.wegetfinancing.com": []}), monkeypatch):
+        assert main(["check"]) == 1
+    printed = capsys.readouterr().out
+    assert "); may this machine use DNS? " in printed
+    assert "WEGETFINANCING_BASE_URL" not in printed
 
 
 @pytest.fixture(scope="module")

@@ -660,7 +660,7 @@ def test_tables_that_another_environment_uses_first_at_the_same_moment_are_refus
 
 def test_a_missing_table_is_a_ledger_error() -> None:
     add_database("empty", ENGINE="django.db.backends.sqlite3", NAME=FOLDER / "empty.db")
-    with pytest.raises(LedgerError, match="no such table: wgf_meta"):
+    with pytest.raises(LedgerError, match=r"no such table: wgf_meta; have the migrations been applied\?"):
         DjangoLedger(environment="sandbox", using="empty").loan(ORDER)
 
 

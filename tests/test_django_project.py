@@ -80,6 +80,14 @@ def test_the_check_names_what_is_missing_and_shows_no_value(ours: Any, expected:
     assert OURS["PASSWORD"] not in "".join(found)
 
 
+def test_the_check_warns_where_nothing_handles_decisions() -> None:
+    with override_settings(WEGETFINANCING=OURS):
+        (text,) = texts()
+    assert "has neither 'APPLY' nor 'HANDLER': wegetfinancing_worker cannot run" in text
+    with override_settings(WEGETFINANCING={**OURS, "HANDLER": "support.django_shop.handle"}):
+        assert texts() == []
+
+
 def test_the_check_refuses_another_kind_of_database() -> None:
     add_database("other-kind", ENGINE="django.db.backends.dummy")
     with override_settings(WEGETFINANCING={**OURS, "DATABASE": "other-kind"}):
@@ -133,7 +141,7 @@ def test_the_worker_calls_the_handler_of_the_settings(name: str) -> None:
 
 
 def test_a_worker_without_anything_to_do_with_a_decision_says_so() -> None:
-    with pytest.raises(CommandError, match="nothing handles decisions"):
+    with pytest.raises(CommandError, match=r"nothing handles decisions: .* 'APPLY' or 'HANDLER'"):
         call_command("wegetfinancing_worker", until_idle=True)
 
 

@@ -190,6 +190,19 @@ def test_a_decision_that_no_worker_has_seen_is_not_said_to_have_failed(
     assert "->" not in printed
 
 
+def test_an_amount_that_nobody_has_seen_is_asked_for(
+    shop: ShopInAFile, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shop.created("ORDER-1", amount=None)
+    main(["ledger", shop.url])
+    assert "-> wegetfinancing ledger URL adopt ORDER-1 'inv ORDER-1' AMOUNT " in capsys.readouterr().out
+    assert main(["ledger", shop.url, "adopt", "ORDER-1", "inv ORDER-1", "500.00"]) == 0
+    main(["ledger", shop.url])
+    printed = capsys.readouterr().out
+    assert "amount_differs:500.00: The vendor finances $500.00, and $499.00 was expected." in printed
+    assert "adopt" not in printed
+
+
 def test_an_unmatched_decision_is_adopted_under_the_order_that_it_names(
     shop: ShopInAFile, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -543,6 +543,29 @@ async def accept_all(decision: Decision) -> None:
     pass
 
 
+def test_a_table_that_is_missing_asks_for_the_migrations(
+    make_ledger: Callable[..., SQLLedger], engine: sqlalchemy.Engine
+) -> None:
+    ledger = make_ledger()
+    assert ledger.loan(ORDER) is None
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DROP TABLE wgf_decision")
+    with pytest.raises(LedgerError, match=r"database failed: .*; have the migrations been applied\?$"):
+        ledger.record(postback())
+
+
+def test_a_shop_that_has_not_committed_its_order_is_told_to(tmp_path: Path) -> None:
+    ledger = SQLLedger(f"sqlite:///{tmp_path / 'shop.db'}", environment="sandbox", patience=0.1)
+    ledger.create_tables()
+    with contextlib.closing(sqlite3.connect(tmp_path / "shop.db")) as shop:
+        shop.executescript("CREATE TABLE orders (id); BEGIN; INSERT INTO orders VALUES ('ORDER-123')")
+        with pytest.raises(LedgerError, match=r"is locked; if a transaction of your own is open, commit it"):
+            ledger.begin(application())
+        shop.commit()
+    ledger.begin(application())
+    ledger.close()
+
+
 def test_a_cluster_that_checks_no_text_is_refused(postgresql: Server) -> None:
     admin = sqlalchemy.create_engine(postgresql.url(), isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:

@@ -364,6 +364,7 @@ async def test_it_lives_with_a_server_and_serves_http_only() -> None:
         ((credentials(), Shop()), {"repeat_handler": print}, "repeat_handler must be"),
         ((credentials(), Shop()), {"store": SyncMemoryDeliveryStore()}, "store must be .* 'async def'"),
         ((credentials(), Shop()), {"max_age": -1}, "max_age must be"),
+        ((credentials(), Shop()), {"path": "postbacks"}, "path must begin with a slash"),
         ((credentials(), Shop()), {"patience": math.nan}, "patience must be a number of seconds, 0 or more"),
         ((credentials(), Shop()), {"patience": -1}, "patience must be"),
         ((credentials(), Shop()), {"patience": "5"}, "patience must be"),

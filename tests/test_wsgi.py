@@ -301,6 +301,7 @@ def test_a_handler_that_raises_what_ends_a_generator_has_failed() -> None:
         ((credentials(), SyncShop()), {"store": MemoryDeliveryStore()}, "such as SyncMemoryDeliveryStore"),
         ((credentials(), SyncShop()), {"store": object()}, "store must be"),
         ((credentials(), SyncShop()), {"max_age": -1}, "max_age must be"),
+        ((credentials(), SyncShop()), {"path": "postbacks"}, "path must begin with a slash"),
         (
             (credentials(), SyncShop()),
             {"patience": math.nan},

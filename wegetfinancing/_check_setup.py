@@ -114,7 +114,9 @@ def _is_proxied(scheme: str, host: str) -> bool:
 
 
 async def _check_dns(host: str, port: int, seconds: float) -> Finding:
-    remedy = "is the name in WEGETFINANCING_BASE_URL right, and may this machine use DNS?"
+    remedy = "may this machine use DNS? Where it has to use a proxy, set HTTPS_PROXY"
+    if os.environ.get("WEGETFINANCING_BASE_URL"):
+        remedy = f"is the name in WEGETFINANCING_BASE_URL right? If so: {remedy}"
     found: list[str] = []
     problem = f"no answer within {seconds:g} seconds"
     with anyio.move_on_after(seconds):

@@ -88,6 +88,10 @@ def _of_loan(loan: Loan, *, is_undecided: bool) -> Item:
         since = loan.created_at
         texts.append("created, and no final decision has come; look it up in the vendor's back-office")
     texts += [f"{hold.id}: {hold.text}" for hold in loan.held]
+    if loan.inv_id is not None and any(hold.code == "amount_not_seen" for hold in loan.held):
+        # Rather than to accept it: what is adopted is compared with what the shop expects.
+        inv_id = shlex.quote(loan.inv_id)
+        remedies.append(f"adopt {order} {inv_id} AMOUNT      with the amount that the back-office shows")
     if loan.held:
         holds = " ".join(shlex.quote(hold.id) for hold in loan.held)
         remedies.append(f"accept {order} {holds}      once you have reviewed it")

@@ -92,8 +92,8 @@ class Hook(Protocol):
     ended: after an answer, an error or a cancellation alike, in the same task and context. Neither can
     change the call: what they raise is logged by its class, and goes no further. Neither may block.
 
-    A call that is refused before anything could be sent, such as one whose ``problems()`` are not
-    empty, is not a call to a hook.
+    It does not see a call that sends nothing, because its ``problems()`` are not empty, or because a
+    ledger answers it or fails to write it down.
     """
 
     def __call__(self, call: CallStarted, /) -> Callable[[CallEnded], object] | None:

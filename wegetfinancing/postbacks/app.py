@@ -70,8 +70,8 @@ class PostbackApp:
             decision is being handled.
         body_seconds: how long the body may take to arrive.
         statuses: the statuses to answer with where a redelivery would help.
-        path: answer 404 on any other; ``None`` where a router decides. With a lookup it names the merchant,
-            as in ``/postbacks/{merchant_id}``, who must be the one who signed.
+        path: such as ``/postbacks``; answer 404 on any other; ``None`` where a router decides. With a lookup
+            it names the merchant, as in ``/postbacks/{merchant_id}``, who must be the one who signed.
 
     Raises:
         ConfigurationError: no credentials, several merchants', a lookup without a ``path`` that names the

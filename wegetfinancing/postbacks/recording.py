@@ -47,7 +47,10 @@ def check_handler(ledger: DecisionLedger, handler: object) -> None:
         msg = "the ledger has an apply of its own, and a handler was passed too; choose one"
         raise ConfigurationError(msg)
     if not ledger.applies and handler is None:
-        msg = "nothing handles decisions: make the ledger with apply=, or pass handler="
+        msg = (
+            "nothing handles decisions: make the ledger with apply=, or pass handler="
+            " (in Django: 'APPLY' or 'HANDLER' in settings.WEGETFINANCING)"
+        )
         raise ConfigurationError(msg)
     if not (handler is None or callable(handler)):
         msg = "handler must be a function of one decision"

@@ -33,11 +33,14 @@ def as_credentials_source(
     """Return one merchant's credentials, or none and the lookup.
 
     Raises:
-        ConfigurationError: no credentials, several merchants', or a ``path`` with a place for the merchant
-            where there is no lookup, or without one where there is.
+        ConfigurationError: no credentials, several merchants', a ``path`` without a slash in front, or one
+            with a place for the merchant where there is no lookup, or without one where there is.
 
     """
     accepted, lookup = as_routed_source(credentials)
+    if path and not path.startswith("/"):
+        msg = "path must begin with a slash, as in '/postbacks'; every postback would be answered 404"
+        raise ConfigurationError(msg)
     if (path or "").count(MERCHANT_PLACEHOLDER) != (lookup is not None):
         raise ConfigurationError(_ONE_LOOKUP_AND_ITS_PATH)
     return accepted, lookup

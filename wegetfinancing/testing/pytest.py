@@ -62,7 +62,10 @@ def wegetfinancing_transport() -> FakeTransport:
 def wegetfinancing_client(
     wegetfinancing_credentials: Credentials, wegetfinancing_transport: Transport
 ) -> Iterator[AsyncClient]:
-    """Make an ``AsyncClient`` on ``wegetfinancing_transport``. It opens in the test that calls it."""
+    """Make an ``AsyncClient`` on ``wegetfinancing_transport``, without a ledger.
+
+    It opens in the test that calls it.
+    """
     client = AsyncClient(wegetfinancing_credentials, transport=wegetfinancing_transport)
     yield client
     closing = client.aclose()
@@ -75,7 +78,7 @@ def wegetfinancing_client(
 def wegetfinancing_sync_client(
     wegetfinancing_credentials: Credentials, wegetfinancing_transport: Transport
 ) -> Iterator[Client]:
-    """Make a ``Client``, for code that does not await, on ``wegetfinancing_transport``."""
+    """Make a ``Client``, for code that does not await, on ``wegetfinancing_transport``, without a ledger."""
     with Client(wegetfinancing_credentials, transport=wegetfinancing_transport) as client:
         yield client
 
@@ -88,7 +91,10 @@ def wegetfinancing_emulator(wegetfinancing_credentials: Credentials) -> Emulator
 
 @pytest.fixture
 def wegetfinancing_ledger() -> MemoryLedger:
-    """Make an empty ``MemoryLedger``. Override it with ``MemoryLedger(apply=...)`` to let it apply."""
+    """Make an empty ``MemoryLedger``. Override it with ``MemoryLedger(apply=...)`` to let it apply.
+
+    The clients here do not use it: for a shop with a ledger, override them too.
+    """
     return MemoryLedger()
 
 

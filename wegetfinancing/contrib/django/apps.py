@@ -6,10 +6,15 @@ from django.apps import AppConfig
 from django.core import checks
 
 from ...errors import ConfigurationError
-from .conf import get_credentials, get_ledger, problems
+from .conf import get_credentials, get_handler, get_ledger, problems
 
 _INCOMPLETE: Final = "wegetfinancing.E001"
 _REFUSED: Final = "wegetfinancing.E002"
+_UNHANDLED: Final = "wegetfinancing.W001"
+_NOTHING_HANDLES: Final = (
+    "settings.WEGETFINANCING has neither 'APPLY' nor 'HANDLER': wegetfinancing_worker cannot run, and a"
+    " postback_view() without a handler of its own answers 500 and stores nothing."
+)
 
 
 class WeGetFinancingConfig(AppConfig):
@@ -32,6 +37,8 @@ def _check_settings(**_: Any) -> list[checks.CheckMessage]:  # noqa: ANN401 - wh
         try:
             get_credentials()
             get_ledger().check()
+            if not get_ledger().applies and get_handler() is None:
+                found.append(checks.Warning(_NOTHING_HANDLES, id=_UNHANDLED))
         except ConfigurationError as error:
             found.append(checks.Error(str(error), id=_REFUSED))
     return found
