@@ -51,6 +51,7 @@ B = credentials(merchant_id="shop_B-2", username="b-user", password="b-password"
 MERCHANTS: dict[str, list[Credentials]] = {A.merchant_id: [A_BEFORE, A], B.merchant_id: [B]}
 OF_A, OF_B = signed_postback(credentials=A), signed_postback(credentials=B)
 PATH = "/postbacks/{merchant_id}"
+PLACES = 8  # of threads for lookups
 
 
 def lookup(merchant_id: str) -> list[Credentials] | None:
@@ -324,6 +325,29 @@ async def test_a_lookup_that_ignores_case_does_not_let_one_merchant_be_two() -> 
     assert shop.handled == []
     # A stranger hears nothing of it.
     assert (await deliver(app, "another", OF_B))[0] == 401
+
+
+async def test_what_was_given_up_while_lookups_hung_is_not_looked_up_once_they_end() -> None:
+    asked: list[str] = []
+    may_answer = threading.Event()
+
+    def waits(merchant_id: str) -> Credentials:
+        asked.append(merchant_id)
+        assert may_answer.wait(10)
+        return A
+
+    shop = Shop()
+    app = PostbackApp(waits, shop, path=PATH)
+    async with anyio.create_task_group() as tasks:
+        for _ in range(PLACES):
+            tasks.start_soon(deliver, app, A.merchant_id, OF_A)
+        while len(asked) < PLACES:
+            await anyio.lowlevel.checkpoint()
+        with anyio.move_on_after(0):
+            await deliver(app, "late", OF_A)
+        may_answer.set()
+    assert (await deliver(app, A.merchant_id, OF_A))[0] == 200
+    assert set(asked) == {A.merchant_id}
 
 
 async def test_a_plain_lookup_does_not_block_the_event_loop() -> None:

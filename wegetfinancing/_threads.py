@@ -28,7 +28,8 @@ class Threads:
     """A few threads that nobody else uses up.
 
     Once ``submit`` or ``run`` is called, the function runs to its end, whatever becomes of the caller:
-    neither a cancellation of anyio's nor one of asyncio's own can come in between.
+    neither a cancellation of anyio's nor one of asyncio's own can come in between. ``run_unless_late`` is for
+    functions that nobody needs any more once the caller has gone.
 
     Args:
         places: how many functions run at once; more wait.
@@ -52,6 +53,20 @@ class Threads:
 
     async def run(self, function: Callable[[], _T]) -> _T:
         """Start a function and wait for its result; when the caller is cancelled, it runs on."""
+        future, ended = self._start(function)
+        await ended.wait()
+        return future.result()
+
+    async def run_unless_late(self, function: Callable[[], _T]) -> _T:
+        """Do the same, and drop the function if the caller is cancelled before it has begun."""
+        future, ended = self._start(function)
+        try:
+            await ended.wait()
+        finally:
+            future.cancel()  # does nothing once it has begun
+        return future.result()
+
+    def _start(self, function: Callable[[], _T]) -> "tuple[Future[_T], anyio.Event]":
         ended = anyio.Event()
         event_loop = anyio.lowlevel.current_token().native_token
 
@@ -61,9 +76,7 @@ class Threads:
             finally:
                 call_soon(event_loop, ended.set)
 
-        future = self.submit(job)
-        await ended.wait()
-        return future.result()
+        return self.submit(job), ended
 
     def close(self) -> None:
         """Let the threads end when their functions have. A call that is in flight starts new ones."""
