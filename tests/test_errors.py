@@ -1,5 +1,6 @@
 import copy
 import pickle
+from typing import Any
 
 import pytest
 
@@ -23,6 +24,8 @@ from wegetfinancing import (
     WeGetFinancingError,
 )
 from wegetfinancing.errors import outcome_of_status, worst_outcome
+from wegetfinancing.ledger import ApplicationState
+from wegetfinancing.postbacks import Advice
 
 TREE = {
     ConfigurationError: WeGetFinancingError,
@@ -89,6 +92,11 @@ def test_every_error_can_be_copied(error: WeGetFinancingError) -> None:
 @pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
 def test_text_and_repr_hold_nothing_of_reasons_debug_and_body(error: WeGetFinancingError) -> None:
     assert "secret" not in str(error) + repr(error)
+
+
+@pytest.mark.parametrize("kind", [Outcome, ApplicationState, Advice])
+def test_what_a_shop_decides_by_equals_its_text(kind: Any) -> None:
+    assert [each for each in kind if each != each.value or f"{each}" != each.value] == []
 
 
 def test_the_text_says_the_operation_and_whether_it_may_have_happened() -> None:

@@ -198,7 +198,7 @@ def mistakes(address: Address, item: CartItem) -> None:
         cart_items=["Super Widget"],  # type: ignore[list-item]
         amount=Environment.LIVE,  # type: ignore[arg-type]
         currency=Country.US,  # type: ignore[arg-type]
-        version=Outcome.UNKNOWN,  # type: ignore[arg-type]
+        version=Country.US,  # type: ignore[arg-type]
     )
     CartItem(
         display_name="Super Widget",

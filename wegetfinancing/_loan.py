@@ -9,8 +9,8 @@ import attrs
 APPROVED = "approved"
 
 
-class ApplicationState(enum.Enum):
-    """How far the application of an order has come."""
+class ApplicationState(enum.StrEnum):
+    """How far the application of an order has come. It equals its text."""
 
     SENDING = "sending"
     """The intent is on disk; the request may be on its way."""

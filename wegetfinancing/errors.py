@@ -35,8 +35,8 @@ from typing import Any, Final
 from ._loan import Loan
 
 
-class Outcome(enum.Enum):
-    """Whether a failed call may have been carried out: what a checkout has to know."""
+class Outcome(enum.StrEnum):
+    """Whether a failed call may have been carried out: what a checkout has to know. It equals its text."""
 
     NOT_SENT = "not_sent"
     """Nothing reached the server. Calling again is safe."""

@@ -15,8 +15,8 @@ from .events import Approved, Postback, Preapproved, Refunded, Rejected, Unknown
 from .ordering import DECISIONS, Order, order_of
 
 
-class Advice(enum.Enum):
-    """What to do with a postback."""
+class Advice(enum.StrEnum):
+    """What to do with a postback. It equals its text."""
 
     APPLY = "apply"
     """It follows from what is known: do what it says."""
