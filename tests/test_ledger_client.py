@@ -190,6 +190,29 @@ async def test_who_waits_for_another_call_waits_until_the_deadline() -> None:
     assert transport.requests == []
 
 
+async def test_who_has_seen_that_it_is_being_sent_never_says_that_it_was_not() -> None:
+    """Another application, under another ID, would be a second loan."""
+
+    class GoneAfterTwo(MemoryLedger):
+        asked = 0
+
+        def begin(self, *args: Any, **settings: Any) -> Any:
+            self.asked += 1
+            if self.asked > 2:
+                msg = "the database is gone"
+                raise LedgerError(msg)
+            return super().begin(*args, **settings)
+
+    ledger, hanging = GoneAfterTwo(), Hanging()
+    async with client_of(ledger, hanging) as client, anyio.create_task_group() as tasks:
+        tasks.start_soon(client.create_request, financing_request())
+        await hanging.arrived.wait()
+        with pytest.raises(CallError, match="the database is gone") as caught:
+            await client.create_request(financing_request())
+        hanging.answers.set()
+    assert caught.value.outcome is Outcome.UNKNOWN
+
+
 async def test_the_expected_amount_is_compared_with_or_without_taxes() -> None:
     items = [cart_item(unit_price="100.00", quantity=2, unit_tax="4.00")]
     cases: list[tuple[dict[str, Any], Any, str, bool]] = [
