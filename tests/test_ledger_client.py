@@ -229,6 +229,59 @@ async def test_who_comes_after_a_process_has_died_is_told_at_once() -> None:
     assert caught.value.loan.state is ApplicationState.SENDING
 
 
+async def test_who_has_seen_that_it_is_being_sent_never_says_that_it_was_not() -> None:
+    """Another application, under another ID, would be a second loan."""
+
+    class GoneAfterTwo(MemoryLedger):
+        asked = 0
+
+        def begin(self, *args: Any, **settings: Any) -> Any:
+            self.asked += 1
+            if self.asked > 2:
+                msg = "the database is gone"
+                raise LedgerError(msg)
+            return super().begin(*args, **settings)
+
+    ledger, hanging = GoneAfterTwo(), Hanging()
+    async with client_of(ledger, hanging) as client, anyio.create_task_group() as tasks:
+        tasks.start_soon(client.create_request, financing_request())
+        await hanging.arrived.wait()
+        with pytest.raises(CallError, match="the database is gone") as caught:
+            await client.create_request(financing_request())
+        hanging.answers.set()
+    assert caught.value.outcome is Outcome.UNKNOWN
+
+
+async def test_nor_is_that_said_of_a_call_that_is_cancelled_after_it_has_seen_it() -> None:
+    class Counting(MemoryLedger):
+        asked = 0
+
+        def begin(self, *args: Any, **settings: Any) -> Any:
+            self.asked += 1
+            if self.asked == 3:  # what the second one was told has reached its caller
+                asked_again.set()
+            return super().begin(*args, **settings)
+
+    async def wait() -> None:
+        try:
+            await client.create_request(financing_request())
+        except BaseException as cancellation:
+            notes.extend(getattr(cancellation, "__notes__", []))
+            raise
+
+    asked_again, notes = threading.Event(), list[str]()
+    ledger, hanging = Counting(), Hanging()
+    async with client_of(ledger, hanging) as client, anyio.create_task_group() as tasks:
+        tasks.start_soon(client.create_request, financing_request())
+        await hanging.arrived.wait()
+        async with anyio.create_task_group() as waiting:
+            waiting.start_soon(wait)
+            assert await anyio.to_thread.run_sync(asked_again.wait, 30)
+            waiting.cancel_scope.cancel()
+        hanging.answers.set()
+    assert Outcome.UNKNOWN.description in " ".join(notes)
+
+
 async def test_the_expected_amount_is_compared_with_or_without_taxes() -> None:
     items = [cart_item(unit_price="100.00", quantity=2, unit_tax="4.00")]
     cases: list[tuple[dict[str, Any], Any, str, bool]] = [
