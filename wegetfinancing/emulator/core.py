@@ -25,13 +25,12 @@ from .._rules import to_decimal
 from ..client.authentication import basic_authorization
 from ..client.operations import CREATE_REQUEST, CREATE_TEST_POSTBACK, OPERATIONS, UPDATE_SHIPPING
 from ..credentials import Credentials
-from ..enums import PostbackVersion
 from ..errors import ConfigurationError, TransportError
 from ..http import Request, Response
 from ..models import FinancingRequest, ShippingEvent
-from ..postbacks.events import Approved, Refunded, Rejected
+from ..postbacks.events import Approved, Refunded
 from .faults import SLOW_SECONDS, Effect, Fault, fault_of_order, named_fault
-from .postbacks import SignedPostback, signed_postback, timestamp_at
+from .postbacks import SignedPostback, order_named_by, signed_postback, timestamp_at
 from .responses import created_response, done_response, error_response, shipping_response
 from .validation import read_request, read_shipping_event
 
@@ -262,7 +261,7 @@ class Emulator:
             status,
             self._credentials[application.merchant_id],
             inv_id=inv_id,
-            merchant_transaction_id=_named_order(application.request, status),
+            merchant_transaction_id=order_named_by(status, application.request),
             amount=amount,
             version=application.request.version,
             timestamp=timestamp_at(self._clock()),
@@ -305,12 +304,6 @@ class Emulator:
     def _create_test_postback(self, _merchant_id: str, wire: dict[str, Any]) -> Response:
         self.test_postbacks.append(wire)
         return done_response()
-
-
-def _named_order(request: FinancingRequest, status: str) -> str | None:
-    """Return the order ID that a postback names: the documented rejections and refunds of 1.9 name none."""
-    is_left_out = request.version is PostbackVersion.V1_9 and status in (Rejected.status, Refunded.status)
-    return None if is_left_out else request.merchant_transaction_id
 
 
 def _path_parts(request: Request) -> list[str]:

@@ -12,6 +12,7 @@ from .._rules import member, money, to_decimal, to_member
 from ..credentials import Credentials
 from ..enums import PostbackVersion
 from ..http import Request
+from ..models import FinancingRequest
 from ..postbacks.events import Approved, Preapproved, Refunded, Rejected
 from ..postbacks.signatures import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign_postback
 
@@ -81,6 +82,12 @@ def signed_postback(
     signature = sign_postback(body, timestamp, credentials)
     headers = {"content-type": content_type, SIGNATURE_HEADER: signature, TIMESTAMP_HEADER: timestamp}
     return SignedPostback(headers=headers, body=body)
+
+
+def order_named_by(status: str, request: FinancingRequest) -> str | None:
+    """Return the order ID that a postback names: the documented rejections and refunds of 1.9 name none."""
+    is_left_out = request.version is PostbackVersion.V1_9 and status in (Rejected.status, Refunded.status)
+    return None if is_left_out else request.merchant_transaction_id
 
 
 def timestamp_at(seconds: float) -> str:
