@@ -27,6 +27,9 @@ nox.options.sessions = [
 nox.options.error_on_missing_interpreters = False
 nox.options.default_venv_backend = "uv|virtualenv"  # uv installs in a second what takes pip half a minute
 
+# Containers often set it. The tests start hundreds of processes, each of which would compile what it imports.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 LOADED_FROM_ELSEWHERE = re.compile(r'<(?:script|img|iframe|source|link)[^>]+(?:src|href)="(?:https?:)?//')
@@ -246,6 +249,8 @@ def mutation(session: nox.Session) -> None:
     """Change the package in one place at a time: do the tests notice? Prints the score (half an hour)."""
     install(session, "mutation", extras=EXTRAS)
     scratch = Path(session.create_tmp()).resolve() / "checkout"
+    # A change of the same size in the same second would meet the bytecode of the one before it.
+    session.env["PYTHONDONTWRITEBYTECODE"] = "1"
     session.run("python", "tests/mutation/run.py", str(scratch), *session.posargs)
 
 
