@@ -550,11 +550,14 @@ class Slow(MemoryLedger):
         super().__init__()
         self.began = threading.Event()
         self.may_commit = threading.Event()
+        self.committed = threading.Event()
 
     def begin(self, *args: Any, **settings: Any) -> Any:
         self.began.set()
         self.may_commit.wait(5)
-        return super().begin(*args, **settings)
+        begun = super().begin(*args, **settings)
+        self.committed.set()
+        return begun
 
 
 async def test_a_caller_that_gave_up_leaves_no_intent_behind() -> None:
@@ -565,6 +568,7 @@ async def test_a_caller_that_gave_up_leaves_no_intent_behind() -> None:
             await anyio.to_thread.run_sync(ledger.began.wait)
             tasks.cancel_scope.cancel()
         ledger.may_commit.set()
+        assert await anyio.to_thread.run_sync(ledger.committed.wait, 30)
         await client.create_request(financing_request())  # waits for the intent to be undone
     assert len(transport.requests) == 1
 

@@ -402,6 +402,31 @@ def test_a_call_interrupted_while_its_thread_starts_is_never_started(
     client.close()
 
 
+def test_a_thread_that_first_runs_after_its_start_was_interrupted_ends(
+    interruption: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transport = FakeTransport()
+    start = threading.Thread.start
+    late: list[threading.Thread] = []
+
+    def interrupted_start(thread: threading.Thread) -> None:
+        late.append(thread)
+        interrupt_the_main_thread()
+
+    client = Client(credentials(), transport=transport)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", interrupted_start)
+        with pytest.raises(interruption):
+            client.create_request(financing_request())
+    for thread in late:
+        start(thread)
+        thread.join(30)
+        assert not thread.is_alive()
+    assert transport.requests == []
+    client.create_request(financing_request())
+    client.close()
+
+
 def test_the_callers_thread_takes_no_lock_that_an_interruption_could_leave_locked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
