@@ -19,7 +19,8 @@ from wegetfinancing import AsyncClient, CallError, Credentials, DeadlineExceeded
 from wegetfinancing.__main__ import main
 from wegetfinancing._extras import install_command
 from wegetfinancing.emulator.env_file import read_settings, write_settings
-from wegetfinancing.testing import financing_request, shipping_event
+from wegetfinancing.emulator.server import emulator_server
+from wegetfinancing.testing import credentials, financing_request, shipping_event
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +94,20 @@ async def test_a_name_of_the_internet_that_resolves_here_is_refused(
     async with httpx.AsyncClient(timeout=60) as browser:
         answer = await browser.get(emulator[0], headers={"host": "evil.example"})
     assert answer.status_code == 400
+
+
+def test_it_is_announced_once_ctrl_c_ends_it() -> None:
+    """Python drops the KeyboardInterrupt of a Ctrl-C that comes at the wrong moment of an import."""
+    handlers: list[object] = []
+
+    def ready() -> None:
+        handlers.append(signal.getsignal(signal.SIGINT))
+        server.should_exit = True
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = emulator_server(credentials(), listening, ready=ready)
+        server.run(sockets=[listening])
+    assert handlers == [server.handle_exit]
 
 
 def test_the_emulator_for_programs(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,12 +109,12 @@ def _run(chosen: argparse.Namespace) -> None:
         if chosen.env_file:
             write_settings(chosen.env_file, settings)
         announce, report = (_announce_as_json, _report_as_json) if chosen.json else (_announce, _report)
-        announce(base_url, settings)
         server = emulator_server(
             [credentials, *merchants],
             listening,
             hosts=chosen.allow_host,
             report=report,
+            ready=lambda: announce(base_url, settings),
         )
         server.run(sockets=[listening])
 

@@ -72,9 +72,10 @@ def running_emulator(*arguments: str, port: int | None = 0) -> Iterator[dict[str
                 if line.startswith("Everything"):
                     break
             yield settings
-        finally:
             process.send_signal(signal.SIGINT)
-        assert process.wait() == 0
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
 
 
 @contextlib.contextmanager

@@ -24,6 +24,7 @@ def emulator_server(
     *,
     hosts: Iterable[str] = (),
     report: Callable[[str], None] = lambda _: None,
+    ready: Callable[[], None] = lambda: None,
 ) -> uvicorn.Server:
     """Make the server of a new emulator; start it with ``run(sockets=[listening])``.
 
@@ -32,6 +33,7 @@ def emulator_server(
         listening: a listening socket.
         hosts: where postbacks may go besides loopback addresses.
         report: receives one line for each call and each delivery.
+        ready: called once it serves, and ends at Ctrl-C. While Python imports, a Ctrl-C may get lost.
 
     """
     host, port = listening.getsockname()[:2]
@@ -44,6 +46,14 @@ def emulator_server(
             """Remember it."""
             transports[transport.get_extra_info("peername")[:2]] = transport
             super().connection_made(transport)
+
+    class Server(uvicorn.Server):
+        """Says when it is ready."""
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            """Begin to serve."""
+            await super().startup(sockets)
+            ready()
 
     def reset(scope: Scope) -> None:
         transport = transports[tuple(scope["client"])]
@@ -62,4 +72,4 @@ def emulator_server(
         proxy_headers=False,  # a connection is found by the peer's own address
         timeout_graceful_shutdown=1,
     )
-    return uvicorn.Server(config)
+    return Server(config)
