@@ -81,8 +81,8 @@ class LoanState:
             return Advice.DUPLICATE
         if postback.key in self.handled:
             same = step in _CHANGES_NOTHING or isinstance(postback, UnknownPostback)
-            if isinstance(postback, Refunded) and not self._was_signed_by_then(postback):
-                same = False  # it may be another refund of the same amount
+            if isinstance(postback, Refunded):  # another one of the same amount is signed later
+                same = same and self._is_signed_later(postback) is False
             return Advice.DUPLICATE if same else Advice.SURPRISING
         if self.surprises:
             return Advice.SURPRISING
@@ -115,15 +115,11 @@ class LoanState:
             return attrs.evolve(self, signed_at=postback.signed_at)
         return self
 
-    def _is_signed_later(self, postback: Postback) -> bool:
+    def _is_signed_later(self, postback: Postback) -> bool | None:
+        """Compare with the decision that counts; ``None`` where that cannot be done."""
         if self.signed_at is None or postback.signed_at is None:
-            return False
+            return None
         return postback.signed_at > self.signed_at
-
-    def _was_signed_by_then(self, postback: Postback) -> bool:
-        if self.signed_at is None or postback.signed_at is None:
-            return False
-        return postback.signed_at <= self.signed_at
 
     def resolved(self, status: str | None) -> Self:
         """Return what is known after a manual review, in which ``status`` turned out to be the decision."""
