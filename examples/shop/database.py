@@ -105,8 +105,9 @@ class Order:
     def is_closed(self) -> bool:
         """Whether its application was looked for at the vendor's, was not there, and has not turned up."""
         loan = self.loan
-        has_turned_up = loan is not None and (loan.inv_id is not None or bool(loan.held))
-        return loan is not None and loan.state is ApplicationState.ABSENT and not has_turned_up
+        if loan is None or loan.state is not ApplicationState.ABSENT:
+            return False
+        return loan.inv_id is None and not loan.held
 
     @property
     def told_to_the_customer(self) -> str:

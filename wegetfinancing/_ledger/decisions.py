@@ -93,9 +93,8 @@ def record(tx: Transaction, postback: Postback) -> DecisionRow:
 def recorded(tx: Transaction, row: DecisionRow) -> Recorded:
     """Say what is left to do for a decision."""
     loan = None if row.loan_id is None else tx.loan_by_id(row.loan_id)
-    settled = row.state not in (rows.UNMATCHED, rows.WAITING)
     # One that is held must not end the deliveries of one that waits: it may be the same, signed anew.
-    settled = settled and not _waiting(tx, row)
+    settled = row.state not in (rows.UNMATCHED, rows.WAITING) and not _waiting(tx, row)
     return Recorded(id=row.id, settled=settled, order_id=None if loan is None else loan.order_id)
 
 
@@ -109,8 +108,8 @@ def claimable(tx: Transaction, decision_id: int | None, after: str) -> list[int]
 
 def _waiting(tx: Transaction, row: DecisionRow) -> list[int]:
     """Name what waits of the decisions of its loan up to this one, the oldest first."""
-    loans = [] if row.loan_id is None else tx.decisions(row.loan_id)
-    return [each.id for each in loans if each.state == rows.WAITING and each.id <= row.id]
+    of_loan = [] if row.loan_id is None else tx.decisions(row.loan_id)
+    return [each.id for each in of_loan if each.state == rows.WAITING and each.id <= row.id]
 
 
 _CANDIDATES: Final = 10  # others may be at the first ones

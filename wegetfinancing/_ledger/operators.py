@@ -93,8 +93,7 @@ class OperatedLedger(Ledger):
         with self.transaction(write=True) as tx:
             merchant = _known_merchant(tx, merchant_id)
             # Another merchant may have no order here yet, and a decision only.
-            others = set() if merchant_id is not None else tx.merchants_of(inv_id) - {merchant}
-            if others:
+            if merchant_id is None and (others := tx.merchants_of(inv_id) - {merchant}):
                 raise _several({merchant, min(others)})
             return rules.loan(applications.adopt(tx, merchant, order_id, inv_id, value))
 
