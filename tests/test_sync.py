@@ -380,14 +380,18 @@ def test_a_call_interrupted_before_it_was_sent_says_so(interruption: type[BaseEx
     assert transport.requests == []
 
 
+@pytest.mark.parametrize("runs_late", [False, True])
 def test_a_call_interrupted_while_its_thread_starts_is_never_started(
-    interruption: type[BaseException], monkeypatch: pytest.MonkeyPatch
+    interruption: type[BaseException], monkeypatch: pytest.MonkeyPatch, runs_late: bool
 ) -> None:
     transport = FakeTransport()
     start = threading.Thread.start
+    begun: list[threading.Thread] = []
 
     def interrupted_start(thread: threading.Thread) -> None:
-        start(thread)
+        begun.append(thread)
+        if not runs_late:
+            start(thread)
         interrupt_the_main_thread()
 
     client = Client(credentials(), transport=transport)
@@ -395,31 +399,9 @@ def test_a_call_interrupted_while_its_thread_starts_is_never_started(
         patched.setattr(threading.Thread, "start", interrupted_start)
         with pytest.raises(interruption):
             client.create_request(financing_request())
-    for thread in threads_of_clients():
-        thread.join()
-    assert transport.requests == []
-    client.create_request(financing_request())
-    client.close()
-
-
-def test_a_thread_that_first_runs_after_its_start_was_interrupted_ends(
-    interruption: type[BaseException], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    transport = FakeTransport()
-    start = threading.Thread.start
-    late: list[threading.Thread] = []
-
-    def interrupted_start(thread: threading.Thread) -> None:
-        late.append(thread)
-        interrupt_the_main_thread()
-
-    client = Client(credentials(), transport=transport)
-    with monkeypatch.context() as patched:
-        patched.setattr(threading.Thread, "start", interrupted_start)
-        with pytest.raises(interruption):
-            client.create_request(financing_request())
-    for thread in late:
-        start(thread)
+    for thread in begun:
+        if runs_late:
+            start(thread)
         thread.join(30)
         assert not thread.is_alive()
     assert transport.requests == []
